@@ -1,0 +1,64 @@
+package io.infinilora.backend;
+
+import io.infinilora.core.LoraFactors;
+import io.infinilora.core.RopeSpec;
+import io.infinilora.core.TensorView;
+import io.infinilora.core.WeightMatrix;
+import java.util.List;
+
+/**
+ * One device: its memory and the weights on it. Creation methods may be called from any thread and
+ * may block; what they return lives until {@link #close}, except {@link #loraWeights}, which can be
+ * {@linkplain #free freed} on its own.
+ */
+public interface Backend extends AutoCloseable {
+
+  /** One line for the start-up log: device, instruction set, threads. */
+  String describe();
+
+  /** A zeroed activation matrix with room for {@code rows} rows. */
+  Tensor tensor(int rows, int cols);
+
+  /** A parameter vector, converted to float32. */
+  Vec vec(TensorView view);
+
+  /** An embedding table; quantised tables stay quantised. */
+  Embedding embedding(TensorView table);
+
+  /**
+   * Packs linear layers that share their input. Quantised weights stay quantised.
+   *
+   * @param weights {@code [out_i, in]} each
+   * @param biases as many entries, null where there is none
+   */
+  Projection projection(List<WeightMatrix> weights, List<Vec> biases);
+
+  /**
+   * Packs one adapter's pairs for one site; entries are null for targets that the adapter leaves
+   * alone.
+   */
+  LoraWeights loraWeights(List<LoraFactors> targets);
+
+  /** Gives back the memory of adapter weights that no stream uses any more. */
+  void free(LoraWeights weights);
+
+  /** A cache for keys and values. */
+  KvCache kvCache(KvLayout layout);
+
+  /** The rotation's table for heads of {@code headDim} elements. */
+  RopeTable ropeTable(RopeSpec rope, int headDim);
+
+  /** A new signal with value 0, visible to all streams of this backend. */
+  Signal signal();
+
+  /**
+   * Opens a stream of operators. A stream is used by one thread at a time: the driver thread.
+   *
+   * @param name prefix of the names of its worker threads
+   * @param threads CPU threads that work on an operator, the caller included; ignored by GPUs
+   */
+  OpStream openStream(String name, int threads);
+
+  @Override
+  void close();
+}

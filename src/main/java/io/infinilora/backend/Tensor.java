@@ -1,0 +1,20 @@
+package io.infinilora.backend;
+
+/**
+ * A float32 matrix of activations in device memory, row-major without gaps. Created by {@link
+ * Backend#tensor}; belongs to the backend that made it. Not synchronised: writers and readers on
+ * different streams are ordered by {@link Signal}s.
+ */
+public interface Tensor {
+  /** Rows that operators process. */
+  int rows();
+
+  /** Elements of a row. */
+  int cols();
+
+  /**
+   * The first {@code rows} rows, sharing memory; cheap. Throws {@link IndexOutOfBoundsException}
+   * beyond the capacity.
+   */
+  Tensor first(int rows);
+}

@@ -1,0 +1,28 @@
+package io.infinilora.core;
+
+/**
+ * The closed set of ways in which a request, a file or the service can fail. The HTTP and gRPC
+ * front ends map each code in one place; nothing else decides on status codes.
+ */
+public enum ErrorCode {
+  /** A field of a request has the wrong type or an impossible value. */
+  INVALID_REQUEST,
+  /** The named model or adapter does not exist. */
+  MODEL_NOT_FOUND,
+  /** Prompt plus requested tokens do not fit the context or the KV cache. */
+  CONTEXT_LENGTH_EXCEEDED,
+  /** A queue is full; the caller may try again later. */
+  OVERLOADED,
+  /** A model file is truncated, inconsistent or of an unsupported kind. */
+  BAD_MODEL_FILE,
+  /** An adapter is malformed, unsupported or made for another model. */
+  BAD_ADAPTER,
+  /** A setting is unknown or has an impossible value. */
+  BAD_CONFIG,
+  /** A signal did not arrive before its deadline, so the step was given up. */
+  DEADLINE_EXCEEDED,
+  /** The service is starting or draining. */
+  UNAVAILABLE,
+  /** A defect of the engine itself. */
+  INTERNAL
+}
