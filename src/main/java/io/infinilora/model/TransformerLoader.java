@@ -38,7 +38,7 @@ public final class TransformerLoader {
   private Transformer load() {
     if (spec.mlp().moe() != null || spec.norm() != ModelSpec.Norm.RMS || spec.attention().clipQkv() != 0) {
       throw new InfiniLoraException(
-          ErrorCode.BAD_MODEL_FILE, "architecture %s is not supported".formatted(spec.architecture()));
+          ErrorCode.UNSUPPORTED_MODEL, "architecture %s is not supported".formatted(spec.architecture()));
     }
     RopeTable rope = backend.ropeTable(spec.rope(), spec.attention().headDim());
     List<Transformer.Layer> layers = new ArrayList<>();
