@@ -26,6 +26,7 @@ public final class Main {
   /** Parses and executes; returns the exit code: 0 success, 1 failure, 2 wrong usage. */
   static int run(String... args) {
     return new CommandLine(new Main())
+        .setCaseInsensitiveEnumValuesAllowed(true)
         .setExecutionExceptionHandler(
             (e, command, parsed) -> {
               if (e instanceof InfiniLoraException known) {

@@ -168,7 +168,7 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
       return;
     }
     generations.put(request.id(), generation);
-    publishLoad();
+    generation.queued(metrics, System.nanoTime());
     step();
   }
 
@@ -235,14 +235,15 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
     }
     Optional<StepPlan> next = scheduler.next();
     publishLoad();
+    long now = System.nanoTime();
+    generations.values().forEach(g -> g.trackState(metrics, now));
     if (next.isEmpty()) {
       return;
     }
     StepPlan plan = next.get();
     stepInFlight = true;
-    long started = System.nanoTime();
-    StepTask task = StepAssembler.assemble(plan, generations, lora, started + stepDeadline.toNanos());
-    driver.submit(() -> run(plan, task, started));
+    StepTask task = StepAssembler.assemble(plan, generations, lora, now + stepDeadline.toNanos());
+    driver.submit(() -> run(plan, task, now));
   }
 
   /** Driver thread. */
@@ -254,7 +255,7 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
       loop.runOnContext(v -> failed(plan, e));
       return;
     }
-    metrics.step(plan.rows(), System.nanoTime() - started);
+    metrics.step(plan.slices().size(), plan.rows(), System.nanoTime() - started);
     loop.runOnContext(v -> commit(plan, results));
   }
 
@@ -311,11 +312,11 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
 
   private void remove(Generation generation) {
     generations.remove(generation.request().id(), generation);
+    generation.left(metrics);
   }
 
   private void publishLoad() {
     load = scheduler.load();
-    metrics.load(load);
   }
 
   /** If nothing is left to do: the moment for integrity checks, and the end of a drain. */

@@ -4,6 +4,7 @@ import io.infinilora.core.FinishReason;
 import io.infinilora.core.GenerateRequest;
 import io.infinilora.core.TokenEvent;
 import io.infinilora.core.TokenLogprobs;
+import io.infinilora.metrics.EngineMetrics;
 import io.infinilora.scheduler.Sequence;
 import io.smallrye.mutiny.subscription.MultiEmitter;
 
@@ -16,6 +17,8 @@ final class Generation {
   private int slot;
   private boolean promptReported;
   private boolean ended;
+  private long queuedAt;
+  private boolean running;
 
   /**
    * A request that was not admitted yet.
@@ -59,6 +62,33 @@ final class Generation {
   /** The subscriber has left. */
   void cancelled() {
     ended = true;
+  }
+
+  /** It joined the waiting queue. */
+  void queued(EngineMetrics metrics, long nanos) {
+    queuedAt = nanos;
+    metrics.queued(request.adapter());
+  }
+
+  /** Reports an admission or a preemption since the last call. */
+  void trackState(EngineMetrics metrics, long nanos) {
+    boolean runs = sequence.state() == Sequence.State.RUNNING;
+    if (runs && !running) {
+      metrics.admitted(request.adapter(), nanos - queuedAt, true);
+    } else if (running && sequence.state() == Sequence.State.WAITING) {
+      queuedAt = nanos;
+      metrics.preempted(request.adapter());
+    }
+    running = runs;
+  }
+
+  /** It is gone from the scheduler. */
+  void left(EngineMetrics metrics) {
+    if (running) {
+      metrics.released(request.adapter());
+    } else {
+      metrics.abandoned(request.adapter());
+    }
   }
 
   void token(int index, int token, TokenLogprobs logprobs) {
