@@ -9,7 +9,10 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.stream.Stream;
 
-/** Registers every adapter of a directory: each subdirectory with an {@code adapter_config.json} is one. */
+/**
+ * Registers every adapter of a directory: each subdirectory with an {@code adapter_config.json} is
+ * one.
+ */
 public final class AdapterDirectory {
   private static final String CONFIG = "adapter_config.json";
 

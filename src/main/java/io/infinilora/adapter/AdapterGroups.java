@@ -9,7 +9,6 @@ import java.util.Arrays;
  * @param groups row numbers per group; rows without an adapter are in none
  * @param slots the adapter of each group, ascending
  */
-@SuppressWarnings("ArrayRecordComponent") // Handed from thread to thread, never compared.
 public record AdapterGroups(RowGroups groups, int[] slots) {
 
   /** Marks a row that uses no adapter. */
@@ -21,7 +20,8 @@ public record AdapterGroups(RowGroups groups, int[] slots) {
    * @param slotOfRow slot of each row or {@link #NO_ADAPTER}
    */
   public static AdapterGroups of(int[] slotOfRow) {
-    int[] slots = Arrays.stream(slotOfRow).filter(s -> s != NO_ADAPTER).sorted().distinct().toArray();
+    int[] slots =
+        Arrays.stream(slotOfRow).filter(s -> s != NO_ADAPTER).sorted().distinct().toArray();
     int[] starts = new int[slots.length + 1];
     for (int slot : slotOfRow) {
       if (slot != NO_ADAPTER) {

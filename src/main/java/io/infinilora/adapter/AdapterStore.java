@@ -17,8 +17,9 @@ import java.util.Map;
 import java.util.Optional;
 
 /**
- * The adapters of one base model, packed on one device. Each has a slot, the number by which steps refer to it. Thread-safe:
- * registration may run beside steps, since slots are published only when complete and never move.
+ * The adapters of one base model, packed on one device. Each has a slot, the number by which steps
+ * refer to it. Thread-safe: registration may run beside steps, since slots are published only when
+ * complete and never move.
  */
 public final class AdapterStore implements AutoCloseable {
   private final ModelSpec spec;
@@ -37,7 +38,8 @@ public final class AdapterStore implements AutoCloseable {
    *
    * @param name name that requests use
    * @param directory PEFT adapter
-   * @throws InfiniLoraException BAD_ADAPTER naming the file and the key at fault, or the name if it is taken
+   * @throws InfiniLoraException BAD_ADAPTER naming the file and the key at fault, or the name if it
+   *     is taken
    */
   public AdapterInfo register(String name, Path directory) {
     try (PeftAdapter adapter = PeftAdapter.open(directory, spec)) {
@@ -47,7 +49,8 @@ public final class AdapterStore implements AutoCloseable {
         if (byName.containsKey(name)) {
           packed.free(backend);
           throw new InfiniLoraException(
-              ErrorCode.BAD_ADAPTER, "%s: an adapter named %s exists already".formatted(directory, name));
+              ErrorCode.BAD_ADAPTER,
+              "%s: an adapter named %s exists already".formatted(directory, name));
         }
         List<PackedAdapter> extended = new ArrayList<>(slots);
         extended.add(packed);

@@ -8,8 +8,8 @@ import java.util.ArrayList;
 import java.util.List;
 
 /**
- * Computes the low-rank products of one site for all rows of a step. The coupled mode and the LoRA Server both call this,
- * so they differ only in where it runs.
+ * Computes the low-rank products of one site for all rows of a step. The coupled mode and the LoRA
+ * Server both call this, so they differ only in where it runs.
  */
 public final class LoraExecutor {
   private final AdapterStore store;
@@ -23,9 +23,11 @@ public final class LoraExecutor {
    * Adds each row's deltas to {@code outs}; does nothing for adapters that leave the site alone.
    *
    * @param x {@code [rows, in]}
-   * @param outs one per target of the site, {@code [rows, out]}; null where no adapter of the step has the target
+   * @param outs one per target of the site, {@code [rows, out]}; null where no adapter of the step
+   *     has the target
    */
-  public void add(AdapterGroups rows, int layer, LoraSite site, Tensor x, OpStream ops, Tensor... outs) {
+  public void add(
+      AdapterGroups rows, int layer, LoraSite site, Tensor x, OpStream ops, Tensor... outs) {
     List<LoraWeights> weights = new ArrayList<>(rows.slots().length);
     boolean any = false;
     for (int slot : rows.slots()) {

@@ -30,7 +30,9 @@ public final class Main {
         .setExecutionExceptionHandler(
             (e, command, parsed) -> {
               if (e instanceof InfiniLoraException known) {
-                command.getErr().println(command.getColorScheme().errorText("error: " + known.getMessage()));
+                command
+                    .getErr()
+                    .println(command.getColorScheme().errorText("error: " + known.getMessage()));
               } else {
                 e.printStackTrace(command.getErr());
               }

@@ -13,8 +13,8 @@ import java.util.ArrayList;
 import java.util.List;
 
 /**
- * Makes the Vector API available. It is an incubator module, which a jar's manifest cannot ask for; so a JVM started
- * without it is started again with the flag, once.
+ * Makes the Vector API available. It is an incubator module, which a jar's manifest cannot ask for;
+ * so a JVM started without it is started again with the flag, once.
  */
 final class VectorModule {
   private static final String MODULE = "jdk.incubator.vector";
@@ -28,7 +28,8 @@ final class VectorModule {
       return;
     }
     if (Boolean.getBoolean(RELAUNCHED)) {
-      System.err.println("error: this Java runtime has no module " + MODULE + "; InfiniLoRA needs a full JDK 25");
+      System.err.println(
+          "error: this Java runtime has no module " + MODULE + "; InfiniLoRA needs a full JDK 25");
       System.exit(1);
     }
     List<String> command = command(args);
@@ -54,7 +55,10 @@ final class VectorModule {
     return command;
   }
 
-  /** Replaces this process, so that signals and the exit code need no forwarding. Returns only by throwing. */
+  /**
+   * Replaces this process, so that signals and the exit code need no forwarding. Returns only by
+   * throwing.
+   */
   private static void execute(List<String> command) throws Throwable {
     if (!Files.exists(Path.of("/proc/self"))) {
       throw new IOException("not Linux");

@@ -30,7 +30,11 @@ final class VerifyCommand implements Callable<Integer> {
   @Parameters(paramLabel = "DIR", description = "A fixture, or a directory of fixtures.")
   private Path directory;
 
-  @Option(names = "--backend", paramLabel = "NAME", description = "cpu (default).", defaultValue = "cpu")
+  @Option(
+      names = "--backend",
+      paramLabel = "NAME",
+      description = "cpu (default).",
+      defaultValue = "cpu")
   private BackendName backend;
 
   @Option(
@@ -39,7 +43,10 @@ final class VerifyCommand implements Callable<Integer> {
       description = "none, coupled or disaggregated; all of them if not given.")
   private Optional<LoraMode> lora = Optional.empty();
 
-  @Option(names = "--filter", paramLabel = "NAME", description = "Only fixtures whose name contains NAME.")
+  @Option(
+      names = "--filter",
+      paramLabel = "NAME",
+      description = "Only fixtures whose name contains NAME.")
   private Optional<String> filter = Optional.empty();
 
   /** Backends that can be verified. */

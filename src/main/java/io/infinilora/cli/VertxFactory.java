@@ -12,7 +12,8 @@ final class VertxFactory {
    * A Vertx and why it runs on what it runs on.
    *
    * @param vertx the instance
-   * @param reason transport and, unless it is the first choice, why the better ones are not available
+   * @param reason transport and, unless it is the first choice, why the better ones are not
+   *     available
    */
   record Result(Vertx vertx, String reason) {}
 
@@ -24,7 +25,8 @@ final class VertxFactory {
       }
       if (transport.available()) {
         return new Result(
-            Vertx.builder().with(options).withTransport(transport).build(), transport.name() + refused);
+            Vertx.builder().with(options).withTransport(transport).build(),
+            transport.name() + refused);
       }
       Throwable cause = transport.unavailabilityCause();
       while (cause != null && cause.getCause() != null) {
@@ -34,6 +36,7 @@ final class VertxFactory {
       refused.append(cause == null ? "unknown" : cause.getMessage());
     }
     return new Result(
-        Vertx.builder().with(options).withTransport(Transport.NIO).build(), Transport.NIO.name() + refused);
+        Vertx.builder().with(options).withTransport(Transport.NIO).build(),
+        Transport.NIO.name() + refused);
   }
 }

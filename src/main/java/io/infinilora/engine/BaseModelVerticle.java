@@ -35,15 +35,15 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * One base-model instance. Its event loop owns the scheduler and all requests; a driver thread executes one step at a time.
- * The loop: plan, announce to the LoRA side, run on the driver, commit the tokens, plan again.
+ * One base-model instance. Its event loop owns the scheduler and all requests; a driver thread
+ * executes one step at a time. The loop: plan, announce to the LoRA side, run on the driver, commit
+ * the tokens, plan again.
  */
 public final class BaseModelVerticle extends VerticleBase implements Engine {
   private static final Logger log = LoggerFactory.getLogger(BaseModelVerticle.class);
 
   private final String name;
   private final BaseModel model;
-  private final SchedulerConfig config;
   private final Duration stepDeadline;
   private final int threads;
   private final Supplier<Future<LoraRuntime>> attach;
@@ -81,7 +81,6 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
       EngineMetrics metrics) {
     this.name = Objects.requireNonNull(name);
     this.model = Objects.requireNonNull(model);
-    this.config = config;
     this.threads = threads;
     this.stepDeadline = stepDeadline;
     this.attach = attach;
@@ -135,10 +134,11 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
   }
 
   /**
-   * Like {@link #generate(GenerateRequest)}, with somebody who sees the logits of every prompt position.
+   * Like {@link #generate(GenerateRequest)}, with somebody who sees the logits of every prompt
+   * position.
    *
-   * @param observer called on the driver thread; the request should have {@code promptLogprobs} set, so that no position
-   *     is skipped by prefix reuse
+   * @param observer called on the driver thread; the request should have {@code promptLogprobs}
+   *     set, so that no position is skipped by prefix reuse
    */
   public Multi<TokenEvent> generate(GenerateRequest request, PromptObserver observer) {
     return Multi.createFrom()
@@ -146,7 +146,8 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
             emitter -> {
               Context target = loop;
               if (target == null) {
-                emitter.fail(new InfiniLoraException(ErrorCode.UNAVAILABLE, "the model is still loading"));
+                emitter.fail(
+                    new InfiniLoraException(ErrorCode.UNAVAILABLE, "the model is still loading"));
                 return;
               }
               Generation generation = new Generation(request, emitter, observer);
@@ -178,15 +179,19 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
     }
     if (generations.containsKey(request.id())) {
       throw new InfiniLoraException(
-          ErrorCode.INVALID_REQUEST, "a request with id %s is in flight already".formatted(request.id()));
+          ErrorCode.INVALID_REQUEST,
+          "a request with id %s is in flight already".formatted(request.id()));
     }
     checkTokens(request);
     Optional<LoraRuntime.Adapter> adapter = request.adapter().map(this::adapter);
     Sequence sequence =
         new Sequence(
-            request, adapter.map(LoraRuntime.Adapter::id), Set.copyOf(model.transformer().spec().eosTokens()));
+            request,
+            adapter.map(LoraRuntime.Adapter::id),
+            Set.copyOf(model.transformer().spec().eosTokens()));
     scheduler.add(sequence);
-    generation.admitted(sequence, adapter.map(LoraRuntime.Adapter::slot).orElse(AdapterGroups.NO_ADAPTER));
+    generation.admitted(
+        sequence, adapter.map(LoraRuntime.Adapter::slot).orElse(AdapterGroups.NO_ADAPTER));
   }
 
   private LoraRuntime.Adapter adapter(String adapterName) {
@@ -194,7 +199,8 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
         .orElseThrow(
             () ->
                 new InfiniLoraException(
-                    ErrorCode.MODEL_NOT_FOUND, "there is no adapter named %s".formatted(adapterName)));
+                    ErrorCode.MODEL_NOT_FOUND,
+                    "there is no adapter named %s".formatted(adapterName)));
   }
 
   /** An id outside the vocabulary would fail the whole step, so it must not get that far. */
@@ -205,7 +211,8 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
       if (token < 0 || token >= vocab) {
         throw new InfiniLoraException(
             ErrorCode.INVALID_REQUEST,
-            "prompt token %d at index %d is outside the vocabulary of %d".formatted(token, i, vocab));
+            "prompt token %d at index %d is outside the vocabulary of %d"
+                .formatted(token, i, vocab));
       }
     }
     for (int token : request.sampling().logitBias().keySet()) {
@@ -351,7 +358,8 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
   /** Ends the driver; requests still in flight fail. */
   @Override
   public Future<?> stop() {
-    InfiniLoraException gone = new InfiniLoraException(ErrorCode.UNAVAILABLE, "the server is shutting down");
+    InfiniLoraException gone =
+        new InfiniLoraException(ErrorCode.UNAVAILABLE, "the server is shutting down");
     for (Generation generation : List.copyOf(generations.values())) {
       remove(generation);
       generation.failed(gone);

@@ -12,7 +12,9 @@ import io.infinilora.model.LoraPort;
 import java.util.List;
 import java.util.Optional;
 
-/** Mode {@code coupled}: deltas on the base model's own stream, right after each base projection. */
+/**
+ * Mode {@code coupled}: deltas on the base model's own stream, right after each base projection.
+ */
 public final class CoupledLora implements LoraRuntime {
   private final AdapterStore store;
   private final LoraExecutor executor;

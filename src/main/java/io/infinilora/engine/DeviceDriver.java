@@ -4,8 +4,8 @@ import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.LinkedBlockingQueue;
 
 /**
- * One plain platform thread that drives a device. Event loops hand it work and never wait for it; a CUDA context or a CPU
- * worker pool belongs to this thread alone.
+ * One plain platform thread that drives a device. Event loops hand it work and never wait for it; a
+ * CUDA context or a CPU worker pool belongs to this thread alone.
  */
 final class DeviceDriver implements AutoCloseable {
   private final BlockingQueue<Runnable> queue = new LinkedBlockingQueue<>();

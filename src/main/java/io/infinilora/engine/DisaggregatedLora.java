@@ -7,13 +7,13 @@ import io.infinilora.backend.RowGroups;
 import io.infinilora.core.AdapterId;
 import io.infinilora.core.LoraTarget;
 import io.infinilora.core.ModelSpec;
+import io.infinilora.model.LoraPort;
 import io.infinilora.wire.AdapterListing;
 import io.infinilora.wire.AttachBase;
 import io.infinilora.wire.LoraAddresses;
 import io.infinilora.wire.LoraExchange;
 import io.infinilora.wire.LoraLayerRequest;
 import io.infinilora.wire.LoraStep;
-import io.infinilora.model.LoraPort;
 import io.vertx.core.Future;
 import io.vertx.core.eventbus.DeliveryOptions;
 import io.vertx.core.eventbus.EventBus;
@@ -27,8 +27,9 @@ import java.util.Optional;
 import java.util.Set;
 
 /**
- * Mode {@code disaggregated}: a LoRA Server computes the deltas. When a step is announced, one request per layer goes onto
- * the event bus, one-way; from then on both sides meet only in the shared memory of a {@link LoraExchange}.
+ * Mode {@code disaggregated}: a LoRA Server computes the deltas. When a step is announced, one
+ * request per layer goes onto the event bus, one-way; from then on both sides meet only in the
+ * shared memory of a {@link LoraExchange}.
  */
 public final class DisaggregatedLora implements LoraRuntime {
   private static final Duration ATTACH_TIMEOUT = Duration.ofSeconds(10);
@@ -41,7 +42,8 @@ public final class DisaggregatedLora implements LoraRuntime {
   private final List<AdapterId> ids;
   private long nextStep;
 
-  private DisaggregatedLora(EventBus bus, LoraExchange exchange, ModelSpec spec, AdapterListing listing) {
+  private DisaggregatedLora(
+      EventBus bus, LoraExchange exchange, ModelSpec spec, AdapterListing listing) {
     this.bus = bus;
     this.exchange = exchange;
     this.layers = spec.layers();
@@ -59,7 +61,8 @@ public final class DisaggregatedLora implements LoraRuntime {
    * @param rows most rows of a step
    * @return fails if no server answers
    */
-  public static Future<LoraRuntime> attach(EventBus bus, String base, Backend backend, ModelSpec spec, int rows) {
+  public static Future<LoraRuntime> attach(
+      EventBus bus, String base, Backend backend, ModelSpec spec, int rows) {
     LoraExchange exchange = new LoraExchange(backend, spec, rows);
     return bus.<AdapterListing>request(
             LoraAddresses.ATTACH,
@@ -85,11 +88,13 @@ public final class DisaggregatedLora implements LoraRuntime {
       return Step.NONE;
     }
     int[] rows = groups.groups().rows();
-    // The exchange holds the rows in the order of the groups, so that group g is rows starts[g] .. starts[g+1]-1.
+    // The exchange holds the rows in the order of the groups, so that group g is rows starts[g] ..
+    // starts[g+1]-1.
     RowGroups compact = new RowGroups(identity(rows.length), groups.groups().starts());
     Set<LoraTarget> targets = EnumSet.noneOf(LoraTarget.class);
     Arrays.stream(groups.slots()).forEach(slot -> targets.addAll(targetsOfSlot.get(slot)));
-    LoraStep step = new LoraStep(nextStep++, exchange, compact, groups.slots(), targets, deadlineNanos);
+    LoraStep step =
+        new LoraStep(nextStep++, exchange, compact, groups.slots(), targets, deadlineNanos);
     for (int layer = 0; layer < layers; layer++) {
       bus.send(LoraAddresses.REQUESTS, new LoraLayerRequest(step, layer));
     }

@@ -48,7 +48,8 @@ final class ExchangePort implements LoraPort {
     }
     LoraExchange exchange = step.exchange();
     boolean arrived =
-        ops.await(exchange.computed(), exchange.value(step.id(), layer, site), step.deadlineNanos());
+        ops.await(
+            exchange.computed(), exchange.value(step.id(), layer, site), step.deadlineNanos());
     Throwable failure = exchange.failureOf(step.id());
     if (failure != null) {
       throw new InfiniLoraException(
@@ -59,7 +60,8 @@ final class ExchangePort implements LoraPort {
     if (!arrived) {
       throw new InfiniLoraException(
           ErrorCode.DEADLINE_EXCEEDED,
-          "the LoRA server did not answer for layer %d %s before the step's deadline".formatted(layer, site));
+          "the LoRA server did not answer for layer %d %s before the step's deadline"
+              .formatted(layer, site));
     }
     List<LoraTarget> targets = site.targets();
     for (int i = 0; i < outs.length; i++) {

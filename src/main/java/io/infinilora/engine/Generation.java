@@ -25,7 +25,8 @@ final class Generation {
    *
    * @param observer sees the prompt's logits; null for nobody
    */
-  Generation(GenerateRequest request, MultiEmitter<? super TokenEvent> emitter, PromptObserver observer) {
+  Generation(
+      GenerateRequest request, MultiEmitter<? super TokenEvent> emitter, PromptObserver observer) {
     this.request = request;
     this.emitter = emitter;
     this.observer =
@@ -101,7 +102,10 @@ final class Generation {
     ended = true;
     emitter.emit(
         new TokenEvent.Finished(
-            reason, sequence.promptLength(), sequence.cachedPromptTokens(), sequence.outputLength()));
+            reason,
+            sequence.promptLength(),
+            sequence.cachedPromptTokens(),
+            sequence.outputLength()));
     emitter.complete();
   }
 
@@ -111,7 +115,9 @@ final class Generation {
   }
 
   private void reportPrompt() {
-    if (!promptReported && observer instanceof PromptLogprobs collected && request.promptLogprobs()) {
+    if (!promptReported
+        && observer instanceof PromptLogprobs collected
+        && request.promptLogprobs()) {
       emitter.emit(new TokenEvent.Prompt(collected.logprobs()));
     }
     promptReported = true;

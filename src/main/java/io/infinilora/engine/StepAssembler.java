@@ -18,7 +18,8 @@ final class StepAssembler {
   /**
    * Assembles and announces a step.
    *
-   * @param generations requests by id; every sequence of the plan has one unless its subscriber has just left
+   * @param generations requests by id; every sequence of the plan has one unless its subscriber has
+   *     just left
    * @param deadlineNanos {@link System#nanoTime} at which the step is given up
    */
   static StepTask assemble(
@@ -62,7 +63,8 @@ final class StepAssembler {
     if (generation != null && generation.observer() != null) {
       int inPrompt = Math.min(slice.count(), slice.sequence().promptLength() - slice.first());
       if (inPrompt > 0) {
-        observed.add(new StepTask.ObservedRows(generation.observer(), row, slice.first(), inPrompt));
+        observed.add(
+            new StepTask.ObservedRows(generation.observer(), row, slice.first(), inPrompt));
       }
     }
   }

@@ -18,8 +18,9 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * The thread that computes deltas: takes layer requests in order, waits for each site's activations and answers with
- * deltas and a signal. A request that fails or misses its deadline fails its own step only.
+ * The thread that computes deltas: takes layer requests in order, waits for each site's activations
+ * and answers with deltas and a signal. A request that fails or misses its deadline fails its own
+ * step only.
  */
 final class LoraDriver implements AutoCloseable {
   private static final Logger log = LoggerFactory.getLogger(LoraDriver.class);
@@ -93,7 +94,10 @@ final class LoraDriver implements AutoCloseable {
     return deltas;
   }
 
-  /** Stops after the request at hand. Requests in the queue are not answered: their bases' deadlines fire. */
+  /**
+   * Stops after the request at hand. Requests in the queue are not answered: their bases' deadlines
+   * fire.
+   */
   @Override
   public void close() {
     closed = true;

@@ -14,8 +14,8 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * One LoRA Server: takes layer requests off the event bus and hands them to its driver thread. The event loop never
- * computes and never waits.
+ * One LoRA Server: takes layer requests off the event bus and hands them to its driver thread. The
+ * event loop never computes and never waits.
  */
 public final class LoraServerVerticle extends VerticleBase {
   private static final Logger log = LoggerFactory.getLogger(LoraServerVerticle.class);
@@ -38,8 +38,11 @@ public final class LoraServerVerticle extends VerticleBase {
 
   @Override
   public Future<?> start() {
-    driver = new LoraDriver("lora-driver", backend.openStream("lora", threads), new LoraExecutor(store));
-    vertx.eventBus().<LoraLayerRequest>localConsumer(LoraAddresses.REQUESTS, m -> driver.submit(m.body()));
+    driver =
+        new LoraDriver("lora-driver", backend.openStream("lora", threads), new LoraExecutor(store));
+    vertx
+        .eventBus()
+        .<LoraLayerRequest>localConsumer(LoraAddresses.REQUESTS, m -> driver.submit(m.body()));
     vertx.eventBus().<AttachBase>localConsumer(LoraAddresses.ATTACH, this::attach);
     return Future.succeededFuture();
   }

@@ -16,7 +16,8 @@ import io.infinilora.core.LoraSite;
 record DenseMlp(Projection gateUp, Projection down, Activation activation) implements MlpBlock {
 
   @Override
-  public void forward(int layer, Tensor x, Tensor out, Workspace workspace, LoraPort lora, OpStream ops) {
+  public void forward(
+      int layer, Tensor x, Tensor out, Workspace workspace, LoraPort lora, OpStream ops) {
     Tensor gate = workspace.gate().first(x.rows());
     Tensor up = workspace.up().first(x.rows());
     lora.publish(layer, LoraSite.MLP_IN, x);

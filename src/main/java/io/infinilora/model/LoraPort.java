@@ -4,9 +4,10 @@ import io.infinilora.backend.Tensor;
 import io.infinilora.core.LoraSite;
 
 /**
- * What the model code sees of LoRA, whatever computes it. At each site the model publishes the site's input, runs the
- * base projection meanwhile, and then joins the delta. Sites come in the order of {@link LoraSite}, layers ascending, each
- * exactly once per step. One port serves one step, on the driver thread.
+ * What the model code sees of LoRA, whatever computes it. At each site the model publishes the
+ * site's input, runs the base projection meanwhile, and then joins the delta. Sites come in the
+ * order of {@link LoraSite}, layers ascending, each exactly once per step. One port serves one
+ * step, on the driver thread.
  */
 public interface LoraPort {
 
@@ -31,8 +32,10 @@ public interface LoraPort {
    * Adds the deltas to the base projections.
    *
    * @param x the same tensor as published
-   * @param outs one per target of the site, {@code [rows, out]}, already holding the base projections
-   * @throws io.infinilora.core.InfiniLoraException DEADLINE_EXCEEDED if a delta does not arrive in time; the step is lost
+   * @param outs one per target of the site, {@code [rows, out]}, already holding the base
+   *     projections
+   * @throws io.infinilora.core.InfiniLoraException DEADLINE_EXCEEDED if a delta does not arrive in
+   *     time; the step is lost
    */
   void join(int layer, LoraSite site, Tensor x, Tensor... outs);
 }

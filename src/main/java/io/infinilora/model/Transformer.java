@@ -15,8 +15,9 @@ import java.util.List;
 import java.util.Objects;
 
 /**
- * A decoder-only transformer over the operator interface: pre-normalised attention and feed-forward blocks with rotary
- * positions and paged keys and values. Immutable; any number of streams may run it, each with its own {@link Workspace}.
+ * A decoder-only transformer over the operator interface: pre-normalised attention and feed-forward
+ * blocks with rotary positions and paged keys and values. Immutable; any number of streams may run
+ * it, each with its own {@link Workspace}.
  */
 public final class Transformer {
   private final ModelSpec spec;
@@ -43,7 +44,12 @@ public final class Transformer {
       MlpBlock mlp) {}
 
   Transformer(
-      ModelSpec spec, Embedding embedding, RopeTable rope, List<Layer> layers, Vec finalNorm, Projection head) {
+      ModelSpec spec,
+      Embedding embedding,
+      RopeTable rope,
+      List<Layer> layers,
+      Vec finalNorm,
+      Projection head) {
     this.spec = Objects.requireNonNull(spec);
     this.embedding = embedding;
     this.rope = rope;
@@ -72,9 +78,11 @@ public final class Transformer {
   /**
    * Runs one step through all layers: writes the rows' keys and values into the cache.
    *
-   * @return the residual stream after the last layer, {@code [rows, hidden]}; valid until the next step
+   * @return the residual stream after the last layer, {@code [rows, hidden]}; valid until the next
+   *     step
    */
-  public Tensor forward(BatchLayout batch, Workspace workspace, KvCache cache, LoraPort lora, OpStream ops) {
+  public Tensor forward(
+      BatchLayout batch, Workspace workspace, KvCache cache, LoraPort lora, OpStream ops) {
     int rows = batch.rows();
     Tensor residual = workspace.residual().first(rows);
     Tensor normed = workspace.normed().first(rows);

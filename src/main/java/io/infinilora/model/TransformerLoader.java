@@ -27,18 +27,23 @@ public final class TransformerLoader {
   }
 
   /**
-   * Loads all weights. The checkpoint must stay open as long as the transformer is used: embeddings may be read from it.
+   * Loads all weights. The checkpoint must stay open as long as the transformer is used: embeddings
+   * may be read from it.
    *
-   * @throws InfiniLoraException BAD_MODEL_FILE if a parameter is missing, misshapen or of an unsupported kind
+   * @throws InfiniLoraException BAD_MODEL_FILE if a parameter is missing, misshapen or of an
+   *     unsupported kind
    */
   public static Transformer load(Checkpoint checkpoint, Backend backend) {
     return new TransformerLoader(checkpoint, backend).load();
   }
 
   private Transformer load() {
-    if (spec.mlp().moe() != null || spec.norm() != ModelSpec.Norm.RMS || spec.attention().clipQkv() != 0) {
+    if (spec.mlp().moe() != null
+        || spec.norm() != ModelSpec.Norm.RMS
+        || spec.attention().clipQkv() != 0) {
       throw new InfiniLoraException(
-          ErrorCode.UNSUPPORTED_MODEL, "architecture %s is not supported".formatted(spec.architecture()));
+          ErrorCode.UNSUPPORTED_MODEL,
+          "architecture %s is not supported".formatted(spec.architecture()));
     }
     RopeTable rope = backend.ropeTable(spec.rope(), spec.attention().headDim());
     List<Transformer.Layer> layers = new ArrayList<>();
@@ -59,12 +64,17 @@ public final class TransformerLoader {
     Projection qkv =
         a.qkvBias()
             ? projection(
-                i, List.of(Param.Q, Param.K, Param.V), List.of(Param.Q_BIAS, Param.K_BIAS, Param.V_BIAS))
+                i,
+                List.of(Param.Q, Param.K, Param.V),
+                List.of(Param.Q_BIAS, Param.K_BIAS, Param.V_BIAS))
             : projection(i, Param.Q, Param.K, Param.V);
     Projection output =
-        a.outBias() ? projection(i, List.of(Param.O), List.of(Param.O_BIAS)) : projection(i, Param.O);
+        a.outBias()
+            ? projection(i, List.of(Param.O), List.of(Param.O_BIAS))
+            : projection(i, Param.O);
     AttentionParams attention =
-        new AttentionParams(a.heads(), a.kvHeads(), a.headDim(), a.scale(), a.windows().get(i), null);
+        new AttentionParams(
+            a.heads(), a.kvHeads(), a.headDim(), a.scale(), a.windows().get(i), null);
     return new Transformer.Layer(
         vec(Param.ATTENTION_NORM, i),
         qkv,
@@ -74,7 +84,9 @@ public final class TransformerLoader {
         output,
         vec(Param.MLP_NORM, i),
         new DenseMlp(
-            projection(i, Param.GATE, Param.UP), projection(i, Param.DOWN), spec.mlp().activation()));
+            projection(i, Param.GATE, Param.UP),
+            projection(i, Param.DOWN),
+            spec.mlp().activation()));
   }
 
   private Vec vec(Param param, int layer) {

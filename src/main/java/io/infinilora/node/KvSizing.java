@@ -19,10 +19,12 @@ final class KvSizing {
     if (blocks < 1) {
       throw new InfiniLoraException(
           ErrorCode.BAD_CONFIG,
-          "the KV memory of %d bytes does not hold one block of %d bytes".formatted(settings.kvBytes(), bytesPerBlock));
+          "the KV memory of %d bytes does not hold one block of %d bytes"
+              .formatted(settings.kvBytes(), bytesPerBlock));
     }
     int kvBlocks = (int) Math.min(blocks, Integer.MAX_VALUE / blockSize);
-    int context = settings.contextLength().orElse(Math.min(spec.maxPositions(), kvBlocks * blockSize));
+    int context =
+        settings.contextLength().orElse(Math.min(spec.maxPositions(), kvBlocks * blockSize));
     if (context > spec.maxPositions()) {
       throw new InfiniLoraException(
           ErrorCode.BAD_CONFIG,
@@ -32,7 +34,10 @@ final class KvSizing {
       throw new InfiniLoraException(
           ErrorCode.BAD_CONFIG,
           "a context of %d tokens needs %d bytes of KV memory, the budget is %d"
-              .formatted(context, (long) Math.ceilDiv(context, blockSize) * bytesPerBlock, settings.kvBytes()));
+              .formatted(
+                  context,
+                  (long) Math.ceilDiv(context, blockSize) * bytesPerBlock,
+                  settings.kvBytes()));
     }
     return new SchedulerConfig(
         settings.maxRunning(),

@@ -26,8 +26,8 @@ import java.util.List;
 import java.util.function.Supplier;
 
 /**
- * A serving node in this JVM: one base model and, in {@code disaggregated} mode, one LoRA server, deployed as verticles. Use
- * one node per {@link Vertx}.
+ * A serving node in this JVM: one base model and, in {@code disaggregated} mode, one LoRA server,
+ * deployed as verticles. Use one node per {@link Vertx}.
  */
 public final class Node {
   private static final String BASE = "base-0";
@@ -83,8 +83,8 @@ public final class Node {
   /**
    * Loads everything on a worker thread and deploys the verticles.
    *
-   * @return fails with {@link InfiniLoraException} if the model cannot be served; adapters that were refused are in {@link
-   *     #adapterReport}
+   * @return fails with {@link InfiniLoraException} if the model cannot be served; adapters that
+   *     were refused are in {@link #adapterReport}
    */
   public static Future<Node> start(Vertx vertx, NodeSettings settings, EngineMetrics metrics) {
     return vertx

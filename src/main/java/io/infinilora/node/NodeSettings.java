@@ -14,7 +14,8 @@ import java.util.Optional;
  * @param loraMode where low-rank products are computed
  * @param threads CPU threads of the base model's steps
  * @param loraThreads CPU threads of the LoRA server
- * @param contextLength longest prompt plus output; empty for the model's own limit, cut to what the KV cache holds
+ * @param contextLength longest prompt plus output; empty for the model's own limit, cut to what the
+ *     KV cache holds
  * @param kvBytes memory for keys and values
  * @param maxRunning most sequences at once
  * @param maxWaiting most requests in the queue

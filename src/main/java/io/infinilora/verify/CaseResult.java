@@ -9,7 +9,8 @@ package io.infinilora.verify;
  * @param worstError largest absolute difference of a logit; NaN where no logits were compared
  * @param detail what went wrong, or why it was skipped; empty for a pass
  */
-public record CaseResult(String fixture, String name, Status status, double worstError, String detail) {
+public record CaseResult(
+    String fixture, String name, Status status, double worstError, String detail) {
 
   /** Outcomes. */
   public enum Status {

@@ -15,8 +15,9 @@ import java.util.TreeMap;
 import java.util.stream.Stream;
 
 /**
- * A model folder with what an independent implementation made of it: {@code expected.json} (prompts and greedy tokens),
- * {@code expected.safetensors} (float32 logits {@code [positions, vocab]}) and, where present, {@code mixed_batch.json}.
+ * A model folder with what an independent implementation made of it: {@code expected.json} (prompts
+ * and greedy tokens), {@code expected.safetensors} (float32 logits {@code [positions, vocab]}) and,
+ * where present, {@code mixed_batch.json}.
  *
  * @param directory the folder; also the checkpoint
  * @param cases single prompts, each with an adapter or none
@@ -35,12 +36,15 @@ record Fixture(Path directory, List<Case> cases, List<Mixed> mixedBatch) {
    * @param allPositions whether the tensor has every position or the last only
    * @param greedy expected tokens
    */
-  @SuppressWarnings("ArrayRecordComponent") // Read once, never compared.
   record Case(
-      String name, Optional<String> adapter, int[] prompt, String logitsKey, boolean allPositions, int[] greedy) {}
+      String name,
+      Optional<String> adapter,
+      int[] prompt,
+      String logitsKey,
+      boolean allPositions,
+      int[] greedy) {}
 
   /** One request of the mixed batch. */
-  @SuppressWarnings("ArrayRecordComponent") // Read once, never compared.
   record Mixed(String id, Optional<String> adapter, int[] prompt, int[] expected) {}
 
   String name() {
@@ -55,7 +59,8 @@ record Fixture(Path directory, List<Case> cases, List<Mixed> mixedBatch) {
     try (Stream<Path> entries = Files.list(root)) {
       return entries.filter(p -> Files.isRegularFile(p.resolve(EXPECTED))).sorted().toList();
     } catch (IOException e) {
-      throw new InfiniLoraException(ErrorCode.BAD_CONFIG, "cannot list %s (%s)".formatted(root, e), e);
+      throw new InfiniLoraException(
+          ErrorCode.BAD_CONFIG, "cannot list %s (%s)".formatted(root, e), e);
     }
   }
 
@@ -71,7 +76,8 @@ record Fixture(Path directory, List<Case> cases, List<Mixed> mixedBatch) {
         JsonNode prompt = prompts.get(entry.getKey());
         if (prompt == null) {
           throw new InfiniLoraException(
-              ErrorCode.BAD_CONFIG, "%s: case %s has no prompt".formatted(directory, entry.getKey()));
+              ErrorCode.BAD_CONFIG,
+              "%s: case %s has no prompt".formatted(directory, entry.getKey()));
         }
         cases.add(
             new Case(
@@ -118,7 +124,8 @@ record Fixture(Path directory, List<Case> cases, List<Mixed> mixedBatch) {
     try {
       return JSON.readTree(file.toFile());
     } catch (IOException e) {
-      throw new InfiniLoraException(ErrorCode.BAD_CONFIG, "%s: not a readable fixture (%s)".formatted(file, e), e);
+      throw new InfiniLoraException(
+          ErrorCode.BAD_CONFIG, "%s: not a readable fixture (%s)".formatted(file, e), e);
     }
   }
 }

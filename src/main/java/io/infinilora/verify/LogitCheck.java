@@ -6,7 +6,10 @@ import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
 import java.util.BitSet;
 
-/** Compares a prompt's logits with expected ones as they come. Driver thread, then one reader after the request's end. */
+/**
+ * Compares a prompt's logits with expected ones as they come. Driver thread, then one reader after
+ * the request's end.
+ */
 final class LogitCheck implements PromptObserver {
   private static final ValueLayout.OfFloat FLOAT =
       ValueLayout.JAVA_FLOAT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
@@ -36,7 +39,8 @@ final class LogitCheck implements PromptObserver {
     seen.set(row);
     long base = (long) row * expected.cols();
     for (int i = 0; i < expected.cols(); i++) {
-      double difference = Math.abs((double) logits[i] - expected.data().getAtIndex(FLOAT, base + i));
+      double difference =
+          Math.abs((double) logits[i] - expected.data().getAtIndex(FLOAT, base + i));
       // Written so that a NaN counts as the worst error there is.
       worst = difference <= worst ? worst : difference;
       if (Double.isNaN(difference)) {

@@ -28,8 +28,8 @@ import java.util.concurrent.TimeUnit;
 import java.util.function.Consumer;
 
 /**
- * Runs fixtures through a whole node: every case for its logits and greedy tokens, then the mixed batch at once. Blocks; not
- * for event loops.
+ * Runs fixtures through a whole node: every case for its logits and greedy tokens, then the mixed
+ * batch at once. Blocks; not for event loops.
  */
 public final class Verifier {
   /** Largest absolute error of a logit in float32 arithmetic. */
@@ -64,7 +64,8 @@ public final class Verifier {
     if (found.isEmpty()) {
       throw new InfiniLoraException(
           ErrorCode.BAD_CONFIG,
-          "%s holds no fixture%s".formatted(root, filter.map(f -> " whose name contains " + f).orElse("")));
+          "%s holds no fixture%s"
+              .formatted(root, filter.map(f -> " whose name contains " + f).orElse("")));
     }
     int[] failures = {0};
     for (Path directory : found) {
@@ -138,7 +139,8 @@ public final class Verifier {
     LogitCheck check = new LogitCheck(expected, c.allPositions() ? 0 : c.prompt().length - 1);
     int[] tokens;
     try {
-      tokens = run(node, fixture + "." + c.name(), c.prompt(), c.adapter(), c.greedy().length, check);
+      tokens =
+          run(node, fixture + "." + c.name(), c.prompt(), c.adapter(), c.greedy().length, check);
     } catch (RuntimeException e) {
       return CaseResult.fail(fixture, c.name(), Double.NaN, e.toString());
     }
@@ -149,7 +151,8 @@ public final class Verifier {
     return tokens(fixture, c.name(), worst, c.greedy(), tokens);
   }
 
-  private static CaseResult tokens(String fixture, String name, double worst, int[] expected, int[] actual) {
+  private static CaseResult tokens(
+      String fixture, String name, double worst, int[] expected, int[] actual) {
     int at = Arrays.mismatch(expected, actual);
     return at < 0
         ? CaseResult.pass(fixture, name, worst)
@@ -163,11 +166,19 @@ public final class Verifier {
 
   private void mixed(Fixture fixture, Node node, Consumer<CaseResult> sink) {
     List<Fixture.Mixed> requests =
-        fixture.mixedBatch().stream().filter(r -> r.adapter().isEmpty() || mode != LoraMode.NONE).toList();
+        fixture.mixedBatch().stream()
+            .filter(r -> r.adapter().isEmpty() || mode != LoraMode.NONE)
+            .toList();
     List<CompletableFuture<int[]>> running = new ArrayList<>();
     for (Fixture.Mixed r : requests) {
       running.add(
-          submit(node, fixture.name() + ".mixed." + r.id(), r.prompt(), r.adapter(), r.expected().length, null));
+          submit(
+              node,
+              fixture.name() + ".mixed." + r.id(),
+              r.prompt(),
+              r.adapter(),
+              r.expected().length,
+              null));
     }
     for (int i = 0; i < requests.size(); i++) {
       Fixture.Mixed r = requests.get(i);
@@ -187,19 +198,31 @@ public final class Verifier {
   }
 
   private static int[] run(
-      Node node, String id, int[] prompt, Optional<String> adapter, int maxTokens, PromptObserver observer) {
+      Node node,
+      String id,
+      int[] prompt,
+      Optional<String> adapter,
+      int maxTokens,
+      PromptObserver observer) {
     return submit(node, id, prompt, adapter, maxTokens, observer)
         .orTimeout(PATIENCE.toSeconds(), TimeUnit.SECONDS)
         .join();
   }
 
   private static CompletableFuture<int[]> submit(
-      Node node, String id, int[] prompt, Optional<String> adapter, int maxTokens, PromptObserver observer) {
+      Node node,
+      String id,
+      int[] prompt,
+      Optional<String> adapter,
+      int maxTokens,
+      PromptObserver observer) {
     GenerateRequest request =
         new GenerateRequest(
             id, prompt, adapter, SamplingParams.greedy(maxTokens).ignoringEos(), observer != null);
     Multi<TokenEvent> events =
-        observer == null ? node.engine().generate(request) : node.engine().generate(request, observer);
+        observer == null
+            ? node.engine().generate(request)
+            : node.engine().generate(request, observer);
     return events
         .filter(TokenEvent.Token.class::isInstance)
         .map(e -> ((TokenEvent.Token) e).token())
@@ -210,6 +233,10 @@ public final class Verifier {
   }
 
   private static <T> T await(io.vertx.core.Future<T> future) {
-    return future.toCompletionStage().toCompletableFuture().orTimeout(PATIENCE.toSeconds(), TimeUnit.SECONDS).join();
+    return future
+        .toCompletionStage()
+        .toCompletableFuture()
+        .orTimeout(PATIENCE.toSeconds(), TimeUnit.SECONDS)
+        .join();
   }
 }

@@ -5,8 +5,8 @@ import io.vertx.core.eventbus.EventBus;
 import io.vertx.core.eventbus.MessageCodec;
 
 /**
- * Passes an immutable message by reference between verticles of one JVM. Messages that carry memory handles can't leave it:
- * between processes rows travel in frames instead.
+ * Passes an immutable message by reference between verticles of one JVM. Messages that carry memory
+ * handles can't leave it: between processes rows travel in frames instead.
  *
  * @param <T> message type
  */
@@ -45,11 +45,13 @@ public final class LocalCodec<T> implements MessageCodec<T, T> {
 
   @Override
   public void encodeToWire(Buffer buffer, T message) {
-    throw new IllegalStateException(type.getSimpleName() + " refers to shared memory and stays in its JVM");
+    throw new IllegalStateException(
+        type.getSimpleName() + " refers to shared memory and stays in its JVM");
   }
 
   @Override
   public T decodeFromWire(int position, Buffer buffer) {
-    throw new IllegalStateException(type.getSimpleName() + " refers to shared memory and stays in its JVM");
+    throw new IllegalStateException(
+        type.getSimpleName() + " refers to shared memory and stays in its JVM");
   }
 }

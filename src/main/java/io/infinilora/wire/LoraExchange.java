@@ -10,12 +10,14 @@ import java.util.EnumMap;
 import java.util.Map;
 
 /**
- * The memory that one base-model instance shares with the LoRA Server: per site the rows' activations, per target their
- * deltas, and two signals that order both sides. Rows are compact: only those that use an adapter.
+ * The memory that one base-model instance shares with the LoRA Server: per site the rows'
+ * activations, per target their deltas, and two signals that order both sides. Rows are compact:
+ * only those that use an adapter.
  *
- * <p>Values of both signals count sites: see {@link #value}. The base writes activations and releases {@link #published};
- * the server waits for it, writes deltas and releases {@link #computed}; the base waits for that before it reads them and
- * before it overwrites the site's activations in the next layer. So one buffer per site is enough.
+ * <p>Values of both signals count sites: see {@link #value}. The base writes activations and
+ * releases {@link #published}; the server waits for it, writes deltas and releases {@link
+ * #computed}; the base waits for that before it reads them and before it overwrites the site's
+ * activations in the next layer. So one buffer per site is enough.
  */
 public final class LoraExchange {
   private final int layers;
@@ -61,12 +63,18 @@ public final class LoraExchange {
     return computed;
   }
 
-  /** Signal value of a site: greater than those of all sites before it, in this step and in earlier ones. */
+  /**
+   * Signal value of a site: greater than those of all sites before it, in this step and in earlier
+   * ones.
+   */
   public long value(long step, int layer, LoraSite site) {
     return (step * layers + layer) * LoraSite.all().size() + site.ordinal() + 1;
   }
 
-  /** Signal value of a step's last site; releasing it lets the other side run to the end of the step. */
+  /**
+   * Signal value of a step's last site; releasing it lets the other side run to the end of the
+   * step.
+   */
   public long lastValue(long step) {
     return (step + 1) * layers * LoraSite.all().size();
   }
@@ -77,7 +85,9 @@ public final class LoraExchange {
     raise(computed, lastValue(step));
   }
 
-  /** Base: gives up a step, so that the server does not wait for activations that will never come. */
+  /**
+   * Base: gives up a step, so that the server does not wait for activations that will never come.
+   */
   public void abandon(long step) {
     raise(published, lastValue(step));
   }

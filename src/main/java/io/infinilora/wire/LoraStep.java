@@ -10,7 +10,8 @@ import java.util.Objects;
 import java.util.Set;
 
 /**
- * What the layer requests of one step have in common. Checked once, here, and not on the critical path.
+ * What the layer requests of one step have in common. Checked once, here, and not on the critical
+ * path.
  *
  * @param id number of the step among those of its exchange, ascending from 0
  * @param exchange where activations come from and deltas go
@@ -19,9 +20,13 @@ import java.util.Set;
  * @param targets targets that at least one of the adapters has
  * @param deadlineNanos {@link System#nanoTime} at which both sides give the step up
  */
-@SuppressWarnings("ArrayRecordComponent") // Handed from thread to thread, never compared.
 public record LoraStep(
-    long id, LoraExchange exchange, RowGroups groups, int[] slots, Set<LoraTarget> targets, long deadlineNanos) {
+    long id,
+    LoraExchange exchange,
+    RowGroups groups,
+    int[] slots,
+    Set<LoraTarget> targets,
+    long deadlineNanos) {
 
   /** Checks that rows fit the exchange and that groups and slots agree. */
   public LoraStep {
@@ -31,7 +36,8 @@ public record LoraStep(
     if (groups.rows().length > capacity) {
       throw new InfiniLoraException(
           ErrorCode.INTERNAL,
-          "LoRA step %d has %d rows, the exchange holds %d".formatted(id, groups.rows().length, capacity));
+          "LoRA step %d has %d rows, the exchange holds %d"
+              .formatted(id, groups.rows().length, capacity));
     }
     if (groups.groups() != slots.length) {
       throw new InfiniLoraException(

@@ -5,7 +5,10 @@ import static org.junit.jupiter.api.Assumptions.assumeTrue;
 import java.nio.file.Files;
 import java.nio.file.Path;
 
-/** The demo model that {@code scripts/fetch-model.sh} fetches; {@code make test} does so before the tests run. */
+/**
+ * The demo model that {@code scripts/fetch-model.sh} fetches; {@code make test} does so before the
+ * tests run.
+ */
 public final class DemoModel {
   private DemoModel() {}
 

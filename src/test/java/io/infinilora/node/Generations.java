@@ -18,7 +18,8 @@ final class Generations {
   private Generations() {}
 
   /** Greedy tokens without regard to end-of-sequence tokens. */
-  static CompletableFuture<List<Integer>> greedy(Engine engine, int[] prompt, Optional<String> adapter, int tokens) {
+  static CompletableFuture<List<Integer>> greedy(
+      Engine engine, int[] prompt, Optional<String> adapter, int tokens) {
     return tokens(engine, prompt, adapter, SamplingParams.greedy(tokens).ignoringEos());
   }
 

@@ -24,8 +24,8 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
 
 /**
- * SmolLM2-135M-Instruct against greedy tokens that transformers computed in float32 from the same GGUF and the same adapters
- * (src/test/resources/smollm2/greedy.json says with which versions).
+ * SmolLM2-135M-Instruct against greedy tokens that transformers computed in float32 from the same
+ * GGUF and the same adapters (src/test/resources/smollm2/greedy.json says with which versions).
  */
 @TestInstance(TestInstance.Lifecycle.PER_CLASS)
 class RealModelTest {
@@ -78,7 +78,8 @@ class RealModelTest {
     Optional<String> adapter = Optional.ofNullable(c.get("adapter")).map(JsonNode::asText);
     SamplingParams sampling = SamplingParams.greedy(expected.size()).ignoringEos();
     int[] prompt = ints(c.required("promptIds")).stream().mapToInt(Integer::intValue).toArray();
-    assertThat(Generations.tokens(node.engine(), prompt, adapter, sampling).join()).isEqualTo(expected);
+    assertThat(Generations.tokens(node.engine(), prompt, adapter, sampling).join())
+        .isEqualTo(expected);
   }
 
   private static List<Integer> ints(JsonNode array) {
