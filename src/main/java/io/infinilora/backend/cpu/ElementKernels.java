@@ -14,16 +14,16 @@ import jdk.incubator.vector.FloatVector;
 final class ElementKernels {
   private ElementKernels() {}
 
-  /** {@code y += factor x}. */
+  /** {@code y += factor x}; the product is rounded by itself, as if it had been stored before. */
   static void addScaled(long x, float factor, long y, long n) {
     FloatVector f = FloatVector.broadcast(F, factor);
     long i = 0;
     for (; i + LANES <= n; i += LANES) {
-      store(load(x + 4 * i).fma(f, load(y + 4 * i)), y + 4 * i);
+      store(load(x + 4 * i).mul(f).add(load(y + 4 * i)), y + 4 * i);
     }
     if (i < n) {
       int rest = (int) (n - i);
-      storePart(loadPart(x + 4 * i, rest).fma(f, loadPart(y + 4 * i, rest)), y + 4 * i, rest);
+      storePart(loadPart(x + 4 * i, rest).mul(f).add(loadPart(y + 4 * i, rest)), y + 4 * i, rest);
     }
   }
 
