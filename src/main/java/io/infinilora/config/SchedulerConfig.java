@@ -1,8 +1,5 @@
 package io.infinilora.config;
 
-import io.infinilora.core.ErrorCode;
-import io.infinilora.core.InfiniLoraException;
-
 /**
  * Limits of one base model's scheduler.
  *
@@ -31,24 +28,12 @@ public record SchedulerConfig(
 
   /** Rejects sizes below 1 and a token budget below {@code maxRunning}. */
   public SchedulerConfig {
-    atLeastOne("maxRunning", maxRunning);
-    atLeastOne("maxWaiting", maxWaiting);
-    atLeastOne("prefillChunk", prefillChunk);
-    atLeastOne("kvBlocks", kvBlocks);
-    atLeastOne("blockSize", blockSize);
-    atLeastOne("contextLength", contextLength);
-    if (maxBatchedTokens < maxRunning) {
-      throw new InfiniLoraException(
-          ErrorCode.BAD_CONFIG,
-          "maxBatchedTokens must be at least maxRunning (%d), so that every running sequence can decode in every step, not %d"
-              .formatted(maxRunning, maxBatchedTokens));
-    }
-  }
-
-  private static void atLeastOne(String name, int value) {
-    if (value < 1) {
-      throw new InfiniLoraException(
-          ErrorCode.BAD_CONFIG, "%s must be at least 1, not %d".formatted(name, value));
-    }
+    Check.atLeast("maxRunning", 1, maxRunning);
+    Check.atLeast("maxWaiting", 1, maxWaiting);
+    Check.atLeast("prefillChunk", 1, prefillChunk);
+    Check.atLeast("kvBlocks", 1, kvBlocks);
+    Check.atLeast("blockSize", 1, blockSize);
+    Check.atLeast("contextLength", 1, contextLength);
+    Check.tokenBudget("maxBatchedTokens", maxBatchedTokens, "maxRunning", maxRunning);
   }
 }

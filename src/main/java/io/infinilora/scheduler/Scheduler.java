@@ -103,15 +103,14 @@ public final class Scheduler {
     boolean preempted = planDecodes(slices);
     int budget = config.maxBatchedTokens() - slices.size();
     budget = planPrefills(slices, budget);
+    // Who was just preempted would take the very blocks that the decodes need.
     if (!preempted) {
       admit(slices, budget);
     }
-    // Everyone is amid a prompt and no block is left: make room for the oldest.
-    while (slices.isEmpty() && running.size() > 1) {
-      preemptLast();
-      planPrefills(slices, config.maxBatchedTokens());
-    }
     if (slices.isEmpty()) {
+      if (!running.isEmpty()) {
+        throw new IllegalStateException("no running sequence can go on: " + running);
+      }
       return Optional.empty();
     }
     inFlight = new StepPlan(slices);
@@ -208,8 +207,10 @@ public final class Scheduler {
    */
   public void checkInvariants() {
     for (Sequence sequence : waiting) {
-      if (sequence.blockCount() != 0 || sequence.state() != Sequence.State.WAITING) {
-        throw new IllegalStateException(sequence + " holds blocks while it waits");
+      if (sequence.blockCount() != 0
+          || sequence.computed() != 0
+          || sequence.state() != Sequence.State.WAITING) {
+        throw new IllegalStateException(sequence + " is not a plainly waiting one");
       }
     }
     if (byId.size() != waiting.size() + running.size() || running.size() > config.maxRunning()) {
@@ -273,8 +274,10 @@ public final class Scheduler {
       }
       Sequence sequence = waiting.get(index);
       List<PrefixCache.Node> match = tables.match(sequence);
-      // Who is admitted should reach its first token: admitting on the first chunk's blocks alone
-      // lets many long prompts start and then preempt each other.
+      // All known tokens must fit beside what running prompts still need. On the first chunk's
+      // blocks alone, long prompts would start together and block or preempt each other. This way
+      // only decodes take blocks that were counted on, and give them back when they end: as long as
+      // anything runs, something can go on.
       if (!tables.fits(sequence, match, promised())) {
         return;
       }

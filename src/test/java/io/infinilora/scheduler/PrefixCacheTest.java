@@ -26,6 +26,16 @@ class PrefixCacheTest {
   }
 
   @Test
+  void equalHashesOfDifferentAdaptersAreNoHit() {
+    // "Aa" and "BB" have the same hash code.
+    Optional<AdapterId> adapter = Optional.of(new AdapterId("x", "Aa"));
+    Optional<AdapterId> colliding = Optional.of(new AdapterId("x", "BB"));
+    assertThat(adapter).hasSameHashCodeAs(colliding);
+    cache.publish(null, adapter, new int[] {1, 2}, 0);
+    assertThat(cache.find(null, colliding, new int[] {1, 2})).isNull();
+  }
+
+  @Test
   void theSameTokensBehindAnotherPrefixOrAdapterAreNoHit() {
     Optional<AdapterId> adapter = Optional.of(new AdapterId("a", "1"));
     PrefixCache.Node first = cache.publish(null, BASE, new int[] {1, 2}, 0);

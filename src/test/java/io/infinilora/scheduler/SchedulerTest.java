@@ -273,17 +273,36 @@ class SchedulerTest {
   }
 
   @Test
-  void promptsThatFillTheCacheTogetherMakeRoomForTheOldest() {
-    // Both are admitted on half the cache; the decode of "grows" then takes what they counted on.
-    Scheduler scheduler = new Scheduler(new SchedulerConfig(3, 8, 3, 1, 6, BLOCK, 24, false));
-    scheduler.add(Sequences.counting("grows", 1, 20));
-    scheduler.add(Sequences.counting("x", 10, 2));
-    scheduler.add(Sequences.counting("y", 8, 2));
-    for (int i = 0; scheduler.hasWork(); i++) {
-      assertThat(i).isLessThan(200);
+  void thePreemptedIsNextAndItsFirstPrefixHitIsTheOneReported() {
+    Scheduler scheduler = new Scheduler(new SchedulerConfig(2, 8, 16, 16, 4, BLOCK, 16, true));
+    Sequence a = Sequences.counting("a", 7, 5);
+    Sequence b = Sequences.of("b", new int[] {9, 8, 7, 6, 5, 4, 3}, 5, Optional.empty());
+    scheduler.add(a);
+    scheduler.add(b);
+    step(scheduler);
+    scheduler.add(Sequences.counting("c", 2, 2));
+    step(scheduler);
+    assertThat(shape(step(scheduler))).containsExactly("a 8+1 sampled");
+    while (a.state() == Sequence.State.RUNNING) {
       step(scheduler);
-      scheduler.checkInvariants();
     }
+    // Its first block is still cached, but the request itself found none.
+    assertThat(shape(step(scheduler))).startsWith("b 4+5 sampled");
+    assertThat(b.cachedPromptTokens()).isZero();
+  }
+
+  @Test
+  void aCachedPrefixIsNotCountedAsRoomForTheRest() {
+    Scheduler scheduler = new Scheduler(new SchedulerConfig(2, 8, 16, 16, 4, BLOCK, 16, true));
+    scheduler.add(Sequences.counting("p", 8, 1));
+    step(scheduler);
+    scheduler.add(Sequences.of("a", new int[] {9, 9, 9, 9, 9}, 2, Optional.empty()));
+    scheduler.add(Sequences.counting("q", 9, 1));
+    // Two blocks are left, both holding q's prefix; its third block has no place.
+    assertThat(shape(step(scheduler))).containsExactly("a 0+5 sampled");
+    assertThat(scheduler.load().waiting()).isEqualTo(1);
+    step(scheduler);
+    assertThat(shape(step(scheduler))).containsExactly("q 8+1 sampled");
   }
 
   @Test

@@ -1,0 +1,80 @@
+package io.infinilora.config;
+
+import java.time.Duration;
+import java.util.Optional;
+
+/**
+ * One base model and its LoRA server.
+ *
+ * @param threads CPU threads of the base model's steps; empty for one per processor
+ * @param loraThreads CPU threads of the LoRA server; empty for one per processor
+ * @param contextLength longest prompt plus output; empty for the model's own limit, cut to what the
+ *     KV cache holds
+ * @param kvMemory memory for keys and values
+ * @param maxRunning most sequences computed at once
+ * @param maxWaiting most requests in the queue; a further one is refused
+ * @param maxBatchedTokens most rows of a step; at least {@code maxRunning}
+ * @param prefillChunk most prompt tokens of one sequence in one step
+ * @param prefixCache whether equal prefixes share keys and values
+ * @param stepDeadline how long a step may wait for its LoRA side before it is given up
+ */
+public record EngineConfig(
+    Optional<Integer> threads,
+    Optional<Integer> loraThreads,
+    Optional<Integer> contextLength,
+    ByteSize kvMemory,
+    int maxRunning,
+    int maxWaiting,
+    int maxBatchedTokens,
+    int prefillChunk,
+    boolean prefixCache,
+    Duration stepDeadline) {
+
+  /** 512 MiB. */
+  public static final ByteSize DEFAULT_KV_MEMORY = ByteSize.mebibytes(512);
+
+  /** 32 sequences. */
+  public static final int DEFAULT_MAX_RUNNING = 32;
+
+  /** 256 requests. */
+  public static final int DEFAULT_MAX_WAITING = 256;
+
+  /** 512 rows. */
+  public static final int DEFAULT_MAX_BATCHED_TOKENS = 512;
+
+  /** 256 tokens. */
+  public static final int DEFAULT_PREFILL_CHUNK = 256;
+
+  /** 30 s. */
+  public static final Duration DEFAULT_STEP_DEADLINE = Duration.ofSeconds(30);
+
+  /** All defaults. */
+  public static final EngineConfig DEFAULTS =
+      new EngineConfig(
+          Optional.empty(),
+          Optional.empty(),
+          Optional.empty(),
+          DEFAULT_KV_MEMORY,
+          DEFAULT_MAX_RUNNING,
+          DEFAULT_MAX_WAITING,
+          DEFAULT_MAX_BATCHED_TOKENS,
+          DEFAULT_PREFILL_CHUNK,
+          true,
+          DEFAULT_STEP_DEADLINE);
+
+  /** Rejects impossible values, naming the key. */
+  public EngineConfig {
+    threads.ifPresent(value -> Check.atLeast("engine.threads", 1, value));
+    loraThreads.ifPresent(value -> Check.atLeast("engine.loraThreads", 1, value));
+    // A prompt of one token and one token of output.
+    contextLength.ifPresent(value -> Check.atLeast("engine.contextLength", 2, value));
+    Check.positive("engine.kvMemory", kvMemory);
+    Check.atLeast("engine.maxRunning", 1, maxRunning);
+    Check.atLeast("engine.maxWaiting", 1, maxWaiting);
+    Check.tokenBudget("engine.maxBatchedTokens", maxBatchedTokens, "engine.maxRunning", maxRunning);
+    Check.atLeast("engine.prefillChunk", 1, prefillChunk);
+    if (stepDeadline.isZero()) {
+      throw Check.error("engine.stepDeadline must be greater than 0");
+    }
+  }
+}

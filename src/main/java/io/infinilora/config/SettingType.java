@@ -1,0 +1,89 @@
+package io.infinilora.config;
+
+import io.infinilora.core.LoraMode;
+import java.lang.reflect.ParameterizedType;
+import java.lang.reflect.Type;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.Arrays;
+import java.util.Locale;
+import java.util.Map;
+import java.util.Optional;
+import java.util.function.Function;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+import java.util.stream.Collectors;
+
+/**
+ * How a setting's text becomes a value.
+ *
+ * @param expected what a right value is, for messages
+ * @param parser throws IllegalArgumentException for wrong text
+ */
+record SettingType(String expected, Function<String, Object> parser) {
+  private static final Pattern DURATION = Pattern.compile("(\\d{1,9})\\s*(ms|s|m|h)");
+
+  private static final Map<Type, SettingType> TYPES =
+      Map.of(
+          String.class, new SettingType("text", text -> text),
+          Integer.class, new SettingType("a whole number", Integer::valueOf),
+          int.class, new SettingType("a whole number", Integer::valueOf),
+          boolean.class, new SettingType("true or false", SettingType::bool),
+          Path.class, new SettingType("a path", SettingType::path),
+          ByteSize.class, new SettingType("a size such as 512MiB", ByteSize::parse),
+          Duration.class, new SettingType("a duration such as 30s", SettingType::duration),
+          LoraMode.class, new SettingType(modes(), SettingType::mode));
+
+  /** The type of a record component's values, or null if the component is a group of settings. */
+  static SettingType of(Type type) {
+    return TYPES.get(isOptional(type) ? argument(type) : type);
+  }
+
+  /** Whether a component may be not set. */
+  static boolean isOptional(Type type) {
+    return type instanceof ParameterizedType generic && generic.getRawType() == Optional.class;
+  }
+
+  private static Type argument(Type type) {
+    return ((ParameterizedType) type).getActualTypeArguments()[0];
+  }
+
+  private static Object bool(String text) {
+    return switch (text) {
+      case "true" -> true;
+      case "false" -> false;
+      default -> throw new IllegalArgumentException(text);
+    };
+  }
+
+  private static Object path(String text) {
+    if (text.isBlank()) {
+      throw new IllegalArgumentException("empty path");
+    }
+    return Path.of(text);
+  }
+
+  private static Object duration(String text) {
+    Matcher matcher = DURATION.matcher(text);
+    if (!matcher.matches()) {
+      throw new IllegalArgumentException(text);
+    }
+    long amount = Long.parseLong(matcher.group(1));
+    return switch (matcher.group(2)) {
+      case "ms" -> Duration.ofMillis(amount);
+      case "s" -> Duration.ofSeconds(amount);
+      case "m" -> Duration.ofMinutes(amount);
+      default -> Duration.ofHours(amount);
+    };
+  }
+
+  private static Object mode(String text) {
+    return LoraMode.valueOf(text.toUpperCase(Locale.ROOT));
+  }
+
+  private static String modes() {
+    return Arrays.stream(LoraMode.values())
+        .map(mode -> mode.name().toLowerCase(Locale.ROOT))
+        .collect(Collectors.joining(", ", "one of ", ""));
+  }
+}

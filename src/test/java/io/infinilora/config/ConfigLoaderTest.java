@@ -1,0 +1,225 @@
+package io.infinilora.config;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import io.infinilora.core.ErrorCode;
+import io.infinilora.core.InfiniLoraException;
+import io.infinilora.core.LoraMode;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.Map;
+import java.util.Optional;
+import org.assertj.core.api.AbstractThrowableAssert;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+
+class ConfigLoaderTest {
+  private static final Path EXAMPLE = Path.of("conf", "infinilora.yaml");
+
+  @TempDir private Path directory;
+
+  @Test
+  void nothingSetGivesTheDefaults() {
+    assertThat(ConfigLoader.load(Map.of(), Map.of("HOME", "/x"), Optional.empty()))
+        .isEqualTo(InfiniLoraConfig.DEFAULTS);
+  }
+
+  @Test
+  void theExampleFileNamesEveryKeyInOrderWithItsDefault() {
+    assertThat(YamlSettings.read(EXAMPLE).keySet()).containsExactlyElementsOf(ConfigLoader.keys());
+    assertThat(ConfigLoader.load(Map.of(), Map.of(), Optional.of(EXAMPLE)))
+        .isEqualTo(InfiniLoraConfig.DEFAULTS);
+  }
+
+  @Test
+  void everyKeyOfTheFileIsMapped() throws IOException {
+    Path file =
+        write(
+            """
+            model: m.gguf
+            adapters: some/adapters
+            loraMode: coupled
+            server:
+              host: 0.0.0.0
+              port: 1
+              maxBody: 2KiB
+              drainTimeout: 3ms
+            engine:
+              threads: 4
+              loraThreads: 5
+              contextLength: 6
+              kvMemory: 7GiB
+              maxRunning: 8
+              maxWaiting: 9
+              maxBatchedTokens: 10
+              prefillChunk: 11
+              prefixCache: false
+              stepDeadline: 12m
+            """);
+    assertThat(ConfigLoader.load(Map.of(), Map.of(), Optional.of(file)))
+        .isEqualTo(
+            new InfiniLoraConfig(
+                Optional.of(Path.of("m.gguf")),
+                Optional.of(Path.of("some/adapters")),
+                LoraMode.COUPLED,
+                new ServerConfig("0.0.0.0", 1, new ByteSize(2048), Duration.ofMillis(3)),
+                new EngineConfig(
+                    Optional.of(4),
+                    Optional.of(5),
+                    Optional.of(6),
+                    new ByteSize(7L << 30),
+                    8,
+                    9,
+                    10,
+                    11,
+                    false,
+                    Duration.ofMinutes(12))));
+  }
+
+  @Test
+  void flagsPrecedeTheEnvironmentThatPrecedesTheFile() throws IOException {
+    Path file = write("server: {host: file, port: 1}\nengine: {maxWaiting: 1}\n");
+    InfiniLoraConfig config =
+        ConfigLoader.load(
+            Map.of("server.port", "3"),
+            Map.of("INFINILORA_SERVER_PORT", "2", "INFINILORA_ENGINE_MAX_WAITING", "2"),
+            Optional.of(file));
+    assertThat(config.server().host()).isEqualTo("file");
+    assertThat(config.engine().maxWaiting()).isEqualTo(2);
+    assertThat(config.server().port()).isEqualTo(3);
+  }
+
+  @Test
+  void variablesAreDerivedFromKeysAndUnique() {
+    assertThat(ConfigLoader.variable("server.port")).isEqualTo("INFINILORA_SERVER_PORT");
+    assertThat(ConfigLoader.variable("engine.maxBatchedTokens"))
+        .isEqualTo("INFINILORA_ENGINE_MAX_BATCHED_TOKENS");
+    assertThat(ConfigLoader.keys().stream().map(ConfigLoader::variable)).doesNotHaveDuplicates();
+  }
+
+  @Test
+  void anUnknownKeyOfAFileIsNamedWithItsLineAndASuggestion() throws IOException {
+    Path file = write("server:\n  port: 1\n\n  prot: 2\n");
+    assertRefused(file).hasMessage(file + ":4: unknown key server.prot; did you mean server.port?");
+  }
+
+  @Test
+  void anUnknownKeyLikeNoOtherGetsNoSuggestion() throws IOException {
+    Path file = write("frobnicate: 1\n");
+    assertRefused(file).hasMessage(file + ":1: unknown key frobnicate");
+  }
+
+  @Test
+  void unknownVariablesAndFlagsAreRefused() {
+    assertThatThrownBy(
+            () ->
+                ConfigLoader.load(
+                    Map.of(), Map.of("INFINILORA_ENGINE_MAXRUNNING", "1"), Optional.empty()))
+        .hasMessage(
+            "unknown environment variable INFINILORA_ENGINE_MAXRUNNING; did you mean INFINILORA_ENGINE_MAX_RUNNING?");
+    assertThatThrownBy(() -> ConfigLoader.load(Map.of("Model", "x"), Map.of(), Optional.empty()))
+        .hasMessage("command line: unknown key Model; did you mean model?");
+  }
+
+  @ParameterizedTest
+  @CsvSource(
+      delimiter = '|',
+      value = {
+        "server.port|http|server.port must be a whole number, not \"http\"",
+        "server.port|99999999999|server.port must be a whole number, not \"99999999999\"",
+        "server.maxBody|4MB|server.maxBody must be a size such as 512MiB, not \"4MB\"",
+        "engine.kvMemory|99999999999TiB|engine.kvMemory must be a size such as 512MiB, not \"99999999999TiB\"",
+        "engine.stepDeadline|30|engine.stepDeadline must be a duration such as 30s, not \"30\"",
+        "engine.prefixCache|yes|engine.prefixCache must be true or false, not \"yes\"",
+        "loraMode|both|loraMode must be one of none, coupled, disaggregated, not \"both\"",
+        "model|''|model must be a path, not \"\"",
+      })
+  void aWrongTypeNamesPlaceKeyValueAndWhatIsExpected(String key, String value, String message) {
+    assertThatThrownBy(() -> ConfigLoader.load(Map.of(key, value), Map.of(), Optional.empty()))
+        .isInstanceOfSatisfying(
+            InfiniLoraException.class, e -> assertThat(e.code()).isEqualTo(ErrorCode.BAD_CONFIG))
+        .hasMessage("command line: " + message);
+    String variable = ConfigLoader.variable(key);
+    assertThatThrownBy(() -> ConfigLoader.load(Map.of(), Map.of(variable, value), Optional.empty()))
+        .hasMessage("environment variable " + variable + ": " + message);
+  }
+
+  @ParameterizedTest
+  @CsvSource(
+      delimiter = '|',
+      value = {
+        "server.port|65536|server.port must be between 0 and 65535, not 65536",
+        "server.host|' '|server.host must not be empty",
+        "server.maxBody|0B|server.maxBody must be greater than 0",
+        "engine.threads|0|engine.threads must be at least 1, not 0",
+        "engine.loraThreads|-1|engine.loraThreads must be at least 1, not -1",
+        "engine.contextLength|1|engine.contextLength must be at least 2, not 1",
+        "engine.kvMemory|0B|engine.kvMemory must be greater than 0",
+        "engine.maxRunning|0|engine.maxRunning must be at least 1, not 0",
+        "engine.maxWaiting|0|engine.maxWaiting must be at least 1, not 0",
+        "engine.prefillChunk|0|engine.prefillChunk must be at least 1, not 0",
+        "engine.stepDeadline|0s|engine.stepDeadline must be greater than 0",
+      })
+  void anImpossibleValueIsRefused(String key, String value, String message) {
+    assertThatThrownBy(() -> ConfigLoader.load(Map.of(key, value), Map.of(), Optional.empty()))
+        .isInstanceOfSatisfying(
+            InfiniLoraException.class, e -> assertThat(e.code()).isEqualTo(ErrorCode.BAD_CONFIG))
+        .hasMessage(message);
+  }
+
+  @Test
+  void theTokenBudgetMustHoldEveryRunningSequence() {
+    assertThatThrownBy(
+            () ->
+                ConfigLoader.load(
+                    Map.of("engine.maxBatchedTokens", "31"), Map.of(), Optional.empty()))
+        .hasMessageStartingWith("engine.maxBatchedTokens must be at least engine.maxRunning (32)");
+  }
+
+  @Test
+  void nullUnsetsWhatMayBeUnsetOnly() throws IOException {
+    assertThat(
+            ConfigLoader.load(
+                    Map.of(), Map.of(), Optional.of(write("engine: {threads: null}\nmodel:\n")))
+                .engine()
+                .threads())
+        .isEmpty();
+    Path file = write("server:\n  port: null\n");
+    assertRefused(file).hasMessage(file + ":2: server.port must be a whole number, not null");
+  }
+
+  @Test
+  void anEmptyFileOrGroupSetsNothing() throws IOException {
+    for (String text : new String[] {"", "# nothing\n", "server:\n  # port: 1\n", "{}"}) {
+      assertThat(ConfigLoader.load(Map.of(), Map.of(), Optional.of(write(text))))
+          .as(text)
+          .isEqualTo(InfiniLoraConfig.DEFAULTS);
+    }
+  }
+
+  @Test
+  void filesOfAnotherShapeAreRefused() throws IOException {
+    assertRefused(write("- a\n")).hasMessageContaining(":1: settings must be written as");
+    assertRefused(write("server: 5\n")).hasMessageContaining(":1: unknown key server");
+    assertRefused(write("server:\n  port: [1]\n"))
+        .hasMessageContaining(":2: server.port must be a single value");
+    assertRefused(write("model: a\nmodel: b\n")).hasMessageContaining(":2: model is set already");
+    assertRefused(write("model: 'a\n")).hasMessageContaining("is not valid YAML");
+    assertRefused(directory.resolve("missing.yaml")).hasMessageContaining("cannot read");
+  }
+
+  private static AbstractThrowableAssert<?, ? extends Throwable> assertRefused(Path file) {
+    return assertThatThrownBy(() -> ConfigLoader.load(Map.of(), Map.of(), Optional.of(file)))
+        .isInstanceOfSatisfying(
+            InfiniLoraException.class, e -> assertThat(e.code()).isEqualTo(ErrorCode.BAD_CONFIG));
+  }
+
+  private Path write(String text) throws IOException {
+    return Files.writeString(directory.resolve("settings.yaml"), text);
+  }
+}
