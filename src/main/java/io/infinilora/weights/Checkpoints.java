@@ -88,7 +88,7 @@ public final class Checkpoints {
         config.text("model_type").orElseThrow(() -> config.bad("model_type", "is missing"));
     Architecture architecture =
         Architectures.byModelType(type)
-            .orElseThrow(() -> config.bad("model_type", unsupported(type)));
+            .orElseThrow(() -> unsupported(directory.resolve(CONFIG) + ": model_type", type));
     if (config.has("quantization_config")) {
       throw config.bad("quantization_config", "is set: quantised safetensors are not supported");
     }
@@ -108,7 +108,7 @@ public final class Checkpoints {
     String key = "general.architecture";
     String name = metadata.text(key).orElseThrow(() -> metadata.bad(key, "is missing"));
     Architecture architecture =
-        Architectures.byGgufName(name).orElseThrow(() -> metadata.bad(key, unsupported(name)));
+        Architectures.byGgufName(name).orElseThrow(() -> unsupported(path + ": " + key, name));
     ModelSpec spec = architecture.fromGguf(file);
     ParameterTable parameters =
         ParameterTable.load(
@@ -119,8 +119,10 @@ public final class Checkpoints {
         spec, GgufText.read(metadata), parameters, file::fault, description, arena);
   }
 
-  private static String unsupported(String name) {
-    return "is \"" + name + "\"; supported are " + Architectures.supported();
+  private static InfiniLoraException unsupported(String place, String name) {
+    return new InfiniLoraException(
+        ErrorCode.UNSUPPORTED_MODEL,
+        "%s is \"%s\"; supported are %s".formatted(place, name, Architectures.supported()));
   }
 
   private static String mib(long bytes) {

@@ -23,7 +23,7 @@ import java.util.Set;
  * One safetensors file: eight bytes of header length, a JSON header, then the tensors without gaps.
  * Everything the header says is checked against the file before any of it is used.
  */
-final class SafetensorsFile implements TensorIndex {
+public final class SafetensorsFile implements TensorIndex {
 
   /** Longest header that is read, the same limit as the reference implementation's. */
   static final long MAX_HEADER_BYTES = 100_000_000;
@@ -48,7 +48,7 @@ final class SafetensorsFile implements TensorIndex {
    *
    * @throws InfiniLoraException with {@code code}, naming file and tensor
    */
-  static SafetensorsFile open(Path path, ErrorCode code, Arena arena) {
+  public static SafetensorsFile open(Path path, ErrorCode code, Arena arena) {
     SafetensorsFile result = new SafetensorsFile(MappedFile.map(path, code, arena));
     result.readHeader();
     return result;
