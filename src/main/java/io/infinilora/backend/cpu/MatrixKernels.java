@@ -9,6 +9,9 @@ final class MatrixKernels {
   /** Columns unpacked at a time: with the panel's 32 lanes, 64 KiB of float32, which stay in L2. */
   private static final int DEPTH = 512;
 
+  /** Panels of scales for that: a scale and an offset per 16 columns at most. */
+  private static final int SCALES = 2 * DEPTH / 16;
+
   /** Most rows of one call, bounding the scratch memory for the last panel. */
   static final int MAX_ROWS = 256;
 
@@ -31,8 +34,8 @@ final class MatrixKernels {
       long out,
       long outStride,
       Scratch scratch) {
-    long weights = scratch.reserve((DEPTH + MAX_ROWS) * PANEL_BYTES);
-    long tail = weights + DEPTH * PANEL_BYTES;
+    long weights = scratch.reserve((DEPTH + SCALES + MAX_ROWS) * PANEL_BYTES);
+    long tail = weights + (DEPTH + SCALES) * PANEL_BYTES;
     for (int p = fromPanel; p < toPanel; p++) {
       int lanes = Math.min(PANEL, m.out() - p * PANEL);
       boolean whole = lanes == PANEL;
@@ -59,18 +62,26 @@ final class MatrixKernels {
       long out,
       long outStride,
       long weights) {
-    if (rows == 1 && RowKernels.multiply(m, p, x, out)) {
-      return;
-    }
     PackedFormat format = m.format();
+    long scales = weights + DEPTH * PANEL_BYTES;
     long init = m.bias(p);
     long initStride = 0;
     for (int k = 0; k < m.in(); k += DEPTH) {
       int depth = Math.min(DEPTH, m.in() - k);
       long block = m.panel(p) + k / format.columns() * format.blockBytes();
+      long xk = x + (long) k * Float.BYTES;
+      if (format.quantBits() > 0) {
+        int blocks = depth / format.columns();
+        UnpackKernels.scales(format, block, blocks, scales);
+        if (rows == 1) {
+          RowKernels.multiply(format, block, blocks, scales, xk, init, out);
+          init = out;
+          continue;
+        }
+      }
       long w = block;
       if (format != PackedFormat.F32) {
-        UnpackKernels.unpack(format, block, depth, weights);
+        UnpackKernels.unpack(format, block, depth, scales, weights);
         w = weights;
       }
       TileKernels.multiply(
@@ -79,7 +90,7 @@ final class MatrixKernels {
           w + VECTOR_BYTES,
           PANEL_BYTES,
           depth,
-          x + (long) k * Float.BYTES,
+          xk,
           xStride,
           init,
           initStride,

@@ -141,7 +141,9 @@ final class MatrixPacker {
       for (int i = 0; i < perWord; i++) {
         word |= blocks.q[g * group + w * perWord + i] << shift << (i * bits);
       }
-      setWord(target, format.scaleWords() + w, word);
+      // The first quant goes to the top of a mantissa, and each turn by a quant brings the next one
+      // there.
+      setWord(target, format.scaleWords() + w, Integer.rotateLeft(word, 23 - bits));
     }
   }
 

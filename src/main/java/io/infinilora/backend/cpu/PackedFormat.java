@@ -14,15 +14,23 @@ enum PackedFormat {
   BF16(2, 0, 1),
   /** Words are two finite float16. */
   F16(2, 0, 1),
-  /** Words are eight 4-bit quants; the scale word is float16 scale (low half) and minimum. */
+  /**
+   * Words are eight 4-bit quants, rotated so that the first is at the top of a mantissa; the scale
+   * word is float16 scale (low half) and minimum.
+   */
   Q4_HALF(32, 1, 4),
   /** The same with float32 scale and minimum, for scales that are products. */
   Q4_FLOAT(32, 2, 4),
-  /** Words are four bytes u; one float32 scale S: the weight is {@code S (u / 256 - 0.5)}. */
+  /**
+   * Words are four bytes u, rotated likewise; one float32 scale S: the weight is {@code S (u / 256
+   * - 0.5)}.
+   */
   Q8_32(32, 1, 8),
   /** The same with a scale per 16 columns. */
   Q8_16(16, 1, 4),
-  /** Words are four bytes u; float32 S and offset M: the weight is {@code S (1 + u / 256) + M}. */
+  /**
+   * Words are four such bytes; float32 S and offset M: the weight is {@code S (1 + u / 256) + M}.
+   */
   Q8_MIN(32, 2, 8);
 
   private final int columns;
@@ -47,6 +55,11 @@ enum PackedFormat {
       case Q6_K -> Q8_16;
       case Q5_K -> Q8_MIN;
     };
+  }
+
+  /** Bits of a quant; 0 for plain formats. */
+  int quantBits() {
+    return scaleWords == 0 ? 0 : 32 * words / columns;
   }
 
   /** Columns of a block. */

@@ -24,7 +24,15 @@ final class TileKernels {
   /** Bytes of one k of a float32 panel. */
   static final long PANEL_BYTES = 2L * VECTOR_BYTES;
 
+  /** Bytes between two k of x: not final, so that it is no constant to C2 (see above). */
+  private static long step = Float.BYTES;
+
   private TileKernels() {}
+
+  /** The bytes of a float, as a value that C2 does not know. */
+  static long step() {
+    return step;
+  }
 
   /**
    * Any number of rows.
@@ -57,6 +65,7 @@ final class TileKernels {
           wStep,
           depth,
           x + r * xStride,
+          step,
           xStride,
           init + r * initStride,
           initStride,
@@ -70,6 +79,7 @@ final class TileKernels {
           wStep,
           depth,
           x + r * xStride,
+          step,
           xStride,
           init + r * initStride,
           initStride,
@@ -84,6 +94,7 @@ final class TileKernels {
           wStep,
           depth,
           x + r * xStride,
+          step,
           xStride,
           init + r * initStride,
           initStride,
@@ -92,26 +103,23 @@ final class TileKernels {
       r += 2;
     }
     if (r < rows) {
-      tile1(w0, w1, wStep, depth, x + r * xStride, init + r * initStride, out + r * outStride);
+      tile1(
+          w0, w1, wStep, depth, x + r * xStride, step, init + r * initStride, out + r * outStride);
     }
   }
 
   private static void tile6(
-      long w0,
+      long w,
       long w1,
       long wStep,
       int depth,
       long x,
+      long xStep,
       long xStride,
       long init,
       long initStride,
       long out,
       long outStride) {
-    long x1 = x + xStride;
-    long x2 = x1 + xStride;
-    long x3 = x2 + xStride;
-    long x4 = x3 + xStride;
-    long x5 = x4 + xStride;
     FloatVector a0 = load(init);
     FloatVector b0 = load(init + VECTOR_BYTES);
     FloatVector a1 = load(init + initStride);
@@ -124,28 +132,34 @@ final class TileKernels {
     FloatVector b4 = load(init + 4 * initStride + VECTOR_BYTES);
     FloatVector a5 = load(init + 5 * initStride);
     FloatVector b5 = load(init + 5 * initStride + VECTOR_BYTES);
+    long second = w1 - w;
+    long wk = w;
+    long xk = x;
+    long zk = x + 3 * xStride;
     for (int k = 0; k < depth; k++) {
-      long at = (long) k * Float.BYTES;
-      FloatVector wa = load(w0 + k * wStep);
-      FloatVector wb = load(w1 + k * wStep);
-      FloatVector v = broadcast(x + at);
+      FloatVector wa = load(wk);
+      FloatVector wb = load(wk + second);
+      FloatVector v = broadcast(xk);
       a0 = v.fma(wa, a0);
       b0 = v.fma(wb, b0);
-      v = broadcast(x1 + at);
+      v = broadcast(xk + xStride);
       a1 = v.fma(wa, a1);
       b1 = v.fma(wb, b1);
-      v = broadcast(x2 + at);
+      v = broadcast(xk + 2 * xStride);
       a2 = v.fma(wa, a2);
       b2 = v.fma(wb, b2);
-      v = broadcast(x3 + at);
+      v = broadcast(zk);
       a3 = v.fma(wa, a3);
       b3 = v.fma(wb, b3);
-      v = broadcast(x4 + at);
+      v = broadcast(zk + xStride);
       a4 = v.fma(wa, a4);
       b4 = v.fma(wb, b4);
-      v = broadcast(x5 + at);
+      v = broadcast(zk + 2 * xStride);
       a5 = v.fma(wa, a5);
       b5 = v.fma(wb, b5);
+      wk += wStep;
+      xk += xStep;
+      zk += xStep;
     }
     store(a0, out);
     store(b0, out + VECTOR_BYTES);
@@ -162,19 +176,17 @@ final class TileKernels {
   }
 
   private static void tile4(
-      long w0,
+      long w,
       long w1,
       long wStep,
       int depth,
       long x,
+      long xStep,
       long xStride,
       long init,
       long initStride,
       long out,
       long outStride) {
-    long x1 = x + xStride;
-    long x2 = x1 + xStride;
-    long x3 = x2 + xStride;
     FloatVector a0 = load(init);
     FloatVector b0 = load(init + VECTOR_BYTES);
     FloatVector a1 = load(init + initStride);
@@ -183,22 +195,26 @@ final class TileKernels {
     FloatVector b2 = load(init + 2 * initStride + VECTOR_BYTES);
     FloatVector a3 = load(init + 3 * initStride);
     FloatVector b3 = load(init + 3 * initStride + VECTOR_BYTES);
+    long second = w1 - w;
+    long wk = w;
+    long xk = x;
     for (int k = 0; k < depth; k++) {
-      long at = (long) k * Float.BYTES;
-      FloatVector wa = load(w0 + k * wStep);
-      FloatVector wb = load(w1 + k * wStep);
-      FloatVector v = broadcast(x + at);
+      FloatVector wa = load(wk);
+      FloatVector wb = load(wk + second);
+      FloatVector v = broadcast(xk);
       a0 = v.fma(wa, a0);
       b0 = v.fma(wb, b0);
-      v = broadcast(x1 + at);
+      v = broadcast(xk + xStride);
       a1 = v.fma(wa, a1);
       b1 = v.fma(wb, b1);
-      v = broadcast(x2 + at);
+      v = broadcast(xk + 2 * xStride);
       a2 = v.fma(wa, a2);
       b2 = v.fma(wb, b2);
-      v = broadcast(x3 + at);
+      v = broadcast(xk + 3 * xStride);
       a3 = v.fma(wa, a3);
       b3 = v.fma(wb, b3);
+      wk += wStep;
+      xk += xStep;
     }
     store(a0, out);
     store(b0, out + VECTOR_BYTES);
@@ -211,31 +227,35 @@ final class TileKernels {
   }
 
   private static void tile2(
-      long w0,
+      long w,
       long w1,
       long wStep,
       int depth,
       long x,
+      long xStep,
       long xStride,
       long init,
       long initStride,
       long out,
       long outStride) {
-    long x1 = x + xStride;
     FloatVector a0 = load(init);
     FloatVector b0 = load(init + VECTOR_BYTES);
     FloatVector a1 = load(init + initStride);
     FloatVector b1 = load(init + initStride + VECTOR_BYTES);
+    long second = w1 - w;
+    long wk = w;
+    long xk = x;
     for (int k = 0; k < depth; k++) {
-      long at = (long) k * Float.BYTES;
-      FloatVector wa = load(w0 + k * wStep);
-      FloatVector wb = load(w1 + k * wStep);
-      FloatVector v = broadcast(x + at);
+      FloatVector wa = load(wk);
+      FloatVector wb = load(wk + second);
+      FloatVector v = broadcast(xk);
       a0 = v.fma(wa, a0);
       b0 = v.fma(wb, b0);
-      v = broadcast(x1 + at);
+      v = broadcast(xk + xStride);
       a1 = v.fma(wa, a1);
       b1 = v.fma(wb, b1);
+      wk += wStep;
+      xk += xStep;
     }
     store(a0, out);
     store(b0, out + VECTOR_BYTES);
@@ -243,15 +263,23 @@ final class TileKernels {
     store(b1, out + outStride + VECTOR_BYTES);
   }
 
-  private static void tile1(long w0, long w1, long wStep, int depth, long x, long init, long out) {
-    FloatVector a = load(init);
-    FloatVector b = load(init + VECTOR_BYTES);
+  private static void tile1(
+      long w, long w1, long wStep, int depth, long x, long xStep, long init, long out) {
+    FloatVector a0 = load(init);
+    FloatVector b0 = load(init + VECTOR_BYTES);
+    long second = w1 - w;
+    long wk = w;
+    long xk = x;
     for (int k = 0; k < depth; k++) {
-      FloatVector v = broadcast(x + (long) k * Float.BYTES);
-      a = v.fma(load(w0 + k * wStep), a);
-      b = v.fma(load(w1 + k * wStep), b);
+      FloatVector wa = load(wk);
+      FloatVector wb = load(wk + second);
+      FloatVector v = broadcast(xk);
+      a0 = v.fma(wa, a0);
+      b0 = v.fma(wb, b0);
+      wk += wStep;
+      xk += xStep;
     }
-    store(a, out);
-    store(b, out + VECTOR_BYTES);
+    store(a0, out);
+    store(b0, out + VECTOR_BYTES);
   }
 }

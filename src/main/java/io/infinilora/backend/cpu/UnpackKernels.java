@@ -1,14 +1,17 @@
 package io.infinilora.backend.cpu;
 
+import static io.infinilora.backend.cpu.Memory.I;
 import static io.infinilora.backend.cpu.Memory.VECTOR_BYTES;
 import static io.infinilora.backend.cpu.Memory.load;
 import static io.infinilora.backend.cpu.Memory.loadInts;
 import static io.infinilora.backend.cpu.Memory.store;
 import static io.infinilora.backend.cpu.TileKernels.PANEL_BYTES;
+import static jdk.incubator.vector.VectorOperators.LSHL;
+import static jdk.incubator.vector.VectorOperators.LSHR;
+import static jdk.incubator.vector.VectorOperators.ROR;
 
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.IntVector;
-import jdk.incubator.vector.VectorOperators;
 
 /**
  * Packed weights to float32, a panel at a time. Quants reach float without a conversion: put at the
@@ -34,33 +37,37 @@ final class UnpackKernels {
   /** Corrects the exponent's bias after the move; exact also for subnormal halves. */
   private static final float HALF_SCALE = 0x1p112f;
 
+  /** Not final, so that C2 does not see a linear sequence of addresses; see {@link TileKernels}. */
+  private static long outStep = PANEL_BYTES;
+
   private UnpackKernels() {}
 
   /**
    * Writes {@code depth} columns of a panel, {@link TileKernels#PANEL_BYTES} each.
    *
    * @param block first block
+   * @param scales as {@link #scales} made them; not read for formats without scales
    */
-  static void unpack(PackedFormat format, long block, int depth, long out) {
+  static void unpack(PackedFormat format, long block, int depth, long scales, long out) {
     int blocks = Math.ceilDiv(depth, format.columns());
+    long words = block + format.scaleWords() * PANEL_BYTES;
     switch (format) {
       case F32 -> throw new IllegalArgumentException("F32 panels are used as they are");
       case BF16 -> bf16(block, depth, out);
       case F16 -> f16(block, depth, out);
-      case Q4_HALF -> q4Half(block, blocks, out);
-      case Q4_FLOAT -> q4Float(block, blocks, out);
-      case Q8_32 -> q8(block, blocks, 8, out);
-      case Q8_16 -> q8(block, blocks, 4, out);
-      case Q8_MIN -> q8Min(block, blocks, out);
+      case Q4_HALF, Q4_FLOAT ->
+          nibbles(words, format.blockBytes(), blocks, format.words(), scales, out, outStep);
+      case Q8_32, Q8_16, Q8_MIN ->
+          bytes(words, format.blockBytes(), blocks, format.words(), scales, out, outStep);
     }
   }
 
   /** The float16 in the low halves of the words, times {@code factor}. */
   static FloatVector lowHalf(IntVector words, float factor) {
     return words
-        .lanewise(VectorOperators.LSHL, 16)
+        .lanewise(LSHL, 16)
         .and(SIGN)
-        .or(words.lanewise(VectorOperators.LSHL, 13).and(HALF_MAGNITUDE))
+        .or(words.lanewise(LSHL, 13).and(HALF_MAGNITUDE))
         .reinterpretAsFloats()
         .mul(HALF_SCALE * factor);
   }
@@ -69,24 +76,19 @@ final class UnpackKernels {
   static FloatVector highHalf(IntVector words) {
     return words
         .and(SIGN)
-        .or(words.lanewise(VectorOperators.LSHR, 3).and(HALF_MAGNITUDE))
+        .or(words.lanewise(LSHR, 3).and(HALF_MAGNITUDE))
         .reinterpretAsFloats()
         .mul(HALF_SCALE);
   }
 
   /** The bfloat16 in the low halves of the words. */
   static FloatVector lowBrain(IntVector words) {
-    return words.lanewise(VectorOperators.LSHL, 16).reinterpretAsFloats();
+    return words.lanewise(LSHL, 16).reinterpretAsFloats();
   }
 
   /** The bfloat16 in the high halves of the words. */
   static FloatVector highBrain(IntVector words) {
     return words.and(0xFFFF0000).reinterpretAsFloats();
-  }
-
-  /** {@code 1 + field} for the field that was shifted to the top of the mantissa. */
-  static FloatVector onePlus(IntVector shifted, int mask) {
-    return shifted.and(mask).or(ONE).reinterpretAsFloats();
   }
 
   private static void bf16(long block, int depth, long out) {
@@ -117,99 +119,105 @@ final class UnpackKernels {
     }
   }
 
-  private static void q4Half(long block, int blocks, long out) {
-    long in = block;
-    long to = out;
-    for (int b = 0; b < blocks; b++) {
-      for (int v = 0; v < 2; v++) {
-        IntVector scales = loadInts(in + v * VECTOR_BYTES);
-        FloatVector scale = lowHalf(scales, 16);
-        FloatVector offset = highHalf(scales).sub(scale);
-        nibbles(in + PANEL_BYTES + v * VECTOR_BYTES, scale, offset, to + v * VECTOR_BYTES);
+  /**
+   * Float32 scales of whole blocks: per block S of the panel's two vectors, then their offsets M;
+   * the weight is {@code S (1 + q / 2^bits) + M}.
+   */
+  static void scales(PackedFormat format, long block, int blocks, long out) {
+    switch (format) {
+      case Q4_HALF -> halfScales(block, format.blockBytes(), blocks, out);
+      case Q8_32, Q8_16 -> centredScales(block, format.blockBytes(), blocks, out);
+      case Q4_FLOAT, Q8_MIN -> {
+        for (int i = 0; i < blocks; i++) {
+          Memory.copy(block + i * format.blockBytes(), out + i * 2 * PANEL_BYTES, 2 * PANEL_BYTES);
+        }
       }
-      in += 5 * PANEL_BYTES;
-      to += 32 * PANEL_BYTES;
+      case F32, BF16, F16 -> throw new IllegalArgumentException(format + " has no scales");
     }
   }
 
-  private static void q4Float(long block, int blocks, long out) {
+  private static void halfScales(long block, long blockStep, int blocks, long out) {
     long in = block;
     long to = out;
-    for (int b = 0; b < blocks; b++) {
-      for (int v = 0; v < 2; v++) {
-        FloatVector scale = load(in + v * VECTOR_BYTES);
-        FloatVector offset = load(in + PANEL_BYTES + v * VECTOR_BYTES);
-        nibbles(in + 2 * PANEL_BYTES + v * VECTOR_BYTES, scale, offset, to + v * VECTOR_BYTES);
-      }
-      in += 6 * PANEL_BYTES;
-      to += 32 * PANEL_BYTES;
+    for (int i = 0; i < 2 * blocks; i++) {
+      IntVector words = loadInts(in);
+      FloatVector scale = lowHalf(words, 16);
+      store(scale, to);
+      store(highHalf(words).sub(scale), to + PANEL_BYTES);
+      boolean second = (i & 1) != 0;
+      in += second ? blockStep - VECTOR_BYTES : VECTOR_BYTES;
+      to += second ? 2 * PANEL_BYTES - VECTOR_BYTES : VECTOR_BYTES;
     }
   }
 
-  private static void nibbles(long words, FloatVector scale, FloatVector offset, long out) {
-    for (int j = 0; j < 4; j++) {
-      IntVector w = loadInts(words + j * PANEL_BYTES);
-      long to = out + 8 * j * PANEL_BYTES;
-      store(weight(w.lanewise(VectorOperators.LSHL, 19), NIBBLE, scale, offset), to);
-      store(weight(w.lanewise(VectorOperators.LSHL, 15), NIBBLE, scale, offset), to + PANEL_BYTES);
-      store(
-          weight(w.lanewise(VectorOperators.LSHL, 11), NIBBLE, scale, offset),
-          to + 2 * PANEL_BYTES);
-      store(
-          weight(w.lanewise(VectorOperators.LSHL, 7), NIBBLE, scale, offset), to + 3 * PANEL_BYTES);
-      store(
-          weight(w.lanewise(VectorOperators.LSHL, 3), NIBBLE, scale, offset), to + 4 * PANEL_BYTES);
-      store(
-          weight(w.lanewise(VectorOperators.LSHR, 1), NIBBLE, scale, offset), to + 5 * PANEL_BYTES);
-      store(
-          weight(w.lanewise(VectorOperators.LSHR, 5), NIBBLE, scale, offset), to + 6 * PANEL_BYTES);
-      store(
-          weight(w.lanewise(VectorOperators.LSHR, 9), NIBBLE, scale, offset), to + 7 * PANEL_BYTES);
+  private static void centredScales(long block, long blockStep, int blocks, long out) {
+    for (int i = 0; i < blocks; i++) {
+      long in = block + i * blockStep;
+      long to = out + i * 2 * PANEL_BYTES;
+      FloatVector a = load(in);
+      FloatVector b = load(in + VECTOR_BYTES);
+      store(a, to);
+      store(b, to + VECTOR_BYTES);
+      store(a.mul(-1.5f), to + PANEL_BYTES);
+      store(b.mul(-1.5f), to + PANEL_BYTES + VECTOR_BYTES);
     }
   }
 
-  private static void q8(long block, int blocks, int words, long out) {
-    long in = block;
+  private static void nibbles(
+      long block, long blockStep, int blocks, int words, long scales, long out, long outStep) {
+    IntVector mask = IntVector.broadcast(I, NIBBLE);
+    IntVector one = IntVector.broadcast(I, ONE);
+    long blockAt = block;
+    long scalesAt = scales;
     long to = out;
-    for (int b = 0; b < blocks; b++) {
-      for (int v = 0; v < 2; v++) {
-        FloatVector scale = load(in + v * VECTOR_BYTES);
-        FloatVector offset = scale.mul(-1.5f);
-        bytes(in + PANEL_BYTES + v * VECTOR_BYTES, words, scale, offset, to + v * VECTOR_BYTES);
+    for (int i = 0; i < blocks; i++) {
+      FloatVector sa = load(scalesAt);
+      FloatVector sb = load(scalesAt + VECTOR_BYTES);
+      FloatVector oa = load(scalesAt + PANEL_BYTES);
+      FloatVector ob = load(scalesAt + PANEL_BYTES + VECTOR_BYTES);
+      for (int j = 0; j < words; j++) {
+        long in = blockAt + j * PANEL_BYTES;
+        IntVector wa = loadInts(in);
+        IntVector wb = loadInts(in + VECTOR_BYTES);
+        for (int n = 0; n < 8; n++) {
+          store(wa.and(mask).or(one).reinterpretAsFloats().fma(sa, oa), to);
+          store(wb.and(mask).or(one).reinterpretAsFloats().fma(sb, ob), to + VECTOR_BYTES);
+          wa = wa.lanewise(ROR, 4);
+          wb = wb.lanewise(ROR, 4);
+          to += outStep;
+        }
       }
-      in += (1 + words) * PANEL_BYTES;
-      to += 4 * words * PANEL_BYTES;
-    }
-  }
-
-  private static void q8Min(long block, int blocks, long out) {
-    long in = block;
-    long to = out;
-    for (int b = 0; b < blocks; b++) {
-      for (int v = 0; v < 2; v++) {
-        FloatVector scale = load(in + v * VECTOR_BYTES);
-        FloatVector offset = load(in + PANEL_BYTES + v * VECTOR_BYTES);
-        bytes(in + 2 * PANEL_BYTES + v * VECTOR_BYTES, 8, scale, offset, to + v * VECTOR_BYTES);
-      }
-      in += 10 * PANEL_BYTES;
-      to += 32 * PANEL_BYTES;
+      blockAt += blockStep;
+      scalesAt += 2 * PANEL_BYTES;
     }
   }
 
   private static void bytes(
-      long words, int count, FloatVector scale, FloatVector offset, long out) {
-    for (int j = 0; j < count; j++) {
-      IntVector w = loadInts(words + j * PANEL_BYTES);
-      long to = out + 4 * j * PANEL_BYTES;
-      store(weight(w.lanewise(VectorOperators.LSHL, 15), BYTE, scale, offset), to);
-      store(weight(w.lanewise(VectorOperators.LSHL, 7), BYTE, scale, offset), to + PANEL_BYTES);
-      store(weight(w.lanewise(VectorOperators.LSHR, 1), BYTE, scale, offset), to + 2 * PANEL_BYTES);
-      store(weight(w.lanewise(VectorOperators.LSHR, 9), BYTE, scale, offset), to + 3 * PANEL_BYTES);
+      long block, long blockStep, int blocks, int words, long scales, long out, long outStep) {
+    IntVector mask = IntVector.broadcast(I, BYTE);
+    IntVector one = IntVector.broadcast(I, ONE);
+    long blockAt = block;
+    long scalesAt = scales;
+    long to = out;
+    for (int i = 0; i < blocks; i++) {
+      FloatVector sa = load(scalesAt);
+      FloatVector sb = load(scalesAt + VECTOR_BYTES);
+      FloatVector oa = load(scalesAt + PANEL_BYTES);
+      FloatVector ob = load(scalesAt + PANEL_BYTES + VECTOR_BYTES);
+      for (int j = 0; j < words; j++) {
+        long in = blockAt + j * PANEL_BYTES;
+        IntVector wa = loadInts(in);
+        IntVector wb = loadInts(in + VECTOR_BYTES);
+        for (int n = 0; n < 4; n++) {
+          store(wa.and(mask).or(one).reinterpretAsFloats().fma(sa, oa), to);
+          store(wb.and(mask).or(one).reinterpretAsFloats().fma(sb, ob), to + VECTOR_BYTES);
+          wa = wa.lanewise(ROR, 8);
+          wb = wb.lanewise(ROR, 8);
+          to += outStep;
+        }
+      }
+      blockAt += blockStep;
+      scalesAt += 2 * PANEL_BYTES;
     }
-  }
-
-  /** The weight whose quant was shifted to the top of the mantissa. */
-  static FloatVector weight(IntVector shifted, int mask, FloatVector scale, FloatVector offset) {
-    return onePlus(shifted, mask).fma(scale, offset);
   }
 }
