@@ -3,7 +3,9 @@ package io.infinilora.weights;
 import com.fasterxml.jackson.core.JsonParser;
 import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.core.JsonToken;
+import com.fasterxml.jackson.databind.DeserializationFeature;
 import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectReader;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.TextAssets;
@@ -20,6 +22,10 @@ final class HfText {
   private static final String TOKENIZER_CONFIG = "tokenizer_config.json";
   private static final String TEMPLATE = "chat_template.jinja";
   private static final String TEMPLATE_KEY = "chat_template";
+
+  /** Reads one value of a document and leaves the rest. */
+  private static final ObjectReader PART =
+      JsonFields.MAPPER.reader().without(DeserializationFeature.FAIL_ON_TRAILING_TOKENS);
 
   private HfText() {}
 
@@ -106,8 +112,7 @@ final class HfText {
         String field = parser.currentName();
         parser.nextToken();
         if (field.equals("post_processor")) {
-          JsonNode processor = parser.readValueAsTree();
-          return processor != null && hasLeadingSpecial(processor);
+          return hasLeadingSpecial(PART.readTree(parser));
         }
         parser.skipChildren();
       }
