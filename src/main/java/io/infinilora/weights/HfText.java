@@ -40,10 +40,11 @@ final class HfText {
             ? Optional.of(JsonFields.read(configFile, ErrorCode.BAD_MODEL_FILE))
             : Optional.empty();
     String bos = config.map(c -> token(c, "bos_token")).orElse("");
+    Optional<JsonFields> stated = config.filter(c -> c.has("add_bos_token"));
     boolean addBos =
-        config.isPresent() && config.get().has("add_bos_token")
-            ? config.get().flag("add_bos_token", false)
-            : tokenizerJson.isPresent() && startsWithSpecial(tokenizer);
+        stated
+            .map(c -> c.flag("add_bos_token", false))
+            .orElseGet(() -> tokenizerJson.isPresent() && startsWithSpecial(tokenizer));
     return new TextAssets(
         tokenizerJson,
         Optional.empty(),
