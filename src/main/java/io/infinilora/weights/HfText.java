@@ -3,7 +3,9 @@ package io.infinilora.weights;
 import com.fasterxml.jackson.core.JsonParser;
 import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.core.JsonToken;
+import com.fasterxml.jackson.databind.DeserializationFeature;
 import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectReader;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.TextAssets;
@@ -21,6 +23,10 @@ final class HfText {
   private static final String TEMPLATE = "chat_template.jinja";
   private static final String TEMPLATE_KEY = "chat_template";
 
+  /** Reads one value of a document and leaves the rest. */
+  private static final ObjectReader PART =
+      JsonFields.MAPPER.reader().without(DeserializationFeature.FAIL_ON_TRAILING_TOKENS);
+
   private HfText() {}
 
   /** Reads what is there; a directory without tokenizer files gives {@link TextAssets#none}. */
@@ -34,10 +40,11 @@ final class HfText {
             ? Optional.of(JsonFields.read(configFile, ErrorCode.BAD_MODEL_FILE))
             : Optional.empty();
     String bos = config.map(c -> token(c, "bos_token")).orElse("");
+    Optional<JsonFields> stated = config.filter(c -> c.has("add_bos_token"));
     boolean addBos =
-        config.isPresent() && config.get().has("add_bos_token")
-            ? config.get().flag("add_bos_token", false)
-            : tokenizerJson.isPresent() && startsWithSpecial(tokenizer);
+        stated
+            .map(c -> c.flag("add_bos_token", false))
+            .orElseGet(() -> tokenizerJson.isPresent() && startsWithSpecial(tokenizer));
     return new TextAssets(
         tokenizerJson,
         Optional.empty(),
@@ -106,8 +113,7 @@ final class HfText {
         String field = parser.currentName();
         parser.nextToken();
         if (field.equals("post_processor")) {
-          JsonNode processor = parser.readValueAsTree();
-          return processor != null && hasLeadingSpecial(processor);
+          return hasLeadingSpecial(PART.readTree(parser));
         }
         parser.skipChildren();
       }

@@ -55,7 +55,7 @@ final class GgufBuilder {
 
   /** A pair whose type and value are given as bytes. */
   GgufBuilder raw(String key, GgufValueType type, byte[] value) {
-    pairs.put(key, join(int32(type.ordinal()), value));
+    pairs.put(key, join(int32(type.id()), value));
     return this;
   }
 
@@ -200,7 +200,7 @@ final class GgufBuilder {
   }
 
   static byte[] array(GgufValueType type, long count, byte[] items) {
-    return join(int32(type.ordinal()), int64(count), items);
+    return join(int32(type.id()), int64(count), items);
   }
 
   static byte[] join(byte[]... parts) {

@@ -260,7 +260,7 @@ class GgufFileTest {
 
   /** A second pair with the key k. */
   private static byte[] twin() {
-    return join(string("k"), int32(GgufValueType.UINT8.ordinal()), new byte[] {1});
+    return join(string("k"), int32(GgufValueType.UINT8.id()), new byte[] {1});
   }
 
   @ParameterizedTest
