@@ -36,6 +36,10 @@ final class MatrixKernels {
       Scratch scratch) {
     long weights = scratch.reserve((DEPTH + SCALES + MAX_ROWS) * PANEL_BYTES);
     long tail = weights + (DEPTH + SCALES) * PANEL_BYTES;
+    if (rows == 1 && m.format().quantBits() > 0) {
+      row(m, fromPanel, toPanel, x, out, weights, tail);
+      return;
+    }
     for (int p = fromPanel; p < toPanel; p++) {
       int lanes = Math.min(PANEL, m.out() - p * PANEL);
       boolean whole = lanes == PANEL;
@@ -49,6 +53,48 @@ final class MatrixKernels {
               out + r * outStride + p * PANEL_BYTES,
               (long) lanes * Float.BYTES);
         }
+      }
+    }
+  }
+
+  /** One row, two panels at a time. */
+  private static void row(
+      PackedMatrix m, int fromPanel, int toPanel, long x, long out, long scales, long tail) {
+    PackedFormat format = m.format();
+    long secondScales = scales + SCALES * PANEL_BYTES;
+    for (int p = fromPanel; p < toPanel; p += 2) {
+      // An odd last panel is computed twice.
+      int q = Math.min(p + 1, toPanel - 1);
+      boolean whole = (q + 1) * PANEL <= m.out();
+      long first = out + p * PANEL_BYTES;
+      long second = whole ? out + q * PANEL_BYTES : tail;
+      if (p == q) {
+        first = second;
+      }
+      long init = m.bias(p);
+      long secondInit = m.bias(q);
+      for (int k = 0; k < m.in(); k += DEPTH) {
+        int blocks = Math.min(DEPTH, m.in() - k) / format.columns();
+        long offset = k / format.columns() * format.blockBytes();
+        UnpackKernels.scales(format, m.panel(p) + offset, blocks, scales);
+        UnpackKernels.scales(format, m.panel(q) + offset, blocks, secondScales);
+        RowKernels.multiply(
+            format,
+            m.panel(p) + offset,
+            m.panel(q) + offset,
+            blocks,
+            scales,
+            secondScales,
+            x + (long) k * Float.BYTES,
+            init,
+            secondInit,
+            first,
+            second);
+        init = first;
+        secondInit = second;
+      }
+      if (!whole) {
+        Memory.copy(tail, out + q * PANEL_BYTES, (long) (m.out() - q * PANEL) * Float.BYTES);
       }
     }
   }
@@ -73,11 +119,6 @@ final class MatrixKernels {
       if (format.quantBits() > 0) {
         int blocks = depth / format.columns();
         UnpackKernels.scales(format, block, blocks, scales);
-        if (rows == 1) {
-          RowKernels.multiply(format, block, blocks, scales, xk, init, out);
-          init = out;
-          continue;
-        }
       }
       long w = block;
       if (format != PackedFormat.F32) {

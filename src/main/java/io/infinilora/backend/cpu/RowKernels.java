@@ -20,120 +20,179 @@ final class RowKernels {
   private RowKernels() {}
 
   /**
-   * Whole blocks of a panel.
+   * Whole blocks of two panels, which may be the same one.
    *
-   * @param block first block
+   * @param first first block of one panel
+   * @param second first block of the other
    * @param scales as {@link UnpackKernels#scales} made them
    */
   static void multiply(
-      PackedFormat format, long block, int blocks, long scales, long x, long init, long out) {
-    long words = block + format.scaleWords() * PANEL_BYTES;
+      PackedFormat format,
+      long first,
+      long second,
+      int blocks,
+      long scales,
+      long secondScales,
+      long x,
+      long init,
+      long secondInit,
+      long out,
+      long secondOut) {
+    long words = format.scaleWords() * PANEL_BYTES;
     if (format.quantBits() == 4) {
-      nibbles(words, format.blockBytes(), blocks, scales, x, TileKernels.step(), init, out);
+      nibbles(
+          first + words,
+          second + words,
+          format.blockBytes(),
+          blocks,
+          scales,
+          secondScales,
+          x,
+          TileKernels.step(),
+          init,
+          secondInit,
+          out,
+          secondOut);
     } else {
       bytes(
-          words,
+          first + words,
+          second + words,
           format.blockBytes(),
           blocks,
           format.words(),
           scales,
+          secondScales,
           x,
           TileKernels.step(),
           init,
-          out);
+          secondInit,
+          out,
+          secondOut);
     }
   }
 
   private static void nibbles(
-      long block,
+      long first,
+      long second,
       long blockStep,
       int blocks,
       long scales,
+      long secondScales,
       long x,
       long xStep,
       long init,
-      long out) {
+      long secondInit,
+      long out,
+      long secondOut) {
     IntVector mask = IntVector.broadcast(I, UnpackKernels.NIBBLE);
     IntVector one = IntVector.broadcast(I, UnpackKernels.ONE);
     FloatVector a = load(init);
     FloatVector b = load(init + VECTOR_BYTES);
-    long blockAt = block;
+    FloatVector c = load(secondInit);
+    FloatVector d = load(secondInit + VECTOR_BYTES);
+    long block = first;
+    long toSecond = second - first;
     long scalesAt = scales;
+    long toSecondScales = secondScales - scales;
     long xk = x;
     for (int i = 0; i < blocks; i++) {
       FloatVector sa = load(scalesAt);
       FloatVector sb = load(scalesAt + VECTOR_BYTES);
       FloatVector oa = load(scalesAt + PANEL_BYTES);
       FloatVector ob = load(scalesAt + PANEL_BYTES + VECTOR_BYTES);
+      long otherScales = scalesAt + toSecondScales;
+      FloatVector sc = load(otherScales);
+      FloatVector sd = load(otherScales + VECTOR_BYTES);
+      FloatVector oc = load(otherScales + PANEL_BYTES);
+      FloatVector od = load(otherScales + PANEL_BYTES + VECTOR_BYTES);
       for (int j = 0; j < 4; j++) {
-        long in = blockAt + j * PANEL_BYTES;
+        long in = block + j * PANEL_BYTES;
         IntVector wa = loadInts(in);
         IntVector wb = loadInts(in + VECTOR_BYTES);
-        for (int n = 0; n < 4; n++) {
+        IntVector wc = loadInts(in + toSecond);
+        IntVector wd = loadInts(in + toSecond + VECTOR_BYTES);
+        for (int n = 0; n < 8; n++) {
           FloatVector v = broadcast(xk);
           a = v.fma(wa.and(mask).or(one).reinterpretAsFloats().fma(sa, oa), a);
           b = v.fma(wb.and(mask).or(one).reinterpretAsFloats().fma(sb, ob), b);
+          c = v.fma(wc.and(mask).or(one).reinterpretAsFloats().fma(sc, oc), c);
+          d = v.fma(wd.and(mask).or(one).reinterpretAsFloats().fma(sd, od), d);
           wa = wa.lanewise(ROR, 4);
           wb = wb.lanewise(ROR, 4);
-          v = broadcast(xk + xStep);
-          a = v.fma(wa.and(mask).or(one).reinterpretAsFloats().fma(sa, oa), a);
-          b = v.fma(wb.and(mask).or(one).reinterpretAsFloats().fma(sb, ob), b);
-          wa = wa.lanewise(ROR, 4);
-          wb = wb.lanewise(ROR, 4);
-          xk += 2 * xStep;
+          wc = wc.lanewise(ROR, 4);
+          wd = wd.lanewise(ROR, 4);
+          xk += xStep;
         }
       }
-      blockAt += blockStep;
+      block += blockStep;
       scalesAt += 2 * PANEL_BYTES;
     }
     store(a, out);
     store(b, out + VECTOR_BYTES);
+    store(c, secondOut);
+    store(d, secondOut + VECTOR_BYTES);
   }
 
   private static void bytes(
-      long block,
+      long first,
+      long second,
       long blockStep,
       int blocks,
       int words,
       long scales,
+      long secondScales,
       long x,
       long xStep,
       long init,
-      long out) {
+      long secondInit,
+      long out,
+      long secondOut) {
     IntVector mask = IntVector.broadcast(I, UnpackKernels.BYTE);
     IntVector one = IntVector.broadcast(I, UnpackKernels.ONE);
     FloatVector a = load(init);
     FloatVector b = load(init + VECTOR_BYTES);
-    long blockAt = block;
+    FloatVector c = load(secondInit);
+    FloatVector d = load(secondInit + VECTOR_BYTES);
+    long block = first;
+    long toSecond = second - first;
     long scalesAt = scales;
+    long toSecondScales = secondScales - scales;
     long xk = x;
     for (int i = 0; i < blocks; i++) {
       FloatVector sa = load(scalesAt);
       FloatVector sb = load(scalesAt + VECTOR_BYTES);
       FloatVector oa = load(scalesAt + PANEL_BYTES);
       FloatVector ob = load(scalesAt + PANEL_BYTES + VECTOR_BYTES);
+      long otherScales = scalesAt + toSecondScales;
+      FloatVector sc = load(otherScales);
+      FloatVector sd = load(otherScales + VECTOR_BYTES);
+      FloatVector oc = load(otherScales + PANEL_BYTES);
+      FloatVector od = load(otherScales + PANEL_BYTES + VECTOR_BYTES);
       for (int j = 0; j < words; j++) {
-        long in = blockAt + j * PANEL_BYTES;
+        long in = block + j * PANEL_BYTES;
         IntVector wa = loadInts(in);
         IntVector wb = loadInts(in + VECTOR_BYTES);
-        for (int n = 0; n < 2; n++) {
+        IntVector wc = loadInts(in + toSecond);
+        IntVector wd = loadInts(in + toSecond + VECTOR_BYTES);
+        for (int n = 0; n < 4; n++) {
           FloatVector v = broadcast(xk);
           a = v.fma(wa.and(mask).or(one).reinterpretAsFloats().fma(sa, oa), a);
           b = v.fma(wb.and(mask).or(one).reinterpretAsFloats().fma(sb, ob), b);
+          c = v.fma(wc.and(mask).or(one).reinterpretAsFloats().fma(sc, oc), c);
+          d = v.fma(wd.and(mask).or(one).reinterpretAsFloats().fma(sd, od), d);
           wa = wa.lanewise(ROR, 8);
           wb = wb.lanewise(ROR, 8);
-          v = broadcast(xk + xStep);
-          a = v.fma(wa.and(mask).or(one).reinterpretAsFloats().fma(sa, oa), a);
-          b = v.fma(wb.and(mask).or(one).reinterpretAsFloats().fma(sb, ob), b);
-          wa = wa.lanewise(ROR, 8);
-          wb = wb.lanewise(ROR, 8);
-          xk += 2 * xStep;
+          wc = wc.lanewise(ROR, 8);
+          wd = wd.lanewise(ROR, 8);
+          xk += xStep;
         }
       }
-      blockAt += blockStep;
+      block += blockStep;
       scalesAt += 2 * PANEL_BYTES;
     }
     store(a, out);
     store(b, out + VECTOR_BYTES);
+    store(c, secondOut);
+    store(d, secondOut + VECTOR_BYTES);
   }
 }
