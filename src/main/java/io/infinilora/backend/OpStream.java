@@ -93,6 +93,25 @@ public interface OpStream extends AutoCloseable {
    */
   void read(Tensor x, int row, float[] into);
 
+  /**
+   * Releases a signal once everything called so far is done. A GPU enqueues this behind the
+   * operators; the caller does not wait.
+   */
+  default void release(Signal signal, long value) {
+    signal.release(value);
+  }
+
+  /**
+   * Makes operators called from now on wait for a signal.
+   *
+   * @param deadlineNanos {@link System#nanoTime} at which to give up
+   * @return false if the deadline passed (known at once on the CPU; a GPU reports it at {@link
+   *     #synchronize})
+   */
+  default boolean await(Signal signal, long value, long deadlineNanos) {
+    return signal.await(value, deadlineNanos);
+  }
+
   /** Waits until everything called so far is done. */
   void synchronize();
 

@@ -1,11 +1,52 @@
 package io.infinilora.cli;
 
-/** Entry point. */
+import io.infinilora.core.InfiniLoraException;
+import picocli.CommandLine;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.ScopeType;
+
+/** Entry point of the executable jar. */
+@Command(
+    name = "infinilora",
+    description = "Serves one language model with many LoRA adapters.",
+    mixinStandardHelpOptions = true,
+    scope = ScopeType.INHERIT,
+    versionProvider = Main.Version.class,
+    synopsisSubcommandLabel = "COMMAND",
+    subcommands = {ServeCommand.class, VerifyCommand.class})
 public final class Main {
   private Main() {}
 
-  /** Runs the command line. */
+  /** Runs the command line; relaunches the JVM once if it lacks the Vector API. */
   public static void main(String[] args) {
-    System.out.println("infinilora");
+    VectorModule.relaunchIfMissing(args);
+    System.exit(run(args));
+  }
+
+  /** Parses and executes; returns the exit code: 0 success, 1 failure, 2 wrong usage. */
+  static int run(String... args) {
+    return new CommandLine(new Main())
+        .setCaseInsensitiveEnumValuesAllowed(true)
+        .setExecutionExceptionHandler(
+            (e, command, parsed) -> {
+              if (e instanceof InfiniLoraException known) {
+                command
+                    .getErr()
+                    .println(command.getColorScheme().errorText("error: " + known.getMessage()));
+              } else {
+                e.printStackTrace(command.getErr());
+              }
+              return 1;
+            })
+        .execute(args);
+  }
+
+  /** Version from the jar's manifest. */
+  static final class Version implements CommandLine.IVersionProvider {
+    @Override
+    public String[] getVersion() {
+      String version = Main.class.getPackage().getImplementationVersion();
+      return new String[] {"infinilora " + (version == null ? "(development)" : version)};
+    }
   }
 }

@@ -15,6 +15,8 @@ public enum ErrorCode {
   OVERLOADED,
   /** A model file is truncated, inconsistent or of an unsupported kind. */
   BAD_MODEL_FILE,
+  /** A well-formed model of an architecture that this version does not run. */
+  UNSUPPORTED_MODEL,
   /** An adapter is malformed, unsupported or made for another model. */
   BAD_ADAPTER,
   /** A setting is unknown or has an impossible value. */

@@ -1,6 +1,9 @@
 package io.infinilora.core;
 
+import java.util.Arrays;
 import java.util.List;
+import java.util.Map;
+import java.util.stream.Collectors;
 
 /**
  * The four places of a layer at which low-rank products are added. The targets of a site share its
@@ -17,7 +20,12 @@ public enum LoraSite {
   MLP_OUT;
 
   private static final List<LoraSite> ALL = List.of(values());
-  private List<LoraTarget> targets;
+
+  /** In a class of its own, since the two enums refer to each other. */
+  private static final class Targets {
+    static final Map<LoraSite, List<LoraTarget>> BY_SITE =
+        Arrays.stream(LoraTarget.values()).collect(Collectors.groupingBy(LoraTarget::site));
+  }
 
   /** All sites, in the order in which a layer reaches them. */
   public static List<LoraSite> all() {
@@ -26,11 +34,6 @@ public enum LoraSite {
 
   /** The targets that share this site's input, in a fixed order. */
   public List<LoraTarget> targets() {
-    if (targets == null) {
-      // Idempotent, so a race is harmless; computed lazily since the enums refer to each other.
-      LoraSite self = this;
-      targets = List.of(LoraTarget.values()).stream().filter(t -> t.site() == self).toList();
-    }
-    return targets;
+    return Targets.BY_SITE.get(this);
   }
 }

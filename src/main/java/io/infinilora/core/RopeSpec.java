@@ -1,5 +1,7 @@
 package io.infinilora.core;
 
+import java.util.List;
+
 /**
  * Rotary position embedding in the half-split form (element {@code i} of a head turns with element
  * {@code i + dim/2}).
@@ -51,6 +53,20 @@ public record RopeSpec(double theta, Scaling scaling) {
       boolean truncate)
       implements Scaling {}
 
+  /**
+   * Each pair's frequency divided by its own factor, as GGUF files of Llama 3.1 and its kin store
+   * their scaling.
+   *
+   * @param factors one positive divisor per pair, {@code headDim / 2} of them
+   */
+  public record Factors(List<Double> factors) implements Scaling {
+
+    /** Copies the list. */
+    public Factors {
+      factors = List.copyOf(factors);
+    }
+  }
+
   /** The unscaled form. */
   public static RopeSpec plain(double theta) {
     return new RopeSpec(theta, new None());
@@ -78,6 +94,15 @@ public record RopeSpec(double theta, Scaling scaling) {
       case Linear l -> {
         for (int i = 0; i < half; i++) {
           inv[i] /= l.factor();
+        }
+      }
+      case Factors f -> {
+        if (f.factors().size() != half) {
+          throw new IllegalArgumentException(
+              f.factors().size() + " rope factors for " + half + " pairs");
+        }
+        for (int i = 0; i < half; i++) {
+          inv[i] /= f.factors().get(i);
         }
       }
       case Llama3 l -> scaleLlama3(inv, l);

@@ -30,7 +30,6 @@ public record StepPlan(List<Slice> slices, List<Sequence> samples, int rows) {
    * @param sampled whether the next token is sampled from the last row's logits
    * @param blockTable KV blocks of positions {@code 0 .. first + count - 1}
    */
-  @SuppressWarnings("ArrayRecordComponent") // A message between two threads, never compared.
   public record Slice(
       Sequence sequence, int first, int[] tokens, boolean sampled, int[] blockTable) {
 

@@ -1,0 +1,108 @@
+package io.infinilora.api;
+
+import io.infinilora.api.ApiRequest.Kind;
+import io.infinilora.metrics.RequestMetrics;
+import io.vertx.core.Future;
+import io.vertx.core.VerticleBase;
+import io.vertx.core.http.HttpHeaders;
+import io.vertx.core.http.HttpServer;
+import io.vertx.ext.web.Router;
+import io.vertx.ext.web.RoutingContext;
+import java.util.Objects;
+import java.util.function.Supplier;
+
+/**
+ * The HTTP server. Several instances may be deployed with the same options: they share the port and
+ * the {@link ServingState}.
+ *
+ * <p>Routes: {@code /v1/models}, {@code /v1/completions}, {@code /v1/chat/completions}; {@code
+ * /health} (the process lives), {@code /ready} (requests are served), {@code /metrics}.
+ */
+public final class HttpVerticle extends VerticleBase {
+  /** Content type of Prometheus' text format. */
+  private static final String PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8";
+
+  private final HttpOptions options;
+  private final ServingState state;
+  private final RequestMetrics metrics;
+  private final Supplier<String> scrape;
+  private HttpServer server;
+
+  /**
+   * A server that is not started yet.
+   *
+   * @param state opened by whoever loads the model
+   * @param metrics told of every generation
+   * @param scrape text of {@code /metrics}; called on a worker thread
+   */
+  public HttpVerticle(
+      HttpOptions options, ServingState state, RequestMetrics metrics, Supplier<String> scrape) {
+    this.options = Objects.requireNonNull(options);
+    this.state = Objects.requireNonNull(state);
+    this.metrics = Objects.requireNonNull(metrics);
+    this.scrape = Objects.requireNonNull(scrape);
+  }
+
+  @Override
+  public Future<?> start() {
+    server = vertx.createHttpServer();
+    return server.requestHandler(router()).listen(options.port(), options.host());
+  }
+
+  /** The port that is bound, once deployed. */
+  public int port() {
+    return server.actualPort();
+  }
+
+  private Router router() {
+    Router router = Router.router(vertx);
+    ModelsRoute models = new ModelsRoute(state);
+    router.get("/v1/models").handler(models::list);
+    router.get("/v1/models/*").handler(models::get);
+    generation(router, "/v1/completions", Kind.TEXT);
+    generation(router, "/v1/chat/completions", Kind.CHAT);
+    router.get("/health").handler(context -> text(context, 200, "alive\n"));
+    router
+        .get("/ready")
+        .handler(
+            context -> {
+              boolean ready = state.ready();
+              text(context, ready ? 200 : 503, ready ? "ready\n" : "not ready\n");
+            });
+    router.get("/metrics").handler(this::metrics);
+    router.errorHandler(404, context -> refuse(context, 404, "There is nothing at "));
+    router.errorHandler(405, context -> refuse(context, 405, "This method is not allowed at "));
+    router.errorHandler(400, context -> refuse(context, 400, "Malformed request for "));
+    router.errorHandler(500, context -> ApiError.of(context.failure()).send(context.response()));
+    return router;
+  }
+
+  private void generation(Router router, String path, Kind kind) {
+    GenerationRoute route = new GenerationRoute(kind, state, metrics);
+    router
+        .post(path)
+        .handler(
+            context -> BodyReader.read(context.request(), options.maxBodyBytes(), route::handle));
+  }
+
+  private void metrics(RoutingContext context) {
+    vertx
+        .executeBlocking(scrape::get, false)
+        .onSuccess(
+            text ->
+                context.response().putHeader(HttpHeaders.CONTENT_TYPE, PROMETHEUS_TEXT).end(text))
+        .onFailure(context::fail);
+  }
+
+  private static void text(RoutingContext context, int status, String text) {
+    context
+        .response()
+        .setStatusCode(status)
+        .putHeader(HttpHeaders.CONTENT_TYPE, "text/plain; charset=utf-8")
+        .end(text);
+  }
+
+  private static void refuse(RoutingContext context, int status, String problem) {
+    ApiError.http(status, problem + context.request().path()).send(context.response());
+  }
+}

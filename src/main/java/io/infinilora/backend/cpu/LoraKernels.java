@@ -1,0 +1,178 @@
+package io.infinilora.backend.cpu;
+
+import static io.infinilora.backend.cpu.Memory.F;
+import static io.infinilora.backend.cpu.Memory.LANES;
+import static io.infinilora.backend.cpu.Memory.VECTOR_BYTES;
+import static io.infinilora.backend.cpu.Memory.load;
+import static io.infinilora.backend.cpu.Memory.loadInts;
+import static io.infinilora.backend.cpu.Memory.store;
+
+import jdk.incubator.vector.FloatVector;
+import jdk.incubator.vector.IntVector;
+
+/**
+ * Low-rank products of the rows of one adapter. Ranks are too small to be lanes, so the shrink's
+ * lanes run along k: each (row, rank) is one chain of vector FMAs and one sum over lanes in fixed
+ * order, whatever the number of rows. The expand is a {@link MatrixKernels} product with the rank
+ * as depth.
+ */
+final class LoraKernels {
+  /** Rows of A taken together. */
+  static final int RANKS = 4;
+
+  /** Most rows of one call. */
+  static final int MAX_ROWS = 32;
+
+  private LoraKernels() {}
+
+  /** Bytes of a padded row of A: whole pairs of vectors. */
+  static long rowBytes(int in, boolean brain) {
+    return (long) Memory.roundUp(in, 2 * LANES) * (brain ? 2 : 4);
+  }
+
+  /**
+   * {@code out_t[rows[i]] += scale_t B_t A_t x[rows[i]]} for i in {@code from .. to-1}.
+   *
+   * @param outs per target; those without a rank here are not looked at
+   */
+  static void apply(
+      CpuLoraWeights weights,
+      int[] rows,
+      int from,
+      int to,
+      CpuTensor x,
+      CpuTensor[] outs,
+      Scratch scratch,
+      Scratch matrixScratch) {
+    int n = to - from;
+    int in = weights.in();
+    long xBytes = rowBytes(in, false);
+    int mostRank = 0;
+    int mostOut = 0;
+    for (int t = 0; t < weights.targets(); t++) {
+      if (weights.rank(t) > 0) {
+        mostRank = Math.max(mostRank, Memory.roundUp(weights.rank(t), RANKS));
+        mostOut = Math.max(mostOut, weights.target(t).b().out());
+      }
+    }
+    long low = scratch.reserve(n * (xBytes + 4L * (mostRank + mostOut)) + RANKS * VECTOR_BYTES);
+    long delta = low + 4L * n * mostRank;
+    long inputs = delta + 4L * n * mostOut;
+    long lanes = inputs + n * xBytes;
+    for (int i = 0; i < n; i++) {
+      long row = inputs + i * xBytes;
+      Memory.copy(x.row(rows[from + i]), row, 4L * in);
+      Memory.zero(row + 4L * in, xBytes - 4L * in);
+    }
+    for (int t = 0; t < weights.targets(); t++) {
+      CpuLoraWeights.Target target = weights.target(t);
+      if (target.rank() == 0) {
+        continue;
+      }
+      long lowStride = 4L * mostRank;
+      shrink(target, in, n, inputs, xBytes, low, lowStride, lanes);
+      PackedMatrix b = target.b();
+      long deltaStride = 4L * b.out();
+      MatrixKernels.multiply(
+          b, 0, b.panels(), n, low, lowStride, delta, deltaStride, matrixScratch);
+      for (int i = 0; i < n; i++) {
+        ElementKernels.addScaled(
+            delta + i * deltaStride, target.scale(), outs[t].row(rows[from + i]), b.out());
+      }
+    }
+  }
+
+  private static void shrink(
+      CpuLoraWeights.Target target,
+      int in,
+      int rows,
+      long x,
+      long xStride,
+      long low,
+      long lowStride,
+      long lanes) {
+    long aStride = rowBytes(in, target.brain());
+    int pairs = Math.ceilDiv(in, 2 * LANES);
+    for (int r = 0; r < target.rank(); r += RANKS) {
+      long a = target.a() + r * aStride;
+      for (int i = 0; i < rows; i++) {
+        if (target.brain()) {
+          dotBrain(a, aStride, x + i * xStride, pairs, lanes);
+        } else {
+          dot(a, aStride, x + i * xStride, pairs, lanes);
+        }
+        sums(lanes, low + i * lowStride + 4L * r);
+      }
+    }
+  }
+
+  private static void sums(long lanes, long out) {
+    float s0 = 0;
+    float s1 = 0;
+    float s2 = 0;
+    float s3 = 0;
+    for (int l = 0; l < LANES; l++) {
+      s0 += Memory.get(lanes + 4L * l);
+      s1 += Memory.get(lanes + 4L * l + VECTOR_BYTES);
+      s2 += Memory.get(lanes + 4L * l + 2 * VECTOR_BYTES);
+      s3 += Memory.get(lanes + 4L * l + 3 * VECTOR_BYTES);
+    }
+    Memory.set(out, s0);
+    Memory.set(out + 4, s1);
+    Memory.set(out + 8, s2);
+    Memory.set(out + 12, s3);
+  }
+
+  private static void dot(long a, long aStride, long x, int pairs, long lanes) {
+    long a1 = a + aStride;
+    long a2 = a1 + aStride;
+    long a3 = a2 + aStride;
+    FloatVector s0 = FloatVector.zero(F);
+    FloatVector s1 = s0;
+    FloatVector s2 = s0;
+    FloatVector s3 = s0;
+    for (int i = 0; i < 2 * pairs; i++) {
+      long at = (long) i * VECTOR_BYTES;
+      FloatVector v = load(x + at);
+      s0 = v.fma(load(a + at), s0);
+      s1 = v.fma(load(a1 + at), s1);
+      s2 = v.fma(load(a2 + at), s2);
+      s3 = v.fma(load(a3 + at), s3);
+    }
+    store(s0, lanes);
+    store(s1, lanes + VECTOR_BYTES);
+    store(s2, lanes + 2 * VECTOR_BYTES);
+    store(s3, lanes + 3 * VECTOR_BYTES);
+  }
+
+  private static void dotBrain(long a, long aStride, long x, int pairs, long lanes) {
+    long a1 = a + aStride;
+    long a2 = a1 + aStride;
+    long a3 = a2 + aStride;
+    FloatVector s0 = FloatVector.zero(F);
+    FloatVector s1 = s0;
+    FloatVector s2 = s0;
+    FloatVector s3 = s0;
+    for (int i = 0; i < pairs; i++) {
+      long at = (long) i * VECTOR_BYTES;
+      FloatVector v = load(x + 2 * at);
+      FloatVector w = load(x + 2 * at + VECTOR_BYTES);
+      IntVector words = loadInts(a + at);
+      s0 = v.fma(UnpackKernels.lowBrain(words), s0);
+      s0 = w.fma(UnpackKernels.highBrain(words), s0);
+      words = loadInts(a1 + at);
+      s1 = v.fma(UnpackKernels.lowBrain(words), s1);
+      s1 = w.fma(UnpackKernels.highBrain(words), s1);
+      words = loadInts(a2 + at);
+      s2 = v.fma(UnpackKernels.lowBrain(words), s2);
+      s2 = w.fma(UnpackKernels.highBrain(words), s2);
+      words = loadInts(a3 + at);
+      s3 = v.fma(UnpackKernels.lowBrain(words), s3);
+      s3 = w.fma(UnpackKernels.highBrain(words), s3);
+    }
+    store(s0, lanes);
+    store(s1, lanes + VECTOR_BYTES);
+    store(s2, lanes + 2 * VECTOR_BYTES);
+    store(s3, lanes + 3 * VECTOR_BYTES);
+  }
+}

@@ -1,0 +1,17 @@
+package io.infinilora.backend.cpu;
+
+import io.infinilora.backend.Embedding;
+import io.infinilora.core.TensorView;
+
+/** A table that stays where the file is mapped; rows are decoded when looked up. */
+record MappedEmbedding(CpuBackend owner, TensorView table) implements Embedding {
+  @Override
+  public int vocab() {
+    return table.rows();
+  }
+
+  @Override
+  public int hidden() {
+    return table.cols();
+  }
+}

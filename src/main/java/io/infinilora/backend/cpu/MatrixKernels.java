@@ -1,0 +1,103 @@
+package io.infinilora.backend.cpu;
+
+import static io.infinilora.backend.cpu.Memory.VECTOR_BYTES;
+import static io.infinilora.backend.cpu.TileKernels.PANEL;
+import static io.infinilora.backend.cpu.TileKernels.PANEL_BYTES;
+
+/** Rows times the panels of a packed matrix. */
+final class MatrixKernels {
+  /** Columns unpacked at a time: with the panel's 32 lanes, 64 KiB of float32, which stay in L2. */
+  private static final int DEPTH = 512;
+
+  /** Panels of scales for that: a scale and an offset per 16 columns at most. */
+  private static final int SCALES = 2 * DEPTH / 16;
+
+  /** Most rows of one call, bounding the scratch memory for the last panel. */
+  static final int MAX_ROWS = 256;
+
+  private MatrixKernels() {}
+
+  /**
+   * {@code out[r] = bias + W x[r]} for the rows of some panels.
+   *
+   * @param rows at most {@link #MAX_ROWS}
+   * @param x first row, xStride bytes apart
+   * @param out first row of the whole output, outStride bytes apart
+   */
+  static void multiply(
+      PackedMatrix m,
+      int fromPanel,
+      int toPanel,
+      int rows,
+      long x,
+      long xStride,
+      long out,
+      long outStride,
+      Scratch scratch) {
+    long weights = scratch.reserve((DEPTH + SCALES + MAX_ROWS) * PANEL_BYTES);
+    long tail = weights + (DEPTH + SCALES) * PANEL_BYTES;
+    for (int p = fromPanel; p < toPanel; p++) {
+      int lanes = Math.min(PANEL, m.out() - p * PANEL);
+      boolean whole = lanes == PANEL;
+      long to = whole ? out + p * PANEL_BYTES : tail;
+      long toStride = whole ? outStride : PANEL_BYTES;
+      panel(m, p, rows, x, xStride, to, toStride, weights);
+      if (!whole) {
+        for (int r = 0; r < rows; r++) {
+          Memory.copy(
+              tail + r * PANEL_BYTES,
+              out + r * outStride + p * PANEL_BYTES,
+              (long) lanes * Float.BYTES);
+        }
+      }
+    }
+  }
+
+  private static void panel(
+      PackedMatrix m,
+      int p,
+      int rows,
+      long x,
+      long xStride,
+      long out,
+      long outStride,
+      long weights) {
+    PackedFormat format = m.format();
+    long scales = weights + DEPTH * PANEL_BYTES;
+    long init = m.bias(p);
+    long initStride = 0;
+    for (int k = 0; k < m.in(); k += DEPTH) {
+      int depth = Math.min(DEPTH, m.in() - k);
+      long block = m.panel(p) + k / format.columns() * format.blockBytes();
+      long xk = x + (long) k * Float.BYTES;
+      if (format.quantBits() > 0) {
+        int blocks = depth / format.columns();
+        UnpackKernels.scales(format, block, blocks, scales);
+        if (rows == 1) {
+          RowKernels.multiply(format, block, blocks, scales, xk, init, out);
+          init = out;
+          continue;
+        }
+      }
+      long w = block;
+      if (format != PackedFormat.F32) {
+        UnpackKernels.unpack(format, block, depth, scales, weights);
+        w = weights;
+      }
+      TileKernels.multiply(
+          rows,
+          w,
+          w + VECTOR_BYTES,
+          PANEL_BYTES,
+          depth,
+          xk,
+          xStride,
+          init,
+          initStride,
+          out,
+          outStride);
+      init = out;
+      initStride = outStride;
+    }
+  }
+}

@@ -1,0 +1,166 @@
+package io.infinilora.backend.cpu;
+
+import io.infinilora.core.DType;
+import io.infinilora.core.ErrorCode;
+import io.infinilora.core.InfiniLoraException;
+import io.infinilora.core.TensorView;
+import io.infinilora.core.WeightMatrix;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+
+/** Turns the row-major weights of a file into panels. Rows beyond the last stay zero. */
+final class MatrixPacker {
+  private final WeightMatrix source;
+  private final TensorView tensor;
+  private final PackedFormat format;
+  private final QuantBlocks blocks;
+
+  private MatrixPacker(WeightMatrix source) {
+    this.source = source;
+    this.tensor = source.tensor();
+    this.format = PackedFormat.of(tensor.dtype());
+    this.blocks = tensor.dtype().quantised() ? new QuantBlocks(tensor.dtype()) : null;
+  }
+
+  /** Bytes that the panels of a matrix take. */
+  static long bytes(WeightMatrix source) {
+    PackedFormat format = PackedFormat.of(source.tensor().dtype());
+    return PackedMatrix.panels(source.rows()) * PackedMatrix.panelBytes(format, source.cols());
+  }
+
+  /**
+   * Packs a matrix.
+   *
+   * @param address zeroed memory of {@link #bytes}
+   * @param bias address of the padded bias
+   */
+  static PackedMatrix pack(WeightMatrix source, long address, long bias) {
+    MatrixPacker packer = new MatrixPacker(source);
+    PackedMatrix packed =
+        new PackedMatrix(packer.format, source.rows(), source.cols(), address, bias, bytes(source));
+    for (int row = 0; row < source.rows(); row++) {
+      packer.packRow(packed, row);
+    }
+    return packed;
+  }
+
+  private void packRow(PackedMatrix packed, int row) {
+    long lane = packed.panel(row / TileKernels.PANEL) + row % TileKernels.PANEL * 4L;
+    long from = source.sourceRow(row) * tensor.rowBytes();
+    switch (format) {
+      case F32 -> packFloats(lane, from);
+      case BF16, F16 -> packHalves(lane, from);
+      default -> packBlocks(lane, from);
+    }
+  }
+
+  private void packFloats(long lane, long from) {
+    MemorySegment data = tensor.data();
+    for (int k = 0; k < tensor.cols(); k++) {
+      Memory.set(
+          lane + k * TileKernels.PANEL_BYTES,
+          data.get(ValueLayout.JAVA_FLOAT_UNALIGNED, from + 4L * k));
+    }
+  }
+
+  private void packHalves(long lane, long from) {
+    MemorySegment data = tensor.data();
+    for (int k = 0; k < tensor.cols(); k++) {
+      short bits = data.get(ValueLayout.JAVA_SHORT_UNALIGNED, from + 2L * k);
+      if (format == PackedFormat.F16) {
+        // The kernels' conversion of float16 handles finite values only.
+        checkFinite(Float.float16ToFloat(bits));
+      }
+      Memory.ALL.set(
+          ValueLayout.JAVA_SHORT_UNALIGNED,
+          lane + (k >> 1) * TileKernels.PANEL_BYTES + (k & 1) * 2,
+          bits);
+    }
+  }
+
+  private void packBlocks(long lane, long from) {
+    DType dtype = tensor.dtype();
+    int group = QuantBlocks.group(dtype);
+    long target = lane;
+    long offset = from;
+    for (int at = 0; at < tensor.cols(); at += dtype.blockElements()) {
+      blocks.read(tensor.data(), offset);
+      offset += dtype.blockBytes();
+      for (int g = 0; g < blocks.scale.length; g++) {
+        packGroup(target, g, group);
+        target += format.blockBytes();
+      }
+    }
+  }
+
+  private void packGroup(long target, int g, int group) {
+    float scale = checkFinite(blocks.scale[g]);
+    float min = checkFinite(blocks.min[g]);
+    int bits;
+    int shift;
+    switch (format) {
+      case Q4_HALF -> {
+        int low = Float.floatToFloat16(scale) & 0xFFFF;
+        int high = Float.floatToFloat16(min) & 0xFFFF;
+        if (Float.float16ToFloat((short) high) != min) {
+          throw bad("has a scale of " + scale + ", which is too large");
+        }
+        setWord(target, 0, high << 16 | low);
+        bits = 4;
+        shift = 0;
+      }
+      case Q4_FLOAT -> {
+        setWord(target, 0, Float.floatToRawIntBits(16 * scale));
+        setWord(target, 1, Float.floatToRawIntBits(min - 16 * scale));
+        bits = 4;
+        shift = 0;
+      }
+      case Q8_32 -> {
+        setWord(target, 0, Float.floatToRawIntBits(256 * scale));
+        bits = 8;
+        shift = 0;
+      }
+      case Q8_16 -> {
+        // Six bits at the top of a byte: u = 4 q, so S is 256 / 4 scales.
+        setWord(target, 0, Float.floatToRawIntBits(64 * scale));
+        bits = 8;
+        shift = 2;
+      }
+      case Q8_MIN -> {
+        // Five bits at the top of a byte: u = 8 q, so S is 256 / 8 scales.
+        setWord(target, 0, Float.floatToRawIntBits(32 * scale));
+        setWord(target, 1, Float.floatToRawIntBits(min - 32 * scale));
+        bits = 8;
+        shift = 3;
+      }
+      default -> throw new IllegalStateException("no scales in " + format);
+    }
+    int perWord = 32 / bits;
+    for (int w = 0; w < format.words(); w++) {
+      int word = 0;
+      for (int i = 0; i < perWord; i++) {
+        word |= blocks.q[g * group + w * perWord + i] << shift << (i * bits);
+      }
+      // The first quant goes to the top of a mantissa, and each turn by a quant brings the next one
+      // there.
+      setWord(target, format.scaleWords() + w, Integer.rotateLeft(word, 23 - bits));
+    }
+  }
+
+  private static void setWord(long lane, int word, int value) {
+    Memory.ALL.set(ValueLayout.JAVA_INT_UNALIGNED, lane + word * TileKernels.PANEL_BYTES, value);
+  }
+
+  private float checkFinite(float value) {
+    if (!Float.isFinite(value)) {
+      throw bad("holds " + value);
+    }
+    return value;
+  }
+
+  private InfiniLoraException bad(String what) {
+    return new InfiniLoraException(
+        ErrorCode.BAD_MODEL_FILE,
+        "%s: tensor %s %s".formatted(tensor.source(), tensor.name(), what));
+  }
+}

@@ -1,0 +1,118 @@
+package io.infinilora.cli;
+
+import io.infinilora.config.ConfigLoader;
+import io.infinilora.config.InfiniLoraConfig;
+import io.infinilora.core.ErrorCode;
+import io.infinilora.core.InfiniLoraException;
+import java.io.PrintWriter;
+import java.nio.file.Path;
+import java.util.LinkedHashMap;
+import java.util.Map;
+import java.util.Optional;
+import java.util.concurrent.Callable;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.Spec;
+
+/** {@code infinilora serve}. */
+@Command(
+    name = "serve",
+    description = {
+      "Serves a model and its adapters over HTTP until interrupted.",
+      "Options win over environment variables (INFINILORA_SERVER_PORT for server.port), which win over the settings file."
+    })
+final class ServeCommand implements Callable<Integer> {
+  @Spec private CommandSpec command;
+
+  @Option(
+      names = "--config",
+      paramLabel = "FILE",
+      description = "Settings file; conf/infinilora.yaml if there is one.")
+  private Optional<Path> config = Optional.empty();
+
+  private final Map<String, String> flags = new LinkedHashMap<>();
+
+  @Option(
+      names = "--model",
+      paramLabel = "PATH",
+      description = "GGUF file, or directory with safetensors and config.json.")
+  void model(String value) {
+    flags.put("model", value);
+  }
+
+  @Option(
+      names = "--adapters",
+      paramLabel = "DIR",
+      description = "Directory of PEFT adapters, one per subdirectory.")
+  void adapters(String value) {
+    flags.put("adapters", value);
+  }
+
+  @Option(
+      names = "--lora",
+      paramLabel = "MODE",
+      description = "none, coupled or disaggregated (default).")
+  void lora(String value) {
+    flags.put("loraMode", value);
+  }
+
+  @Option(
+      names = "--host",
+      paramLabel = "ADDRESS",
+      description = "Address to listen on; 127.0.0.1 by default.")
+  void host(String value) {
+    flags.put("server.host", value);
+  }
+
+  @Option(
+      names = "--port",
+      paramLabel = "PORT",
+      description = "Port to listen on; 8080 by default, 0 takes a free one.")
+  void port(String value) {
+    flags.put("server.port", value);
+  }
+
+  @Option(
+      names = "--threads",
+      paramLabel = "N",
+      description = "CPU threads of the base model; one per processor by default.")
+  void threads(String value) {
+    flags.put("engine.threads", value);
+  }
+
+  @Option(
+      names = "--context-length",
+      paramLabel = "N",
+      description = "Longest prompt plus output, in tokens.")
+  void contextLength(String value) {
+    flags.put("engine.contextLength", value);
+  }
+
+  @Option(
+      names = "--kv-memory",
+      paramLabel = "SIZE",
+      description = "Memory for keys and values, e.g. 512MiB (default).")
+  void kvMemory(String value) {
+    flags.put("engine.kvMemory", value);
+  }
+
+  @Option(
+      names = "--set",
+      paramLabel = "KEY=VALUE",
+      description = "Any setting of the settings file, e.g. engine.maxRunning=16.")
+  void set(Map<String, String> values) {
+    flags.putAll(values);
+  }
+
+  @Override
+  public Integer call() throws InterruptedException {
+    InfiniLoraConfig settings = ConfigLoader.load(flags, config);
+    if (settings.model().isEmpty()) {
+      throw new InfiniLoraException(
+          ErrorCode.BAD_CONFIG, "no model: give --model PATH, or set model in the settings file");
+    }
+    PrintWriter out = command.commandLine().getOut();
+    return new Server(settings, out).run();
+  }
+}

@@ -1,0 +1,183 @@
+package io.infinilora.cli;
+
+import io.infinilora.adapter.AdapterInfo;
+import io.infinilora.api.HttpOptions;
+import io.infinilora.api.HttpVerticle;
+import io.infinilora.api.ServedModel;
+import io.infinilora.api.ServingState;
+import io.infinilora.api.text.ChatTemplate;
+import io.infinilora.api.text.HuggingFaceTokenizer;
+import io.infinilora.config.EngineConfig;
+import io.infinilora.config.InfiniLoraConfig;
+import io.infinilora.core.InfiniLoraException;
+import io.infinilora.core.TextAssets;
+import io.infinilora.metrics.EngineMetrics;
+import io.infinilora.metrics.RequestMetrics;
+import io.infinilora.node.Node;
+import io.infinilora.node.NodeSettings;
+import io.vertx.core.Future;
+import io.vertx.core.Vertx;
+import io.vertx.core.VertxOptions;
+import java.io.PrintWriter;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.List;
+import java.util.concurrent.CompletionException;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.TimeUnit;
+
+/** Runs a node behind the HTTP server until the process is asked to stop, then drains. */
+final class Server {
+  /** Stopping takes at most this long beyond the drain. */
+  private static final Duration CLOSE_GRACE = Duration.ofSeconds(10);
+
+  private final InfiniLoraConfig config;
+  private final PrintWriter out;
+  private final ServingState state = new ServingState();
+
+  Server(InfiniLoraConfig config, PrintWriter out) {
+    this.config = config;
+    this.out = out;
+  }
+
+  /** Blocks until the process ends; returns the exit code if it could not start. */
+  int run() throws InterruptedException {
+    long started = System.nanoTime();
+    VertxFactory.Result vertx = VertxFactory.create(new VertxOptions());
+    say("transport: " + vertx.reason());
+    try {
+      start(vertx.vertx(), started);
+    } catch (CompletionException e) {
+      vertx.vertx().close();
+      throw e.getCause() instanceof InfiniLoraException known ? known : e;
+    }
+    new CountDownLatch(1).await(); // The shutdown hook ends the process.
+    return 0;
+  }
+
+  private void start(Vertx vertx, long started) {
+    HttpVerticle http =
+        new HttpVerticle(
+            new HttpOptions(
+                config.server().host(),
+                config.server().port(),
+                (int) config.server().maxBody().bytes()),
+            state,
+            RequestMetrics.NONE,
+            () -> "");
+    // Listening comes first, so that a port in use is known before the model is loaded, and /ready
+    // answers meanwhile.
+    await(vertx.deployVerticle(http));
+    Node node = await(Node.start(vertx, settings(), EngineMetrics.NONE));
+    Runtime.getRuntime().addShutdownHook(new Thread(() -> shutDown(vertx, node), "shutdown"));
+    report(node);
+    Path model = config.model().orElseThrow();
+    ServedModel served = served(node, model);
+    state.open(served);
+    say("ready after %.1f s".formatted((System.nanoTime() - started) / 1e9));
+    invite(served, http.port());
+  }
+
+  private static ServedModel served(Node node, Path model) {
+    TextAssets text = node.checkpoint().text();
+    return new ServedModel(
+        modelId(model),
+        model.toString(),
+        node.engine(),
+        HuggingFaceTokenizer.of(text),
+        text.chatTemplate().map(t -> new ChatTemplate(t, text.bosToken(), text.eosToken())));
+  }
+
+  /** The file's name without extension and quantisation, or the directory's name. */
+  private static String modelId(Path model) {
+    String name = model.toAbsolutePath().normalize().getFileName().toString();
+    return name.endsWith(".gguf") ? name.substring(0, name.length() - ".gguf".length()) : name;
+  }
+
+  private NodeSettings settings() {
+    EngineConfig engine = config.engine();
+    int processors = Runtime.getRuntime().availableProcessors();
+    return new NodeSettings(
+        config.model().orElseThrow(),
+        config.adapters(),
+        config.loraMode(),
+        engine.threads().orElse(processors),
+        engine.loraThreads().orElse(processors),
+        engine.contextLength(),
+        engine.kvMemory().bytes(),
+        engine.maxRunning(),
+        engine.maxWaiting(),
+        engine.maxBatchedTokens(),
+        engine.prefillChunk(),
+        engine.prefixCache(),
+        engine.stepDeadline());
+  }
+
+  private void report(Node node) {
+    say("model: " + node.checkpoint().describe());
+    say("backend: " + node.backend().describe());
+    say(
+        "context %d tokens, KV cache %d blocks of %d"
+            .formatted(
+                node.engine().contextLength(),
+                node.schedulerConfig().kvBlocks(),
+                node.schedulerConfig().blockSize()));
+    List<AdapterInfo> loaded = node.adapterReport().loaded();
+    for (AdapterInfo a : loaded) {
+      say(
+          "adapter %s: rank up to %d, %s, %.1f MB"
+              .formatted(a.id().name(), a.maxRank(), a.targets(), a.bytes() / 1e6));
+    }
+    for (InfiniLoraException refused : node.adapterReport().failures()) {
+      say("adapter refused: " + refused.getMessage());
+    }
+  }
+
+  /** The last line says what to try. */
+  private void invite(ServedModel served, int port) {
+    String model =
+        served.engine().adapters().isEmpty()
+            ? served.id()
+            : served.engine().adapters().getLast().name();
+    String url = "http://%s:%d".formatted(config.server().host(), port);
+    say(
+        served.chatTemplate().isPresent() && served.tokenizer().isPresent()
+            ? "try: curl -N %s/v1/chat/completions -H 'Content-Type: application/json' -d '%s'"
+                .formatted(
+                    url,
+                    "{\"model\":\"%s\",\"stream\":true,\"max_tokens\":64,\"temperature\":0,\"messages\":[{\"role\":\"user\",\"content\":\"What is the sea like?\"}]}"
+                        .formatted(model))
+            : "try: curl %s/v1/models".formatted(url));
+  }
+
+  private void shutDown(Vertx vertx, Node node) {
+    say("draining");
+    Duration timeout = config.server().drainTimeout();
+    try {
+      boolean drained =
+          state
+              .drain(vertx, timeout)
+              .toCompletionStage()
+              .toCompletableFuture()
+              .get(timeout.plus(CLOSE_GRACE).toMillis(), TimeUnit.MILLISECONDS);
+      say(drained ? "drained" : "gave up on requests that still ran after " + timeout);
+      node.close()
+          .toCompletionStage()
+          .toCompletableFuture()
+          .get(CLOSE_GRACE.toMillis(), TimeUnit.MILLISECONDS);
+    } catch (Exception e) {
+      say("stopped uncleanly: " + e);
+    }
+    // An interrupted JVM would exit with 130; a drained server has done what it was asked to.
+    Runtime.getRuntime().halt(0);
+  }
+
+  private void say(String line) {
+    out.println(line);
+    out.flush();
+  }
+
+  private static <T> T await(Future<T> future) {
+    return future.toCompletionStage().toCompletableFuture().join();
+  }
+}

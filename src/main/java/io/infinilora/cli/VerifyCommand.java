@@ -1,0 +1,89 @@
+package io.infinilora.cli;
+
+import io.infinilora.core.LoraMode;
+import io.infinilora.verify.CaseResult;
+import io.infinilora.verify.Verifier;
+import java.io.PrintWriter;
+import java.nio.file.Path;
+import java.util.Arrays;
+import java.util.EnumMap;
+import java.util.Locale;
+import java.util.Map;
+import java.util.Optional;
+import java.util.concurrent.Callable;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.Parameters;
+import picocli.CommandLine.Spec;
+
+/** {@code infinilora verify}. */
+@Command(
+    name = "verify",
+    description = {
+      "Runs reference fixtures through the whole engine and compares logits and tokens.",
+      "Exit code 1 if any case fails. Models of unsupported architectures are skipped."
+    })
+final class VerifyCommand implements Callable<Integer> {
+  @Spec private CommandSpec command;
+
+  @Parameters(paramLabel = "DIR", description = "A fixture, or a directory of fixtures.")
+  private Path directory;
+
+  @Option(
+      names = "--backend",
+      paramLabel = "NAME",
+      description = "cpu (default).",
+      defaultValue = "cpu")
+  private BackendName backend;
+
+  @Option(
+      names = "--lora",
+      paramLabel = "MODE",
+      description = "none, coupled or disaggregated; all of them if not given.")
+  private Optional<LoraMode> lora = Optional.empty();
+
+  @Option(
+      names = "--filter",
+      paramLabel = "NAME",
+      description = "Only fixtures whose name contains NAME.")
+  private Optional<String> filter = Optional.empty();
+
+  /** Backends that can be verified. */
+  enum BackendName {
+    cpu
+  }
+
+  @Override
+  public Integer call() {
+    PrintWriter out = command.commandLine().getOut();
+    LoraMode[] modes = lora.map(m -> new LoraMode[] {m}).orElseGet(LoraMode::values);
+    out.printf("backend %s, lora %s%n", backend, Arrays.toString(modes).toLowerCase(Locale.ROOT));
+    out.printf("%-14s %-14s %-10s %-6s %-10s %s%n", "fixture", "lora", "case", "", "max error", "");
+    Map<CaseResult.Status, Integer> counts = new EnumMap<>(CaseResult.Status.class);
+    for (LoraMode mode : modes) {
+      new Verifier(mode)
+          .verify(
+              directory,
+              filter,
+              r -> {
+                counts.merge(r.status(), 1, Integer::sum);
+                print(out, mode, r);
+              });
+    }
+    int passed = counts.getOrDefault(CaseResult.Status.PASS, 0);
+    int failed = counts.getOrDefault(CaseResult.Status.FAIL, 0);
+    int skipped = counts.getOrDefault(CaseResult.Status.SKIP, 0);
+    out.printf("%d passed, %d failed, %d skipped%n", passed, failed, skipped);
+    out.flush();
+    return failed == 0 ? 0 : 1;
+  }
+
+  private static void print(PrintWriter out, LoraMode mode, CaseResult r) {
+    String error = Double.isNaN(r.worstError()) ? "-" : "%.2e".formatted(r.worstError());
+    out.printf(
+        "%-14s %-14s %-10s %-6s %-10s %s%n",
+        r.fixture(), mode.name().toLowerCase(Locale.ROOT), r.name(), r.status(), error, r.detail());
+    out.flush();
+  }
+}

@@ -1,0 +1,2 @@
+/** The command line: wires everything, imported by nothing. */
+package io.infinilora.cli;

@@ -1,0 +1,377 @@
+package io.infinilora.engine;
+
+import io.infinilora.adapter.AdapterGroups;
+import io.infinilora.backend.SampleResult;
+import io.infinilora.config.SchedulerConfig;
+import io.infinilora.core.AdapterId;
+import io.infinilora.core.Engine;
+import io.infinilora.core.EngineLoad;
+import io.infinilora.core.ErrorCode;
+import io.infinilora.core.GenerateRequest;
+import io.infinilora.core.InfiniLoraException;
+import io.infinilora.core.ModelSpec;
+import io.infinilora.core.TokenEvent;
+import io.infinilora.metrics.EngineMetrics;
+import io.infinilora.scheduler.Outcome;
+import io.infinilora.scheduler.Scheduler;
+import io.infinilora.scheduler.Sequence;
+import io.infinilora.scheduler.StepPlan;
+import io.smallrye.mutiny.Multi;
+import io.smallrye.mutiny.subscription.BackPressureStrategy;
+import io.smallrye.mutiny.subscription.MultiEmitter;
+import io.vertx.core.Context;
+import io.vertx.core.Future;
+import io.vertx.core.Promise;
+import io.vertx.core.VerticleBase;
+import java.time.Duration;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Objects;
+import java.util.Optional;
+import java.util.Set;
+import java.util.function.Supplier;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/**
+ * One base-model instance. Its event loop owns the scheduler and all requests; a driver thread
+ * executes one step at a time. The loop: plan, announce to the LoRA side, run on the driver, commit
+ * the tokens, plan again.
+ */
+public final class BaseModelVerticle extends VerticleBase implements Engine {
+  private static final Logger log = LoggerFactory.getLogger(BaseModelVerticle.class);
+
+  private final String name;
+  private final BaseModel model;
+  private final Duration stepDeadline;
+  private final int threads;
+  private final Supplier<Future<LoraRuntime>> attach;
+  private final EngineMetrics metrics;
+
+  // Set by start, before anything else runs.
+  private volatile Context loop;
+  private volatile LoraRuntime lora;
+  private DeviceDriver driver;
+  private StepRunner runner;
+
+  // Owned by the event loop.
+  private final Scheduler scheduler;
+  private final Map<String, Generation> generations = new HashMap<>();
+  private boolean stepInFlight;
+  private Promise<Void> drained;
+
+  private volatile EngineLoad load;
+
+  /**
+   * An instance that starts when deployed.
+   *
+   * @param name for threads and logs
+   * @param threads CPU threads of a step
+   * @param stepDeadline how long a step may take before its LoRA side is given up
+   * @param attach finds the LoRA side; called once, on the event loop
+   */
+  public BaseModelVerticle(
+      String name,
+      BaseModel model,
+      SchedulerConfig config,
+      int threads,
+      Duration stepDeadline,
+      Supplier<Future<LoraRuntime>> attach,
+      EngineMetrics metrics) {
+    this.name = Objects.requireNonNull(name);
+    this.model = Objects.requireNonNull(model);
+    this.threads = threads;
+    this.stepDeadline = stepDeadline;
+    this.attach = attach;
+    this.metrics = metrics;
+    this.scheduler = new Scheduler(config);
+    this.load = scheduler.load();
+  }
+
+  @Override
+  public Future<?> start() {
+    return attach
+        .get()
+        .onSuccess(
+            runtime -> {
+              lora = runtime;
+              driver = new DeviceDriver(name + "-driver");
+              runner =
+                  new StepRunner(
+                      model.transformer(),
+                      model.workspace(),
+                      model.cache(),
+                      model.backend().openStream(name, threads));
+              loop = context;
+            });
+  }
+
+  @Override
+  public ModelSpec model() {
+    return model.transformer().spec();
+  }
+
+  @Override
+  public int contextLength() {
+    return scheduler.contextLength();
+  }
+
+  @Override
+  public List<AdapterId> adapters() {
+    LoraRuntime runtime = lora;
+    return runtime == null ? List.of() : runtime.adapters();
+  }
+
+  @Override
+  public EngineLoad load() {
+    return load;
+  }
+
+  @Override
+  public Multi<TokenEvent> generate(GenerateRequest request) {
+    return generate(request, null);
+  }
+
+  /**
+   * Like {@link #generate(GenerateRequest)}, with somebody who sees the logits of every prompt
+   * position.
+   *
+   * @param observer called on the driver thread; the request should have {@code promptLogprobs}
+   *     set, so that no position is skipped by prefix reuse
+   */
+  public Multi<TokenEvent> generate(GenerateRequest request, PromptObserver observer) {
+    return Multi.createFrom()
+        .emitter(
+            emitter -> {
+              Context target = loop;
+              if (target == null) {
+                emitter.fail(
+                    new InfiniLoraException(ErrorCode.UNAVAILABLE, "the model is still loading"));
+                return;
+              }
+              Generation generation = new Generation(request, emitter, observer);
+              emitter.onTermination(() -> target.runOnContext(v -> cancel(generation)));
+              target.runOnContext(v -> begin(generation, emitter));
+            },
+            BackPressureStrategy.BUFFER);
+  }
+
+  private void begin(Generation generation, MultiEmitter<? super TokenEvent> emitter) {
+    if (emitter.isCancelled()) {
+      return;
+    }
+    GenerateRequest request = generation.request();
+    try {
+      admit(generation, request);
+    } catch (RuntimeException e) {
+      generation.failed(e);
+      return;
+    }
+    generations.put(request.id(), generation);
+    generation.queued(metrics, System.nanoTime());
+    step();
+  }
+
+  private void admit(Generation generation, GenerateRequest request) {
+    if (drained != null) {
+      throw new InfiniLoraException(ErrorCode.UNAVAILABLE, "the server is shutting down");
+    }
+    if (generations.containsKey(request.id())) {
+      throw new InfiniLoraException(
+          ErrorCode.INVALID_REQUEST,
+          "a request with id %s is in flight already".formatted(request.id()));
+    }
+    checkTokens(request);
+    Optional<LoraRuntime.Adapter> adapter = request.adapter().map(this::adapter);
+    Sequence sequence =
+        new Sequence(
+            request,
+            adapter.map(LoraRuntime.Adapter::id),
+            Set.copyOf(model.transformer().spec().eosTokens()));
+    scheduler.add(sequence);
+    generation.admitted(
+        sequence, adapter.map(LoraRuntime.Adapter::slot).orElse(AdapterGroups.NO_ADAPTER));
+  }
+
+  private LoraRuntime.Adapter adapter(String adapterName) {
+    return lora.find(adapterName)
+        .orElseThrow(
+            () ->
+                new InfiniLoraException(
+                    ErrorCode.MODEL_NOT_FOUND,
+                    "there is no adapter named %s".formatted(adapterName)));
+  }
+
+  /** An id outside the vocabulary would fail the whole step, so it must not get that far. */
+  private void checkTokens(GenerateRequest request) {
+    int vocab = model.transformer().spec().vocab();
+    for (int i = 0; i < request.prompt().length; i++) {
+      int token = request.prompt()[i];
+      if (token < 0 || token >= vocab) {
+        throw new InfiniLoraException(
+            ErrorCode.INVALID_REQUEST,
+            "prompt token %d at index %d is outside the vocabulary of %d"
+                .formatted(token, i, vocab));
+      }
+    }
+    for (int token : request.sampling().logitBias().keySet()) {
+      if (token < 0 || token >= vocab) {
+        throw new InfiniLoraException(
+            ErrorCode.INVALID_REQUEST,
+            "logit_bias token %d is outside the vocabulary of %d".formatted(token, vocab));
+      }
+    }
+  }
+
+  private void cancel(Generation generation) {
+    if (generation.ended()) {
+      return;
+    }
+    generation.cancelled();
+    remove(generation);
+    scheduler.abort(generation.request().id());
+    step();
+    settle();
+  }
+
+  /** Starts the next step unless one is in flight or there is nothing to do. */
+  private void step() {
+    if (stepInFlight) {
+      return;
+    }
+    Optional<StepPlan> next = scheduler.next();
+    publishLoad();
+    long now = System.nanoTime();
+    generations.values().forEach(g -> g.trackState(metrics, now));
+    if (next.isEmpty()) {
+      return;
+    }
+    StepPlan plan = next.get();
+    stepInFlight = true;
+    StepTask task = StepAssembler.assemble(plan, generations, lora, now + stepDeadline.toNanos());
+    driver.submit(() -> run(plan, task, now));
+  }
+
+  /** Driver thread. */
+  private void run(StepPlan plan, StepTask task, long started) {
+    List<SampleResult> results;
+    try {
+      results = runner.run(task);
+    } catch (RuntimeException | Error e) {
+      loop.runOnContext(v -> failed(plan, e));
+      return;
+    }
+    metrics.step(plan.slices().size(), plan.rows(), System.nanoTime() - started);
+    loop.runOnContext(v -> commit(plan, results));
+  }
+
+  private void commit(StepPlan plan, List<SampleResult> results) {
+    stepInFlight = false;
+    List<Outcome> outcomes =
+        scheduler.complete(plan, results.stream().mapToInt(SampleResult::token).toArray());
+    publishLoad();
+    Map<Sequence, SampleResult> bySequence = new HashMap<>();
+    for (int i = 0; i < results.size(); i++) {
+      bySequence.put(plan.samples().get(i), results.get(i));
+    }
+    // The next step runs while this one's tokens are delivered.
+    step();
+    for (Outcome outcome : outcomes) {
+      deliver(outcome, bySequence.get(outcome.sequence()));
+    }
+    settle();
+  }
+
+  private void deliver(Outcome outcome, SampleResult result) {
+    Generation generation = generations.get(outcome.sequence().id());
+    if (generation == null || generation.ended()) {
+      return;
+    }
+    if (outcome.emitted()) {
+      generation.token(outcome.index(), outcome.token(), result.logprobs());
+    }
+    if (outcome.finish() != null) {
+      remove(generation);
+      generation.finished(outcome.finish());
+    }
+  }
+
+  private void failed(StepPlan plan, Throwable cause) {
+    log.error("a step of {} rows failed; its requests fail with it", plan.rows(), cause);
+    stepInFlight = false;
+    scheduler.rollback(plan);
+    Throwable reported =
+        cause instanceof InfiniLoraException
+            ? cause
+            : new InfiniLoraException(ErrorCode.INTERNAL, "the step failed: " + cause, cause);
+    for (StepPlan.Slice slice : plan.slices()) {
+      Generation generation = generations.get(slice.sequence().id());
+      scheduler.abort(slice.sequence().id());
+      if (generation != null && !generation.ended()) {
+        remove(generation);
+        generation.failed(reported);
+      }
+    }
+    step();
+    settle();
+  }
+
+  private void remove(Generation generation) {
+    generations.remove(generation.request().id(), generation);
+    generation.left(metrics);
+  }
+
+  private void publishLoad() {
+    load = scheduler.load();
+  }
+
+  /** If nothing is left to do: the moment for integrity checks, and the end of a drain. */
+  private void settle() {
+    if (!stepInFlight && generations.isEmpty()) {
+      scheduler.checkInvariants();
+      if (drained != null) {
+        drained.tryComplete();
+      }
+    }
+  }
+
+  /**
+   * Refuses new requests and completes when those in flight have ended. Any thread.
+   *
+   * @return completes on the event loop
+   */
+  public Future<Void> drain() {
+    Promise<Void> promise = Promise.promise();
+    loop.runOnContext(
+        v -> {
+          if (drained == null) {
+            drained = promise;
+          } else {
+            drained.future().onComplete(promise);
+          }
+          settle();
+        });
+    return promise.future();
+  }
+
+  /** Ends the driver; requests still in flight fail. */
+  @Override
+  public Future<?> stop() {
+    InfiniLoraException gone =
+        new InfiniLoraException(ErrorCode.UNAVAILABLE, "the server is shutting down");
+    for (Generation generation : List.copyOf(generations.values())) {
+      remove(generation);
+      generation.failed(gone);
+    }
+    if (driver == null) {
+      return Future.succeededFuture();
+    }
+    return vertx.executeBlocking(
+        () -> {
+          driver.close();
+          runner.close();
+          return null;
+        });
+  }
+}

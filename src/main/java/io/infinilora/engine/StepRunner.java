@@ -1,0 +1,75 @@
+package io.infinilora.engine;
+
+import io.infinilora.backend.KvCache;
+import io.infinilora.backend.OpStream;
+import io.infinilora.backend.SampleResult;
+import io.infinilora.backend.Tensor;
+import io.infinilora.model.Transformer;
+import io.infinilora.model.Workspace;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+
+/** Executes steps on one stream: layers, logits, sampling. Driver thread only. */
+final class StepRunner {
+  private final Transformer model;
+  private final Workspace workspace;
+  private final KvCache cache;
+  private final OpStream ops;
+  private final float[] logits;
+
+  StepRunner(Transformer model, Workspace workspace, KvCache cache, OpStream ops) {
+    this.model = model;
+    this.workspace = workspace;
+    this.cache = cache;
+    this.ops = ops;
+    this.logits = new float[model.spec().vocab()];
+  }
+
+  /** Runs a step. On failure the LoRA side is told that nothing more will come. */
+  List<SampleResult> run(StepTask task) {
+    try {
+      Tensor residual = model.forward(task.batch(), workspace, cache, task.lora().port(ops), ops);
+      for (StepTask.ObservedRows observed : task.observed()) {
+        observe(observed, residual);
+      }
+      return sample(task, residual);
+    } catch (RuntimeException | Error e) {
+      task.lora().abandon();
+      throw e;
+    }
+  }
+
+  private void observe(StepTask.ObservedRows observed, Tensor residual) {
+    int done = 0;
+    while (done < observed.count()) {
+      int count = Math.min(workspace.logitCapacity(), observed.count() - done);
+      int[] rows = new int[count];
+      for (int i = 0; i < count; i++) {
+        rows[i] = observed.firstRow() + done + i;
+      }
+      Tensor result = model.logits(residual, rows, workspace, ops);
+      for (int i = 0; i < count; i++) {
+        ops.read(result, i, logits);
+        observed.observer().logits(observed.firstPosition() + done + i, logits);
+      }
+      done += count;
+    }
+  }
+
+  private List<SampleResult> sample(StepTask task, Tensor residual) {
+    int[] rows = task.batch().logitRows();
+    List<SampleResult> results = new ArrayList<>(rows.length);
+    for (int from = 0; from < rows.length; from += workspace.logitCapacity()) {
+      int to = Math.min(rows.length, from + workspace.logitCapacity());
+      Tensor result = model.logits(residual, Arrays.copyOfRange(rows, from, to), workspace, ops);
+      results.addAll(ops.sample(result, task.samples().subList(from, to)));
+    }
+    return results;
+  }
+
+  /** Ends the stream. */
+  void close() {
+    ops.close();
+  }
+}

@@ -1,0 +1,41 @@
+package io.infinilora.model;
+
+import io.infinilora.backend.Tensor;
+import io.infinilora.core.LoraSite;
+
+/**
+ * What the model code sees of LoRA, whatever computes it. At each site the model publishes the
+ * site's input, runs the base projection meanwhile, and then joins the delta. Sites come in the
+ * order of {@link LoraSite}, layers ascending, each exactly once per step. One port serves one
+ * step, on the driver thread.
+ */
+public interface LoraPort {
+
+  /** Does nothing: no row of the step uses an adapter. */
+  LoraPort NONE =
+      new LoraPort() {
+        @Override
+        public void publish(int layer, LoraSite site, Tensor x) {}
+
+        @Override
+        public void join(int layer, LoraSite site, Tensor x, Tensor... outs) {}
+      };
+
+  /**
+   * The site's input is complete.
+   *
+   * @param x {@code [rows, in]}; unchanged until the matching {@link #join}
+   */
+  void publish(int layer, LoraSite site, Tensor x);
+
+  /**
+   * Adds the deltas to the base projections.
+   *
+   * @param x the same tensor as published
+   * @param outs one per target of the site, {@code [rows, out]}, already holding the base
+   *     projections
+   * @throws io.infinilora.core.InfiniLoraException DEADLINE_EXCEEDED if a delta does not arrive in
+   *     time; the step is lost
+   */
+  void join(int layer, LoraSite site, Tensor x, Tensor... outs);
+}

@@ -1,0 +1,17 @@
+package io.infinilora.model;
+
+import io.infinilora.backend.OpStream;
+import io.infinilora.backend.Tensor;
+
+/** The feed-forward half of a layer. Dense here; routed experts are another implementation. */
+interface MlpBlock {
+
+  /**
+   * Computes the block with its LoRA sites.
+   *
+   * @param layer for the LoRA port
+   * @param x normalised residual stream, {@code [rows, hidden]}
+   * @param out result without the residual, {@code [rows, hidden]}; not {@code x}
+   */
+  void forward(int layer, Tensor x, Tensor out, Workspace workspace, LoraPort lora, OpStream ops);
+}

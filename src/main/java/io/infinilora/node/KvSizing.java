@@ -1,0 +1,52 @@
+package io.infinilora.node;
+
+import io.infinilora.config.SchedulerConfig;
+import io.infinilora.core.ErrorCode;
+import io.infinilora.core.InfiniLoraException;
+import io.infinilora.core.ModelSpec;
+
+/** Turns a memory budget for keys and values into blocks, and checks that the context fits. */
+final class KvSizing {
+  private static final int BYTES_PER_ELEMENT = Float.BYTES;
+
+  private KvSizing() {}
+
+  static SchedulerConfig schedulerConfig(NodeSettings settings, ModelSpec spec) {
+    int blockSize = SchedulerConfig.DEFAULT_BLOCK_SIZE;
+    long bytesPerBlock =
+        2L * spec.layers() * spec.attention().kvWidth() * blockSize * BYTES_PER_ELEMENT;
+    long blocks = settings.kvBytes() / bytesPerBlock;
+    if (blocks < 1) {
+      throw new InfiniLoraException(
+          ErrorCode.BAD_CONFIG,
+          "the KV memory of %d bytes does not hold one block of %d bytes"
+              .formatted(settings.kvBytes(), bytesPerBlock));
+    }
+    int kvBlocks = (int) Math.min(blocks, Integer.MAX_VALUE / blockSize);
+    int context =
+        settings.contextLength().orElse(Math.min(spec.maxPositions(), kvBlocks * blockSize));
+    if (context > spec.maxPositions()) {
+      throw new InfiniLoraException(
+          ErrorCode.BAD_CONFIG,
+          "the context length %d is beyond the model's %d".formatted(context, spec.maxPositions()));
+    }
+    if (context > (long) kvBlocks * blockSize) {
+      throw new InfiniLoraException(
+          ErrorCode.BAD_CONFIG,
+          "a context of %d tokens needs %d bytes of KV memory, the budget is %d"
+              .formatted(
+                  context,
+                  (long) Math.ceilDiv(context, blockSize) * bytesPerBlock,
+                  settings.kvBytes()));
+    }
+    return new SchedulerConfig(
+        settings.maxRunning(),
+        settings.maxWaiting(),
+        settings.maxBatchedTokens(),
+        settings.prefillChunk(),
+        kvBlocks,
+        blockSize,
+        context,
+        settings.prefixCache());
+  }
+}

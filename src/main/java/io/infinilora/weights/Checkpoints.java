@@ -1,0 +1,135 @@
+package io.infinilora.weights;
+
+import io.infinilora.core.ErrorCode;
+import io.infinilora.core.InfiniLoraException;
+import io.infinilora.core.ModelSpec;
+import java.io.IOException;
+import java.lang.foreign.Arena;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.Locale;
+import java.util.Optional;
+import java.util.stream.Stream;
+
+/** Opens model files. */
+public final class Checkpoints {
+
+  private static final String CONFIG = "config.json";
+  private static final String GENERATION_CONFIG = "generation_config.json";
+  private static final String SINGLE = "model.safetensors";
+  private static final String INDEX = "model.safetensors.index.json";
+
+  private Checkpoints() {}
+
+  /**
+   * Opens a {@code .gguf} file, a directory with {@code config.json} and safetensors, or a
+   * directory that holds exactly one {@code .gguf}. Weights are memory-mapped, never copied; the
+   * header and the presence, type, place and shape of every tensor are checked here. The files must
+   * not change until the checkpoint is closed.
+   *
+   * @throws InfiniLoraException BAD_MODEL_FILE naming the file and the tensor or field at fault
+   */
+  public static Checkpoint open(Path path) {
+    // Shared, since every thread of a backend reads the weights.
+    Arena arena = Arena.ofShared();
+    try {
+      return Files.isDirectory(path) ? openDirectory(path, arena) : openGguf(path, arena);
+    } catch (RuntimeException | Error e) {
+      arena.close();
+      throw e;
+    }
+  }
+
+  private static Checkpoint openDirectory(Path directory, Arena arena) {
+    boolean config = Files.isRegularFile(directory.resolve(CONFIG));
+    if (config && Files.isRegularFile(directory.resolve(SINGLE))) {
+      Path file = directory.resolve(SINGLE);
+      SafetensorsFile tensors = SafetensorsFile.open(file, ErrorCode.BAD_MODEL_FILE, arena);
+      return openSafetensors(directory, tensors, List.of(tensors), arena);
+    }
+    if (config && Files.isRegularFile(directory.resolve(INDEX))) {
+      ShardedSafetensors tensors = ShardedSafetensors.open(directory.resolve(INDEX), arena);
+      return openSafetensors(directory, tensors, tensors.shards(), arena);
+    }
+    List<Path> ggufs = ggufsIn(directory);
+    if (ggufs.size() == 1) {
+      return openGguf(ggufs.getFirst(), arena);
+    }
+    throw bad(
+        directory,
+        "holds %s; expected %s with %s or %s, or exactly one .gguf file (found %d)"
+            .formatted(
+                config ? CONFIG + " but no safetensors" : "no " + CONFIG,
+                CONFIG,
+                SINGLE,
+                INDEX,
+                ggufs.size()));
+  }
+
+  private static List<Path> ggufsIn(Path directory) {
+    try (Stream<Path> files = Files.list(directory)) {
+      return files.filter(f -> f.getFileName().toString().endsWith(".gguf")).sorted().toList();
+    } catch (IOException e) {
+      throw new InfiniLoraException(
+          ErrorCode.BAD_MODEL_FILE, directory + ": cannot be listed: " + e.getMessage(), e);
+    }
+  }
+
+  private static Checkpoint openSafetensors(
+      Path directory, TensorIndex tensors, List<SafetensorsFile> files, Arena arena) {
+    JsonFields config = JsonFields.read(directory.resolve(CONFIG), ErrorCode.BAD_MODEL_FILE);
+    Path generationFile = directory.resolve(GENERATION_CONFIG);
+    Optional<JsonFields> generation =
+        Files.isRegularFile(generationFile)
+            ? Optional.of(JsonFields.read(generationFile, ErrorCode.BAD_MODEL_FILE))
+            : Optional.empty();
+    String type =
+        config.text("model_type").orElseThrow(() -> config.bad("model_type", "is missing"));
+    Architecture architecture =
+        Architectures.byModelType(type)
+            .orElseThrow(() -> unsupported(directory.resolve(CONFIG) + ": model_type", type));
+    if (config.has("quantization_config")) {
+      throw config.bad("quantization_config", "is set: quantised safetensors are not supported");
+    }
+    ModelSpec spec = architecture.fromConfig(config, SpecialTokens.from(config, generation));
+    ParameterTable parameters =
+        ParameterTable.load(spec, tensors, architecture.hfNames(), false, arena);
+    long bytes = files.stream().mapToLong(f -> f.file().size()).sum();
+    String description =
+        "%s, safetensors, %s, %d file(s), %s".formatted(type, directory, files.size(), mib(bytes));
+    return new MappedCheckpoint(
+        spec, HfText.read(directory), parameters, tensors::fault, description, arena);
+  }
+
+  private static Checkpoint openGguf(Path path, Arena arena) {
+    GgufFile file = GgufFile.open(path, arena);
+    GgufMetadata metadata = file.metadata();
+    String key = "general.architecture";
+    String name = metadata.text(key).orElseThrow(() -> metadata.bad(key, "is missing"));
+    Architecture architecture =
+        Architectures.byGgufName(name).orElseThrow(() -> unsupported(path + ": " + key, name));
+    ModelSpec spec = architecture.fromGguf(file);
+    ParameterTable parameters =
+        ParameterTable.load(
+            spec, file, architecture.ggufNames(), architecture.ggufPairsRows(), arena);
+    String description =
+        "%s, GGUF v%d, %s, %s".formatted(name, file.version(), path, mib(file.file().size()));
+    return new MappedCheckpoint(
+        spec, GgufText.read(metadata), parameters, file::fault, description, arena);
+  }
+
+  private static InfiniLoraException unsupported(String place, String name) {
+    return new InfiniLoraException(
+        ErrorCode.UNSUPPORTED_MODEL,
+        "%s is \"%s\"; supported are %s".formatted(place, name, Architectures.supported()));
+  }
+
+  private static String mib(long bytes) {
+    return String.format(Locale.ROOT, "%.1f MiB", bytes / 1048576.0);
+  }
+
+  private static InfiniLoraException bad(Path path, String message) {
+    return new InfiniLoraException(ErrorCode.BAD_MODEL_FILE, path + ": " + message);
+  }
+}

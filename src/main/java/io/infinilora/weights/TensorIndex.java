@@ -1,0 +1,26 @@
+package io.infinilora.weights;
+
+import io.infinilora.core.InfiniLoraException;
+import io.infinilora.core.TensorView;
+import java.util.Set;
+
+/** The tensors of a model by their names in its file or files. */
+interface TensorIndex {
+
+  /** All names. */
+  Set<String> names();
+
+  /**
+   * A view of one tensor.
+   *
+   * @param name one of {@link #names}
+   * @throws InfiniLoraException naming file and tensor if its element type is not supported
+   */
+  TensorView view(String name);
+
+  /** Whether the element type of a tensor is one that {@link #view} supports. */
+  boolean supported(String name);
+
+  /** An error that names the file. */
+  InfiniLoraException fault(String message);
+}

@@ -1,0 +1,60 @@
+package io.infinilora.wire;
+
+import io.infinilora.backend.RowGroups;
+import io.infinilora.core.ErrorCode;
+import io.infinilora.core.InfiniLoraException;
+import io.infinilora.core.LoraSite;
+import io.infinilora.core.LoraTarget;
+import java.util.EnumSet;
+import java.util.Objects;
+import java.util.Set;
+
+/**
+ * What the layer requests of one step have in common. Checked once, here, and not on the critical
+ * path.
+ *
+ * @param id number of the step among those of its exchange, ascending from 0
+ * @param exchange where activations come from and deltas go
+ * @param groups compact rows, grouped by adapter
+ * @param slots adapter slot of each group
+ * @param targets targets that at least one of the adapters has
+ * @param deadlineNanos {@link System#nanoTime} at which both sides give the step up
+ */
+public record LoraStep(
+    long id,
+    LoraExchange exchange,
+    RowGroups groups,
+    int[] slots,
+    Set<LoraTarget> targets,
+    long deadlineNanos) {
+
+  /** Checks that rows fit the exchange and that groups and slots agree. */
+  public LoraStep {
+    Objects.requireNonNull(exchange);
+    targets = Set.copyOf(targets);
+    int capacity = exchange.activations(LoraSite.ATTENTION_IN).rows();
+    if (groups.rows().length > capacity) {
+      throw new InfiniLoraException(
+          ErrorCode.INTERNAL,
+          "LoRA step %d has %d rows, the exchange holds %d"
+              .formatted(id, groups.rows().length, capacity));
+    }
+    if (groups.groups() != slots.length) {
+      throw new InfiniLoraException(
+          ErrorCode.INTERNAL,
+          "LoRA step %d has %d groups, but %d slots".formatted(id, groups.groups(), slots.length));
+    }
+  }
+
+  /** Number of compact rows. */
+  public int rows() {
+    return groups.rows().length;
+  }
+
+  /** Sites that the base publishes and the server answers, in order. */
+  public Set<LoraSite> sites() {
+    Set<LoraSite> sites = EnumSet.noneOf(LoraSite.class);
+    targets.forEach(t -> sites.add(t.site()));
+    return sites;
+  }
+}

@@ -1,0 +1,446 @@
+package io.infinilora.backend;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import io.infinilora.backend.reference.ReferenceOps;
+import io.infinilora.backend.reference.TestData;
+import io.infinilora.core.Activation;
+import io.infinilora.core.DType;
+import io.infinilora.core.RopeSpec;
+import io.infinilora.core.TensorView;
+import io.infinilora.core.WeightMatrix;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.EnumSource;
+import org.junit.jupiter.params.provider.ValueSource;
+
+/** What the model code relies on, for any backend; the oracle is {@link ReferenceOps} in double. */
+public abstract class BackendContract {
+  protected Backend backend;
+  protected OpStream ops;
+  protected final TestData data = new TestData(11);
+
+  /** The backend under test. */
+  protected abstract Backend create();
+
+  @BeforeEach
+  void open() {
+    backend = create();
+    ops = backend.openStream("test", 2);
+  }
+
+  @AfterEach
+  void close() {
+    ops.close();
+    backend.close();
+  }
+
+  /** A tensor on the device with these values, written through the embedding operator. */
+  protected Tensor upload(double[][] values) {
+    Tensor t = backend.tensor(values.length, values[0].length);
+    int[] all = new int[values.length];
+    Arrays.setAll(all, i -> i);
+    ops.embed(backend.embedding(TestData.f32(values)), all, t);
+    return t;
+  }
+
+  protected float[][] download(Tensor t) {
+    float[][] rows = new float[t.rows()][t.cols()];
+    for (int r = 0; r < rows.length; r++) {
+      ops.read(t, r, rows[r]);
+    }
+    return rows;
+  }
+
+  protected Vec vec(double[] values) {
+    return backend.vec(TestData.f32(new double[][] {values}));
+  }
+
+  /** The weights' values, as the device decodes them. */
+  protected double[][] decode(TensorView view) {
+    Tensor t = backend.tensor(view.rows(), view.cols());
+    int[] all = new int[view.rows()];
+    Arrays.setAll(all, i -> i);
+    ops.embed(backend.embedding(view), all, t);
+    return doubles(download(t));
+  }
+
+  protected static double[][] doubles(float[][] rows) {
+    double[][] d = new double[rows.length][];
+    for (int r = 0; r < rows.length; r++) {
+      d[r] = new double[rows[r].length];
+      for (int c = 0; c < rows[r].length; c++) {
+        d[r][c] = rows[r][c];
+      }
+    }
+    return d;
+  }
+
+  /** Sums of {@code length} products of magnitude {@code magnitude}. */
+  protected static void close(float[][] actual, double[][] expected, int length, double magnitude) {
+    assertThat(actual.length).isEqualTo(expected.length);
+    double tolerance = 2e-7 * magnitude * (4 + Math.sqrt(length)) * 4;
+    for (int r = 0; r < actual.length; r++) {
+      assertThat(actual[r].length).isEqualTo(expected[r].length);
+      for (int c = 0; c < actual[r].length; c++) {
+        double error = Math.abs(actual[r][c] - expected[r][c]);
+        if (!(error <= tolerance + 1e-6 * Math.abs(expected[r][c]))) {
+          assertThat(actual[r][c])
+              .as("row %d column %d, tolerance %s", r, c, tolerance)
+              .isEqualTo((float) expected[r][c]);
+        }
+      }
+    }
+  }
+
+  @ParameterizedTest
+  @CsvSource({"1,256,1", "1,256,33", "7,256,70", "33,1024,48", "300,512,40", "5,768,389"})
+  void projectsEveryType(int rows, int in, int out) {
+    for (DType dtype : DType.values()) {
+      TensorView w = data.tensor(dtype, out, in);
+      double[][] x = data.matrix(rows, in, 1);
+      Tensor y = backend.tensor(rows, out);
+      List<Vec> none = new ArrayList<>();
+      none.add(null);
+      ops.project(backend.projection(List.of(WeightMatrix.of(w)), none), upload(x), y);
+      double[][] decoded = decode(w);
+      double most =
+          Arrays.stream(decoded).flatMapToDouble(Arrays::stream).map(Math::abs).max().orElse(0);
+      close(download(y), ReferenceOps.linear(x, decoded, null), in, most);
+    }
+  }
+
+  @ParameterizedTest
+  @EnumSource(names = {"F32", "F16", "BF16"})
+  void projectsOddSizesInAnyRowOrderWithBiases(DType dtype) {
+    int in = 47;
+    double[][] x = data.matrix(9, in, 1);
+    TensorView a = data.tensor(dtype, 37, in);
+    TensorView b = data.tensor(dtype, 5, in);
+    int[] order = new int[37];
+    Arrays.setAll(order, i -> (i * 5 + 3) % 37);
+    double[] bias = data.matrix(1, 5, 1)[0];
+    Tensor ya = backend.tensor(9, 37);
+    Tensor yb = backend.tensor(9, 5);
+    Projection p =
+        backend.projection(
+            List.of(new WeightMatrix(a, order), WeightMatrix.of(b)),
+            Arrays.asList(null, vec(bias)));
+    assertThat(p.outputs()).isEqualTo(2);
+    assertThat(p.in()).isEqualTo(in);
+    assertThat(p.out(1)).isEqualTo(5);
+    ops.project(p, upload(x), ya, yb);
+
+    double[][] decoded = decode(a);
+    double[][] permuted = new double[37][];
+    Arrays.setAll(permuted, i -> decoded[order[i]]);
+    close(download(ya), ReferenceOps.linear(x, permuted, null), in, 0.4);
+    close(download(yb), ReferenceOps.linear(x, decode(b), bias), in, 0.4);
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void rowsDoNotDependOnTheBatchOrTheThreads(DType dtype) {
+    int in = 768;
+    int out = 100;
+    double[][] x = data.matrix(19, in, 1);
+    List<Vec> none = new ArrayList<>();
+    none.add(null);
+    Projection p = backend.projection(List.of(WeightMatrix.of(data.tensor(dtype, out, in))), none);
+    Tensor y = backend.tensor(19, out);
+    ops.project(p, upload(x), y);
+    float[][] all = download(y);
+    try (OpStream single = backend.openStream("single", 1)) {
+      for (int n = 1; n <= 19; n++) {
+        double[][] last = Arrays.copyOfRange(x, 19 - n, 19);
+        Tensor some = backend.tensor(n, out);
+        single.project(p, upload(last), some);
+        float[][] rows = download(some);
+        for (int r = 0; r < n; r++) {
+          assertThat(rows[r]).as("row %d of the last %d", r, n).isEqualTo(all[19 - n + r]);
+        }
+      }
+    }
+  }
+
+  @Test
+  void embedsAnyType() {
+    for (DType dtype : DType.values()) {
+      TensorView table = data.tensor(dtype, 6, 512);
+      Tensor out = backend.tensor(3, 512);
+      ops.embed(backend.embedding(table), new int[] {5, 0, 5}, out);
+      float[][] rows = download(out);
+      assertThat(rows[0]).isEqualTo(rows[2]);
+      double[][] all = decode(table);
+      assertThat(doubles(rows)[1]).isEqualTo(all[0]);
+      assertThat(doubles(rows)[0]).isEqualTo(all[5]);
+    }
+  }
+
+  @ParameterizedTest
+  @ValueSource(ints = {1, 12, 24, 48, 100, 576})
+  void normalises(int width) {
+    double[][] x = data.matrix(5, width, 3);
+    double[] weight = data.matrix(1, width, 1)[0];
+    Tensor t = upload(x);
+    ops.rmsNorm(t, vec(weight), 1e-5f, t);
+    close(download(t), ReferenceOps.rmsNorm(x, weight, 1e-5), width, 1);
+
+    double[][] heads = data.matrix(4, 3 * width, 2);
+    Tensor h = upload(heads);
+    ops.rmsNormHeads(h, vec(weight), 1e-6f);
+    close(download(h), ReferenceOps.rmsNorm(heads, weight, 1e-6), width, 1);
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void activates(Activation activation) {
+    double[][] gate = data.matrix(3, 77, 4);
+    double[][] up = data.matrix(3, 77, 4);
+    gate[0][0] = 200;
+    gate[0][1] = -200;
+    gate[0][2] = 0;
+    up[0][3] = 50;
+    double[][] expected = new double[3][77];
+    for (int r = 0; r < 3; r++) {
+      for (int c = 0; c < 77; c++) {
+        expected[r][c] = ReferenceOps.gated(activation, gate[r][c], up[r][c]);
+      }
+    }
+    Tensor g = upload(gate);
+    ops.gatedActivation(activation, g, upload(up), g);
+    close(download(g), expected, 1, 1);
+  }
+
+  @Test
+  void movesRows() {
+    double[][] x = data.matrix(4, 21, 1);
+    double[][] y = data.matrix(3, 21, 1);
+    Tensor tx = upload(x);
+    Tensor picked = backend.tensor(2, 21);
+    ops.gather(tx, new int[] {3, 1}, picked);
+    assertThat(doubles(download(picked))).isDeepEqualTo(new double[][] {x[3], x[1]});
+
+    Tensor ty = upload(y);
+    ops.scatterAdd(picked, new int[] {2, 0}, ty);
+    float[][] sum = download(ty);
+    for (int c = 0; c < 21; c++) {
+      assertThat(sum[0][c]).isEqualTo((float) (y[0][c] + x[1][c]));
+      assertThat(sum[1][c]).isEqualTo((float) y[1][c]);
+      assertThat(sum[2][c]).isEqualTo((float) (y[2][c] + x[3][c]));
+    }
+    Tensor same = upload(y);
+    ops.add(same, ty);
+    assertThat(download(ty)[1][20]).isEqualTo((float) (y[1][20] + y[1][20]));
+    ops.zero(ty.first(2));
+    assertThat(download(ty)[1]).containsOnly(0f);
+    assertThat(download(ty)[2]).isNotEqualTo(new float[21]);
+  }
+
+  /** Keys and values of one sequence, written in chunks, then attended to in chunks. */
+  private float[][] attend(
+      double[][] q,
+      double[][] k,
+      double[][] v,
+      KvLayout layout,
+      AttentionParams params,
+      RopeSpec rope,
+      int... chunks) {
+    KvCache cache = backend.kvCache(layout);
+    RopeTable table = backend.ropeTable(rope, layout.headDim());
+    int total = q.length;
+    int[] blocks = new int[Math.ceilDiv(total, layout.blockSize())];
+    // Not in order, so that position and place in the cache differ.
+    Arrays.setAll(blocks, i -> layout.blocks() - 1 - i);
+    float[][] out = new float[total][];
+    int at = 0;
+    int i = 0;
+    while (at < total) {
+      int n = Math.min(chunks[i % chunks.length], total - at);
+      i++;
+      int[] positions = new int[n];
+      int start = at;
+      Arrays.setAll(positions, r -> start + r);
+      BatchLayout batch =
+          new BatchLayout(
+              new int[n], positions, new int[] {0, n}, new int[][] {blocks}, new int[0]);
+      Tensor tq = upload(Arrays.copyOfRange(q, at, at + n));
+      Tensor tk = upload(Arrays.copyOfRange(k, at, at + n));
+      Tensor tv = upload(Arrays.copyOfRange(v, at, at + n));
+      ops.ropeAndStore(batch, table, tq, tk, tv, cache, 1);
+      Tensor to = backend.tensor(n, q[0].length);
+      ops.attention(batch, tq, cache, 1, params, to);
+      System.arraycopy(download(to), 0, out, at, n);
+      at += n;
+    }
+    return out;
+  }
+
+  @ParameterizedTest
+  @CsvSource({
+    "12, 4, 2, 16, 0, false",
+    "24, 6, 2, 16, 0, true",
+    "64, 9, 3, 16, 0, false",
+    "64, 8, 1, 16, 20, false",
+    "16, 4, 4, 5, 7, true",
+    "80, 2, 1, 32, 1, false"
+  })
+  void attends(int headDim, int heads, int kvHeads, int blockSize, int window, boolean sinks) {
+    int total = 83;
+    double[][] q = data.matrix(total, heads * headDim, 1);
+    double[][] k = data.matrix(total, kvHeads * headDim, 1);
+    double[][] v = data.matrix(total, kvHeads * headDim, 1);
+    double[] sink = data.matrix(1, heads, 1)[0];
+    RopeSpec rope = RopeSpec.plain(10000);
+    double scale = 1 / Math.sqrt(headDim);
+    KvLayout layout = new KvLayout(2, 40, blockSize, kvHeads, headDim);
+    AttentionParams params =
+        new AttentionParams(
+            heads, kvHeads, headDim, (float) scale, window, sinks ? vec(sink) : null);
+    float[][] whole = attend(q, k, v, layout, params, rope, total);
+
+    double[] frequencies = rope.inverseFrequencies(headDim);
+    double[][] rotated = new double[total][];
+    double[][] expected = new double[total][];
+    for (int p = 0; p < total; p++) {
+      rotated[p] = ReferenceOps.rotate(k[p], headDim, p, frequencies, 1);
+    }
+    for (int p = 0; p < total; p++) {
+      expected[p] =
+          ReferenceOps.attention(
+              ReferenceOps.rotate(q[p], headDim, p, frequencies, 1),
+              rotated,
+              v,
+              p,
+              heads,
+              kvHeads,
+              scale,
+              window,
+              sinks ? sink : null);
+    }
+    close(whole, expected, total, 2);
+
+    assertThat(attend(q, k, v, layout, params, rope, 1)).as("by ones").isDeepEqualTo(whole);
+    assertThat(attend(q, k, v, layout, params, rope, 7, 30)).as("chunks").isDeepEqualTo(whole);
+  }
+
+  @Test
+  void sequencesOfABatchDoNotDisturbEachOther() {
+    int headDim = 16;
+    RopeSpec rope = RopeSpec.plain(10000);
+    KvLayout layout = new KvLayout(2, 8, 4, 1, headDim);
+    AttentionParams params = new AttentionParams(2, 1, headDim, 0.25f, 0, null);
+    double[][] q = data.matrix(6, 2 * headDim, 1);
+    double[][] k = data.matrix(6, headDim, 1);
+    double[][] v = data.matrix(6, headDim, 1);
+    float[][] first =
+        attend(
+            Arrays.copyOfRange(q, 0, 5),
+            Arrays.copyOfRange(k, 0, 5),
+            Arrays.copyOfRange(v, 0, 5),
+            layout,
+            params,
+            rope,
+            5);
+    float[][] second =
+        attend(
+            Arrays.copyOfRange(q, 5, 6),
+            Arrays.copyOfRange(k, 5, 6),
+            Arrays.copyOfRange(v, 5, 6),
+            layout,
+            params,
+            rope,
+            1);
+
+    KvCache cache = backend.kvCache(layout);
+    BatchLayout batch =
+        new BatchLayout(
+            new int[6],
+            new int[] {0, 1, 2, 3, 4, 0},
+            new int[] {0, 5, 6},
+            new int[][] {{2, 6}, {5}},
+            new int[0]);
+    Tensor tq = upload(q);
+    ops.ropeAndStore(batch, backend.ropeTable(rope, headDim), tq, upload(k), upload(v), cache, 0);
+    Tensor out = backend.tensor(6, 2 * headDim);
+    ops.attention(batch, tq, cache, 0, params, out);
+    float[][] rows = download(out);
+    assertThat(Arrays.copyOf(rows, 5)).isDeepEqualTo(first);
+    assertThat(rows[5]).isEqualTo(second[0]);
+  }
+
+  @Test
+  void leftoversOfAFreedBlockAreNotRead() {
+    KvLayout layout = new KvLayout(1, 1, 16, 1, 16);
+    KvCache cache = backend.kvCache(layout);
+    RopeTable table = backend.ropeTable(RopeSpec.plain(100), 16);
+    double[][] poison = new double[16][16];
+    for (double[] row : poison) {
+      Arrays.fill(row, Double.NaN);
+    }
+    int[] positions = new int[16];
+    Arrays.setAll(positions, i -> i);
+    int[][] blocks = {{0}};
+    ops.ropeAndStore(
+        new BatchLayout(new int[16], positions, new int[] {0, 16}, blocks, new int[0]),
+        table,
+        upload(poison),
+        upload(poison),
+        upload(poison),
+        cache,
+        0);
+    double[][] x = data.matrix(1, 16, 1);
+    BatchLayout one =
+        new BatchLayout(new int[1], new int[] {0}, new int[] {0, 1}, blocks, new int[0]);
+    Tensor q = upload(x);
+    ops.ropeAndStore(one, table, q, upload(x), upload(x), cache, 0);
+    Tensor out = backend.tensor(1, 16);
+    ops.attention(one, q, cache, 0, new AttentionParams(1, 1, 16, 1, 0, null), out);
+    assertThat(doubles(download(out))).isDeepEqualTo(x);
+  }
+
+  @Test
+  void zeroRowsDoNothing() {
+    List<Vec> none = new ArrayList<>();
+    none.add(null);
+    Tensor empty = backend.tensor(4, 8).first(0);
+    ops.rmsNorm(empty, vec(new double[8]), 1e-5f, empty);
+    ops.project(
+        backend.projection(List.of(WeightMatrix.of(data.tensor(DType.F32, 8, 8))), none),
+        empty,
+        backend.tensor(0, 8));
+    ops.loraAdd(new RowGroups(new int[0], new int[] {0}), List.of(), empty, empty);
+    ops.add(empty, empty);
+    assertThat(ops.sample(empty, List.of())).isEmpty();
+  }
+
+  @Test
+  void wrongShapesAreRefusedAndChangeNothing() {
+    Tensor a = upload(data.matrix(2, 8, 1));
+    float[][] before = download(a);
+    Tensor b = backend.tensor(2, 9);
+    assertThatThrownBy(() -> ops.add(b, a))
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessageContaining("[2, 8]")
+        .hasMessageContaining("[2, 9]");
+    assertThatThrownBy(() -> ops.gather(a, new int[] {2}, b.first(1)))
+        .isInstanceOf(IllegalArgumentException.class);
+    assertThatThrownBy(() -> ops.gather(a, new int[] {2}, a.first(1)))
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessageContaining("row 2 of 2");
+    assertThatThrownBy(() -> a.first(3)).isInstanceOf(IndexOutOfBoundsException.class);
+    assertThat(download(a)).isDeepEqualTo(before);
+    try (Backend other = create()) {
+      assertThatThrownBy(() -> ops.add(other.tensor(2, 8), a))
+          .isInstanceOf(IllegalArgumentException.class)
+          .hasMessageContaining("another backend");
+    }
+  }
+}

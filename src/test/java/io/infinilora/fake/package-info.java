@@ -1,0 +1,2 @@
+/** Fakes that several packages' tests share. */
+package io.infinilora.fake;
