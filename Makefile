@@ -1,0 +1,37 @@
+# `make` lists the targets. Only help and clean do without a JDK and Maven.
+
+JAR := target/infinilora.jar
+SOURCES := pom.xml $(wildcard .mvn/*) $(shell find src/main -type f)
+
+# Evaluated when a recipe runs; ends it with an instruction if something is missing.
+TOOLS = JAVA_HOME=$$(scripts/find-jdk.sh) && export JAVA_HOME && \
+	{ command -v mvn >/dev/null || { echo "error: mvn was not found; install Maven 3.8 or newer" >&2; exit 1; }; }
+
+.DEFAULT_GOAL := help
+.PHONY: help build run test format bench clean
+.DELETE_ON_ERROR:
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: $(JAR) ## Build target/infinilora.jar, without running the tests
+
+$(JAR): $(SOURCES)
+	@$(TOOLS) && mvn -q -B -Dmaven.test.skip=true package
+	@touch $@
+
+run: $(JAR) ## Serve the demo model with the demo adapters; flags go in ARGS="--port 8090"
+	@$(TOOLS) && MODEL=$$(scripts/fetch-model.sh) && \
+		exec "$$JAVA_HOME/bin/java" -jar $(JAR) serve --model "$$MODEL" --adapters examples/adapters $(ARGS)
+
+test: ## Run every check: formatting, unit, integration and real-model tests
+	@$(TOOLS) && scripts/fetch-model.sh >/dev/null && mvn -B verify
+
+format: ## Format the sources
+	@$(TOOLS) && mvn -q -B spotless:apply
+
+bench: $(JAR) ## Measure speed beside llama.cpp (docs/performance.md explains the figures)
+	@$(TOOLS) && exec scripts/bench.sh $(ARGS)
+
+clean: ## Remove what was built
+	rm -rf target
