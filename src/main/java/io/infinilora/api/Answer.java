@@ -272,7 +272,7 @@ final class Answer {
 
     private void close(Outcome outcome) {
       done = true;
-      measured.end(outcome, prompt.tokens().length, cached);
+      measured.end(outcome, prompt.tokens().length);
     }
   }
 }
