@@ -96,26 +96,28 @@ final class Answer {
       cached += choice.copy == 0 ? choice.cached : 0;
       completion += choice.outputTokens;
     }
-    ended = true;
+    end();
     writer.finish(new Usage(prompt, cached, completion));
-    over.run();
   }
 
   private void fail(Throwable failure) {
     if (!ended) {
-      ended = true;
-      choices.forEach(Choice::cancel);
+      end();
       writer.fail(ApiError.of(failure));
-      over.run();
     }
   }
 
   private void abandon() {
     if (!ended) {
-      ended = true;
-      choices.forEach(Choice::cancel);
-      over.run();
+      end();
     }
+  }
+
+  /** Before the last write: whoever sees the whole answer also sees that the request is over. */
+  private void end() {
+    ended = true;
+    choices.forEach(Choice::cancel);
+    over.run();
   }
 
   /** One generation. */
@@ -272,7 +274,7 @@ final class Answer {
 
     private void close(Outcome outcome) {
       done = true;
-      measured.end(outcome, prompt.tokens().length, cached);
+      measured.end(outcome, prompt.tokens().length);
     }
   }
 }

@@ -9,16 +9,15 @@ import io.vertx.core.Context;
 import io.vertx.core.Future;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.Map;
 import java.util.Optional;
 
 /** Templates and tokenises the prompts of a request and fits their output into the context. */
 final class PromptEncoder {
   /**
-   * Texts of more characters than this are encoded on a worker thread, so that the event loop stays
-   * free.
+   * Prompts of more characters than this are encoded on a worker thread, so that the event loop
+   * stays free; measured were 1 us per character. Chats always are: a template takes 0.6 ms.
    */
-  static final int INLINE_CHARS = 2_000;
+  static final int INLINE_CHARS = 500;
 
   /** OpenAI's default of {@code max_tokens} for completions. */
   private static final int DEFAULT_TEXT_TOKENS = 16;
@@ -38,7 +37,7 @@ final class PromptEncoder {
    *     CONTEXT_LENGTH_EXCEEDED}
    */
   Future<List<EncodedPrompt>> encode(Context context) {
-    return chars() > INLINE_CHARS
+    return request.kind() == Kind.CHAT || chars() > INLINE_CHARS
         ? context.executeBlocking(this::encodeNow, false)
         : Future.succeededFuture(encodeNow());
   }
@@ -47,9 +46,6 @@ final class PromptEncoder {
     long chars = 0;
     for (PromptInput prompt : request.prompts()) {
       chars += prompt instanceof PromptInput.Text t ? t.text().length() : 0;
-    }
-    for (Map<String, Object> message : request.messages()) {
-      chars += message.get("content").toString().length();
     }
     return chars;
   }

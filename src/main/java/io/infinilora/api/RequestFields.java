@@ -1,10 +1,10 @@
 package io.infinilora.api;
 
 import com.fasterxml.jackson.core.JsonFactory;
+import com.fasterxml.jackson.core.JsonParser;
 import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.core.StreamReadConstraints;
 import com.fasterxml.jackson.core.StreamReadFeature;
-import com.fasterxml.jackson.databind.DeserializationFeature;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.json.JsonMapper;
 import com.fasterxml.jackson.databind.node.ObjectNode;
@@ -34,7 +34,6 @@ final class RequestFields {
                           .build())
                   .enable(StreamReadFeature.STRICT_DUPLICATE_DETECTION)
                   .build())
-          .enable(DeserializationFeature.FAIL_ON_TRAILING_TOKENS)
           .build();
 
   private final ObjectNode object;
@@ -52,8 +51,12 @@ final class RequestFields {
    */
   static RequestFields parse(byte[] body) {
     JsonNode root;
-    try {
-      root = MAPPER.readTree(body);
+    try (JsonParser parser = MAPPER.createParser(body)) {
+      root = MAPPER.readTree(parser);
+      if (root != null && parser.nextToken() != null) {
+        throw new InfiniLoraException(
+            ErrorCode.INVALID_REQUEST, "The body is not valid JSON: something follows the object");
+      }
     } catch (JsonProcessingException e) {
       String at =
           e.getLocation() == null

@@ -22,6 +22,14 @@ public interface EngineMetrics {
    */
   default void admitted(Optional<String> adapter, long waitNanos, boolean adapterResident) {}
 
+  /**
+   * The prefix cache was asked for a prompt. Called on the base model's event loop.
+   *
+   * @param promptTokens length of the prompt
+   * @param cachedTokens how many of them need no computation
+   */
+  default void prefixLookup(int promptTokens, int cachedTokens) {}
+
   /** A running request was put back into the queue. Called on the base model's event loop. */
   default void preempted(Optional<String> adapter) {}
 

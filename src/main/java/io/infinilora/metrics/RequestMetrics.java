@@ -35,8 +35,7 @@ public interface RequestMetrics {
      * The generation is over.
      *
      * @param promptTokens length of the prompt
-     * @param cachedPromptTokens how many of them came from the prefix cache
      */
-    default void end(Outcome outcome, int promptTokens, int cachedPromptTokens) {}
+    default void end(Outcome outcome, int promptTokens) {}
   }
 }

@@ -9,6 +9,7 @@ import io.infinilora.core.InfiniLoraException;
 import java.net.http.HttpResponse;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 
@@ -198,7 +199,7 @@ class GenerationHttpTest {
     assertThat(s.presencePenalty()).isEqualTo(0.3);
     assertThat(s.frequencyPenalty()).isEqualTo(-0.4);
     assertThat(s.seed()).isEqualTo(-1);
-    assertThat(s.logitBias()).containsExactly(java.util.Map.entry(5, -100.0));
+    assertThat(s.logitBias()).containsExactly(Map.entry(5, -100.0));
     assertThat(s.stopTokens()).containsExactly(3);
     assertThat(s.ignoreEos()).isTrue();
     assertThat(s.maxTokens()).isEqualTo(9);

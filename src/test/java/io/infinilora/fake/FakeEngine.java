@@ -13,10 +13,13 @@ import io.infinilora.core.RopeSpec;
 import io.infinilora.core.TokenEvent;
 import io.infinilora.core.TokenLogprobs;
 import io.smallrye.mutiny.Multi;
+import io.smallrye.mutiny.Uni;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Queue;
 import java.util.concurrent.ConcurrentLinkedQueue;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.Semaphore;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.function.Function;
@@ -39,6 +42,15 @@ public final class FakeEngine implements Engine {
   /** Subscriptions that have neither ended nor been cancelled. */
   public final AtomicInteger active = new AtomicInteger();
 
+  /** A permit per cancelled subscription. */
+  public final Semaphore cancellations = new Semaphore(0);
+
+  /** A permit per generation that reached the token of {@link #stallsAfter}. */
+  public final Semaphore stalled = new Semaphore(0);
+
+  /** Open once a generation reached the token of {@link #holdsAfter}. */
+  public final CountDownLatch held = new CountDownLatch(1);
+
   /** Tokens emitted over all requests. */
   public final AtomicLong emitted = new AtomicLong();
 
@@ -48,6 +60,9 @@ public final class FakeEngine implements Engine {
   private volatile boolean endless;
   private volatile InfiniLoraException refusal;
   private volatile int failAfter = Integer.MAX_VALUE;
+  private volatile int stallAfter = Integer.MAX_VALUE;
+  private volatile int holdAfter = Integer.MAX_VALUE;
+  private volatile CountDownLatch release = new CountDownLatch(0);
 
   /** An engine with adapters of these names. */
   public FakeEngine(String... adapters) {
@@ -86,6 +101,19 @@ public final class FakeEngine implements Engine {
     return this;
   }
 
+  /** From now on generations emit this many tokens and then neither more nor an end. */
+  public FakeEngine stallsAfter(int tokens) {
+    stallAfter = tokens;
+    return this;
+  }
+
+  /** From now on generations go on after this many tokens only when the latch opens. */
+  public FakeEngine holdsAfter(int tokens, CountDownLatch latch) {
+    holdAfter = tokens;
+    release = latch;
+    return this;
+  }
+
   /** Log-probability that the fake reports for a token. */
   public static float logprob(int token) {
     return -token / 100f;
@@ -108,12 +136,53 @@ public final class FakeEngine implements Engine {
                         active.decrementAndGet();
                         if (wasCancelled) {
                           cancelled.incrementAndGet();
+                          cancellations.release();
                         }
                       });
             });
   }
 
   private Multi<TokenEvent> events(GenerateRequest request) {
+    Multi<TokenEvent> all = script(request);
+    if (stallAfter != Integer.MAX_VALUE) {
+      return Multi.createBy()
+          .concatenating()
+          .streams(
+              all.select().first(stallAfter).onCompletion().invoke(stalled::release),
+              Multi.createFrom().nothing());
+    }
+    if (holdAfter != Integer.MAX_VALUE) {
+      CountDownLatch latch = release;
+      Multi<TokenEvent> rest =
+          Multi.createFrom()
+              .deferred(
+                  () -> {
+                    held.countDown();
+                    return Uni.createFrom()
+                        .item(
+                            () -> {
+                              awaitUninterruptibly(latch);
+                              return true;
+                            })
+                        .runSubscriptionOn(r -> Thread.ofPlatform().daemon().start(r))
+                        .onItem()
+                        .transformToMulti(opened -> all.skip().first(holdAfter));
+                  });
+      return Multi.createBy().concatenating().streams(all.select().first(holdAfter), rest);
+    }
+    return all;
+  }
+
+  private static void awaitUninterruptibly(CountDownLatch latch) {
+    try {
+      latch.await();
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+      throw new IllegalStateException(e);
+    }
+  }
+
+  private Multi<TokenEvent> script(GenerateRequest request) {
     int[] tokens = output.apply(request);
     boolean forever = endless;
     return Multi.createFrom()

@@ -1,0 +1,39 @@
+package io.infinilora.metrics;
+
+import java.util.Optional;
+import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
+
+/**
+ * Values of the {@code adapter} label: the first {@link #MAX_ADAPTERS} adapters that are seen have
+ * their own, the rest share one, so that the number of time series is bounded. Safe for any thread.
+ */
+final class AdapterLabels {
+  /** Adapters with a label of their own. */
+  static final int MAX_ADAPTERS = 100;
+
+  /** Requests without an adapter. */
+  static final String BASE = "(base)";
+
+  /** Requests of adapters beyond the limit. */
+  static final String OTHER = "(other)";
+
+  private final Set<String> known = ConcurrentHashMap.newKeySet();
+
+  /** The label of an adapter, or of the base model. */
+  String of(Optional<String> adapter) {
+    if (adapter.isEmpty()) {
+      return BASE;
+    }
+    String name = adapter.get();
+    if (known.contains(name)) {
+      return name;
+    }
+    synchronized (this) {
+      if (known.size() < MAX_ADAPTERS) {
+        known.add(name);
+      }
+      return known.contains(name) ? name : OTHER;
+    }
+  }
+}
