@@ -11,8 +11,7 @@ import io.infinilora.config.EngineConfig;
 import io.infinilora.config.InfiniLoraConfig;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.TextAssets;
-import io.infinilora.metrics.EngineMetrics;
-import io.infinilora.metrics.RequestMetrics;
+import io.infinilora.metrics.PrometheusMetrics;
 import io.infinilora.node.Node;
 import io.infinilora.node.NodeSettings;
 import io.vertx.core.Future;
@@ -56,6 +55,7 @@ final class Server {
   }
 
   private void start(Vertx vertx, long started) {
+    PrometheusMetrics metrics = new PrometheusMetrics();
     HttpVerticle http =
         new HttpVerticle(
             new HttpOptions(
@@ -63,13 +63,14 @@ final class Server {
                 config.server().port(),
                 (int) config.server().maxBody().bytes()),
             state,
-            RequestMetrics.NONE,
-            () -> "");
+            metrics,
+            metrics::scrape);
     // Listening comes first, so that a port in use is known before the model is loaded, and /ready
     // answers meanwhile.
     await(vertx.deployVerticle(http));
-    Node node = await(Node.start(vertx, settings(), EngineMetrics.NONE));
+    Node node = await(Node.start(vertx, settings(), metrics));
     Runtime.getRuntime().addShutdownHook(new Thread(() -> shutDown(vertx, node), "shutdown"));
+    metrics.watch(node.engine()::load, config.engine().maxRunning());
     report(node);
     Path model = config.model().orElseThrow();
     ServedModel served = served(node, model);

@@ -76,6 +76,7 @@ final class Generation {
     boolean runs = sequence.state() == Sequence.State.RUNNING;
     if (runs && !running) {
       metrics.admitted(request.adapter(), nanos - queuedAt, true);
+      metrics.prefixLookup(sequence.promptLength(), sequence.cachedPromptTokens());
     } else if (running && sequence.state() == Sequence.State.WAITING) {
       queuedAt = nanos;
       metrics.preempted(request.adapter());
