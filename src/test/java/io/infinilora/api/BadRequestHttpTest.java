@@ -5,6 +5,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import com.fasterxml.jackson.databind.JsonNode;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
+import io.infinilora.fake.Script;
 import io.infinilora.metrics.RequestMetrics;
 import java.io.ByteArrayInputStream;
 import java.net.http.HttpRequest;
@@ -296,7 +297,7 @@ class BadRequestHttpTest {
     "INTERNAL,500"
   })
   void mapsEveryErrorCodeOfTheEngine(ErrorCode code, int status) {
-    server.engine.refuses(new InfiniLoraException(code, "because"));
+    server.engine.plays(Script.refuses(new InfiniLoraException(code, "because")));
     try {
       HttpResponse<String> response =
           server.post(TEXT, "{\"model\":\"base-model\",\"prompt\":\"x\"}");
@@ -304,7 +305,7 @@ class BadRequestHttpTest {
       assertThat(response.headers().firstValue("retry-after").isPresent())
           .isEqualTo(status == 429 || status == 503);
     } finally {
-      server.engine.refuses(null);
+      server.engine.plays(Script.tokens(1));
     }
   }
 }

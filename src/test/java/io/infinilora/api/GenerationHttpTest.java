@@ -6,6 +6,7 @@ import com.fasterxml.jackson.databind.JsonNode;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.GenerateRequest;
 import io.infinilora.core.InfiniLoraException;
+import io.infinilora.fake.Script;
 import java.net.http.HttpResponse;
 import java.util.ArrayList;
 import java.util.List;
@@ -124,7 +125,7 @@ class GenerationHttpTest {
 
   @Test
   void neverStreamsHalfACharacter() {
-    server.engine.generates(r -> server.tokens("é 😀!"));
+    server.engine.plays(Script.tokens(server.tokens("é 😀!")));
 
     List<JsonNode> events =
         events("/v1/completions", "{\"model\":\"base-model\",\"prompt\":\"x\",\"stream\":true}");
@@ -151,7 +152,7 @@ class GenerationHttpTest {
 
   @Test
   void cutsAtAStopStringAcrossTokensAndCancels() {
-    server.engine.generates(r -> server.tokens("Hello, you!" + ".".repeat(100)));
+    server.engine.plays(Script.tokens(server.tokens("Hello, you!" + ".".repeat(100))));
 
     JsonNode answer = chat(",\"stop\":[\"lo, y\",\"zzz\"]");
 
@@ -266,14 +267,15 @@ class GenerationHttpTest {
   @Test
   void failsWithAStatusBeforeTheFirstEventAndWithAnEventAfterIt() {
     String body = "{\"model\":\"base-model\",\"prompt\":\"x\",\"stream\":true}";
-    server.engine.refuses(new InfiniLoraException(ErrorCode.OVERLOADED, "the queue is full"));
+    server.engine.plays(
+        Script.refuses(new InfiniLoraException(ErrorCode.OVERLOADED, "the queue is full")));
     HttpResponse<String> refused = server.post("/v1/completions", body);
     assertThat(refused.statusCode()).isEqualTo(429);
     assertThat(refused.headers().firstValue("retry-after")).isPresent();
     assertThat(ServerFixture.json(refused.body()).path("error").path("message").asText())
         .isEqualTo("the queue is full");
 
-    server.engine.refuses(null).failsAfter(2);
+    server.engine.plays(Script.forever('a').failingAfter(2));
     HttpResponse<String> broken = server.post("/v1/completions", body);
     assertThat(broken.statusCode()).isEqualTo(200);
     String[] events = broken.body().split("\n\n");

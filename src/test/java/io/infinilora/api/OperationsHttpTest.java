@@ -3,6 +3,7 @@ package io.infinilora.api;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import com.fasterxml.jackson.databind.JsonNode;
+import io.infinilora.fake.Script;
 import io.infinilora.metrics.RequestMetrics;
 import io.vertx.core.Future;
 import java.net.http.HttpClient;
@@ -11,7 +12,6 @@ import java.net.http.HttpResponse;
 import java.time.Duration;
 import java.util.Optional;
 import java.util.concurrent.CompletableFuture;
-import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
@@ -98,8 +98,8 @@ class OperationsHttpTest {
   @Test
   void drainingLetsRunningRequestsFinish() throws Exception {
     server.open();
-    CountDownLatch released = new CountDownLatch(1);
-    server.engine.holdsAfter(3, released);
+    CompletableFuture<Boolean> goOn = new CompletableFuture<>();
+    server.engine.plays(Script.tokens('a', 'b', 'c', 'd', 'e').pausingAfter(3, goOn));
     CompletableFuture<HttpResponse<String>> running =
         HttpClient.newHttpClient()
             .sendAsync(
@@ -107,12 +107,12 @@ class OperationsHttpTest {
                     .POST(HttpRequest.BodyPublishers.ofString(BODY))
                     .build(),
                 HttpResponse.BodyHandlers.ofString());
-    server.engine.held.await();
+    server.engine.paused.acquire();
 
     Future<Boolean> drained = server.state.drain(server.vertx, Duration.ofMinutes(1));
     assertThat(server.post("/v1/completions", BODY).statusCode()).isEqualTo(503);
     assertThat(drained.isComplete()).isFalse();
-    released.countDown();
+    goOn.complete(true);
 
     assertThat(await(drained)).isTrue();
     assertThat(running.get(20, TimeUnit.SECONDS).body()).endsWith("data: [DONE]\n\n");
@@ -121,8 +121,8 @@ class OperationsHttpTest {
   @Test
   void drainingGivesUpAfterItsTimeout() throws Exception {
     server.open();
-    CountDownLatch released = new CountDownLatch(1);
-    server.engine.holdsAfter(3, released);
+    CompletableFuture<Boolean> goOn = new CompletableFuture<>();
+    server.engine.plays(Script.tokens('a', 'b', 'c', 'd', 'e').pausingAfter(3, goOn));
     CompletableFuture<HttpResponse<String>> running =
         HttpClient.newHttpClient()
             .sendAsync(
@@ -130,11 +130,11 @@ class OperationsHttpTest {
                     .POST(HttpRequest.BodyPublishers.ofString(BODY))
                     .build(),
                 HttpResponse.BodyHandlers.ofString());
-    server.engine.held.await();
+    server.engine.paused.acquire();
 
     assertThat(await(server.state.drain(server.vertx, Duration.ofMillis(1)))).isFalse();
 
-    released.countDown();
+    goOn.complete(true);
     running.get(20, TimeUnit.SECONDS);
   }
 

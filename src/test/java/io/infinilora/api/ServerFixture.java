@@ -7,6 +7,7 @@ import io.infinilora.api.text.Tokenizer;
 import io.infinilora.core.GenerateRequest;
 import io.infinilora.fake.ByteTokenizer;
 import io.infinilora.fake.FakeEngine;
+import io.infinilora.fake.Script;
 import io.infinilora.metrics.RequestMetrics;
 import io.vertx.core.Vertx;
 import java.io.IOException;
@@ -26,7 +27,8 @@ final class ServerFixture implements AutoCloseable {
 
   final Vertx vertx = Vertx.vertx();
   final Tokenizer tokenizer = new ByteTokenizer();
-  final FakeEngine engine = new FakeEngine("pirate", "haiku").generates(r -> tokens("Hello, you!"));
+  final FakeEngine engine =
+      new FakeEngine("pirate", "haiku").plays(Script.tokens(tokens("Hello, you!")));
   final ServingState state = new ServingState();
   private final HttpClient client =
       HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1).build();

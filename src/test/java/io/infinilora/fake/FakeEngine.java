@@ -18,16 +18,14 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Queue;
 import java.util.concurrent.ConcurrentLinkedQueue;
-import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.Semaphore;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.function.Function;
 
 /**
- * An engine without a model. The output of a request is given by a function of the request and
- * repeated until {@code maxTokens}; it emits as fast as the subscriber asks. Scripts decide on the
- * thread: items come on the thread that requests them.
+ * An engine without a model: a script says what becomes of each request. Emits as fast as the
+ * subscriber asks, on the thread that asks. Safe for any thread.
  */
 public final class FakeEngine implements Engine {
   /** Vocabulary that token ids must lie in. */
@@ -45,72 +43,35 @@ public final class FakeEngine implements Engine {
   /** A permit per cancelled subscription. */
   public final Semaphore cancellations = new Semaphore(0);
 
-  /** A permit per generation that reached the token of {@link #stallsAfter}. */
-  public final Semaphore stalled = new Semaphore(0);
-
-  /** Open once a generation reached the token of {@link #holdsAfter}. */
-  public final CountDownLatch held = new CountDownLatch(1);
+  /** A permit per generation that reached its pause. */
+  public final Semaphore paused = new Semaphore(0);
 
   /** Tokens emitted over all requests. */
   public final AtomicLong emitted = new AtomicLong();
 
   private final List<AdapterId> adapters;
   private volatile int contextLength = 256;
-  private volatile Function<GenerateRequest, int[]> output = r -> new int[] {1};
-  private volatile boolean endless;
-  private volatile InfiniLoraException refusal;
-  private volatile int failAfter = Integer.MAX_VALUE;
-  private volatile int stallAfter = Integer.MAX_VALUE;
-  private volatile int holdAfter = Integer.MAX_VALUE;
-  private volatile CountDownLatch release = new CountDownLatch(0);
+  private volatile Function<GenerateRequest, Script> scripts = r -> Script.tokens(1);
 
   /** An engine with adapters of these names. */
   public FakeEngine(String... adapters) {
     this.adapters = List.of(adapters).stream().map(n -> new AdapterId(n, "0".repeat(64))).toList();
   }
 
-  /** What requests generate: these tokens, then an end-of-sequence token. */
-  public FakeEngine generates(Function<GenerateRequest, int[]> tokens) {
-    output = tokens;
-    endless = false;
+  /** What becomes of each request. */
+  public FakeEngine scripts(Function<GenerateRequest, Script> function) {
+    scripts = function;
     return this;
   }
 
-  /** Requests generate this token until {@code maxTokens}. */
-  public FakeEngine generatesForever(int token) {
-    output = r -> new int[] {token};
-    endless = true;
-    return this;
+  /** What becomes of every request. */
+  public FakeEngine plays(Script script) {
+    return scripts(r -> script);
   }
 
   /** Longest prompt plus output. */
   public FakeEngine contextLength(int tokens) {
     contextLength = tokens;
-    return this;
-  }
-
-  /** From now on every generation fails at once; null stops that. */
-  public FakeEngine refuses(InfiniLoraException failure) {
-    refusal = failure;
-    return this;
-  }
-
-  /** From now on every generation fails after this many tokens. */
-  public FakeEngine failsAfter(int tokens) {
-    failAfter = tokens;
-    return this;
-  }
-
-  /** From now on generations emit this many tokens and then neither more nor an end. */
-  public FakeEngine stallsAfter(int tokens) {
-    stallAfter = tokens;
-    return this;
-  }
-
-  /** From now on generations go on after this many tokens only when the latch opens. */
-  public FakeEngine holdsAfter(int tokens, CountDownLatch latch) {
-    holdAfter = tokens;
-    release = latch;
     return this;
   }
 
@@ -125,11 +86,12 @@ public final class FakeEngine implements Engine {
         .deferred(
             () -> {
               requests.add(request);
-              if (refusal != null) {
-                return Multi.createFrom().failure(refusal);
+              Script script = scripts.apply(request);
+              if (script.refusal() != null) {
+                return Multi.createFrom().failure(script.refusal());
               }
               active.incrementAndGet();
-              return events(request)
+              return interrupted(script, events(script, request))
                   .onTermination()
                   .invoke(
                       (failure, wasCancelled) -> {
@@ -142,66 +104,40 @@ public final class FakeEngine implements Engine {
             });
   }
 
-  private Multi<TokenEvent> events(GenerateRequest request) {
-    Multi<TokenEvent> all = script(request);
-    if (stallAfter != Integer.MAX_VALUE) {
-      return Multi.createBy()
-          .concatenating()
-          .streams(
-              all.select().first(stallAfter).onCompletion().invoke(stalled::release),
-              Multi.createFrom().nothing());
+  private Multi<TokenEvent> interrupted(Script script, Multi<TokenEvent> all) {
+    if (script.pauseAfter() == Integer.MAX_VALUE) {
+      return all;
     }
-    if (holdAfter != Integer.MAX_VALUE) {
-      CountDownLatch latch = release;
-      Multi<TokenEvent> rest =
-          Multi.createFrom()
-              .deferred(
-                  () -> {
-                    held.countDown();
-                    return Uni.createFrom()
-                        .item(
-                            () -> {
-                              awaitUninterruptibly(latch);
-                              return true;
-                            })
-                        .runSubscriptionOn(r -> Thread.ofPlatform().daemon().start(r))
-                        .onItem()
-                        .transformToMulti(opened -> all.skip().first(holdAfter));
-                  });
-      return Multi.createBy().concatenating().streams(all.select().first(holdAfter), rest);
-    }
-    return all;
+    Multi<TokenEvent> rest =
+        Multi.createFrom()
+            .deferred(
+                () -> {
+                  paused.release();
+                  return Uni.createFrom()
+                      .completionStage(script.goOn())
+                      .onItem()
+                      .transformToMulti(ignored -> all.skip().first(script.pauseAfter()));
+                });
+    return Multi.createBy().concatenating().streams(all.select().first(script.pauseAfter()), rest);
   }
 
-  private static void awaitUninterruptibly(CountDownLatch latch) {
-    try {
-      latch.await();
-    } catch (InterruptedException e) {
-      Thread.currentThread().interrupt();
-      throw new IllegalStateException(e);
-    }
-  }
-
-  private Multi<TokenEvent> script(GenerateRequest request) {
-    int[] tokens = output.apply(request);
-    boolean forever = endless;
+  private Multi<TokenEvent> events(Script script, GenerateRequest request) {
     return Multi.createFrom()
         .<Integer, TokenEvent>generator(
             () -> request.promptLogprobs() ? -1 : 0,
             (i, emitter) -> {
               if (i < 0) {
                 emitter.emit(prompt(request));
-              } else if (i >= failAfter) {
+              } else if (i >= script.failAfter()) {
                 emitter.fail(new InfiniLoraException(ErrorCode.INTERNAL, "fake failure"));
-              } else if (i < request.sampling().maxTokens() && (forever || i < tokens.length)) {
+              } else if (i < request.sampling().maxTokens() && script.has(i)) {
                 emitted.incrementAndGet();
-                int token = forever ? tokens[i % tokens.length] : tokens[i];
-                emitter.emit(new TokenEvent.Token(i, token, logprobs(request, token)));
+                emitter.emit(
+                    new TokenEvent.Token(i, script.token(i), logprobs(request, script.token(i))));
               } else {
-                boolean stop = !forever && i >= tokens.length;
                 emitter.emit(
                     new TokenEvent.Finished(
-                        stop ? FinishReason.STOP : FinishReason.LENGTH,
+                        script.has(i) ? FinishReason.LENGTH : FinishReason.STOP,
                         request.prompt().length,
                         0,
                         i));

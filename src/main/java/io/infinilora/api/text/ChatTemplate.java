@@ -3,6 +3,7 @@ package io.infinilora.api.text;
 import com.hubspot.jinjava.Jinjava;
 import com.hubspot.jinjava.JinjavaConfig;
 import com.hubspot.jinjava.LegacyOverrides;
+import com.hubspot.jinjava.interpret.Context;
 import com.hubspot.jinjava.interpret.Context.Library;
 import com.hubspot.jinjava.interpret.RenderResult;
 import com.hubspot.jinjava.interpret.TemplateError;
@@ -15,8 +16,8 @@ import java.time.ZoneId;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Set;
-import java.util.regex.Pattern;
 
 /**
  * A checkpoint's chat template: Jinja source that turns messages into the text of a prompt.
@@ -27,8 +28,8 @@ import java.util.regex.Pattern;
  * PythonStrings}), filters in {@code for} ({@link FilteredForTag}), {@code [::-1]}, Python's JSON
  * format ({@link ToJsonFilter}), {@code generation} blocks, {@code raise_exception} and {@code
  * strftime_now}. Known differences that remain: booleans print as {@code true} and {@code false},
- * and a variable that is none counts as undefined. Everything else that jinjava does not know fails
- * the request; nothing is skipped in silence.
+ * {@code and} yields a boolean, and a variable that is none counts as undefined. What jinjava does
+ * not know fails the request; {@link TemplateCheck} finds what it would skip in silence.
  *
  * <p>Templates come with models, so they are not trusted: they cannot read files, load other
  * templates or classes, or produce more than {@link #MAX_OUTPUT_CHARS}. Safe for any thread.
@@ -39,12 +40,9 @@ public final class ChatTemplate {
 
   private static final int MAX_ITEMS = 100_000;
 
-  /** A list read backwards: {@code messages[::-1]}. jinjava's slices have no step. */
-  private static final Pattern REVERSED =
-      Pattern.compile("([\\w.]+(?:\\[['\"]?\\w+['\"]?\\])*)\\[::-1\\]");
-
   private final Jinjava jinjava;
   private final String source;
+  private final Optional<String> problem;
   private final String bosToken;
   private final String eosToken;
 
@@ -60,7 +58,7 @@ public final class ChatTemplate {
   }
 
   ChatTemplate(String source, String bosToken, String eosToken, Clock clock) {
-    this.source = REVERSED.matcher(source).replaceAll("($1|reverse|list)");
+    this.source = TemplateRewrite.rewrite(source);
     this.bosToken = bosToken;
     this.eosToken = eosToken;
     this.jinjava = new Jinjava(config());
@@ -72,7 +70,13 @@ public final class ChatTemplate {
     jinjava.registerTag(new GenerationTag());
     jinjava.registerFilter(new ToJsonFilter());
     jinjava.registerFilter(new ItemsFilter());
-    TemplateFunctions.register(jinjava.getGlobalContext());
+    Context globals = jinjava.getGlobalContext();
+    problem =
+        TemplateCheck.problem(
+            this.source,
+            filter -> globals.getFilter(filter) != null,
+            test -> globals.getExpTest(test) != null);
+    TemplateFunctions.register(globals);
     jinjava
         .getGlobalContext()
         .put(TemplateFunctions.NOW, (TemplateFunctions.Now) () -> LocalDateTime.now(clock));
@@ -125,6 +129,10 @@ public final class ChatTemplate {
     variables.put("add_generation_prompt", addGenerationPrompt);
     variables.put("bos_token", bosToken);
     variables.put("eos_token", eosToken);
+    problem.ifPresent(
+        p -> {
+          throw failure(null, p);
+        });
     RenderResult result;
     try {
       result = jinjava.renderForResult(source, variables);
