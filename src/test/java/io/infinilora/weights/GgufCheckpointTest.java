@@ -242,8 +242,9 @@ class GgufCheckpointTest {
   @Test
   void refusesWhatDoesNotFitTogether() {
     assertFault(new GgufBuilder(), "general.architecture is missing");
-    assertFault(
-        TinyGguf.of("llama").text("general.architecture", "gpt_oss"),
+    Faults.assertFault(
+        ErrorCode.UNSUPPORTED_MODEL,
+        () -> open(TinyGguf.of("llama").text("general.architecture", "gpt_oss")).close(),
         "\"gpt_oss\"",
         "llama, mistral, qwen2, qwen3");
     assertFault(TinyGguf.of("llama").uint32("llama.expert_count", 8), "expert_count");
