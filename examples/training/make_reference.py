@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Records what an independent engine answers, for the tests to compare with.
+r"""Records what an independent engine answers, for the tests to compare with.
 
-    python make_reference.py --gguf FILE --adapters ../adapters --out ../../src/test/resources/smollm2
+    python make_reference.py --gguf FILE --adapters ../adapters \
+        --out ../../src/test/resources/smollm2
 
 Writes two files:
 
@@ -228,7 +229,8 @@ def record(model, tokenizer, prompt, adapter=None):
     answer = tokenizer.decode(generated, skip_special_tokens=True)
     label = f"{adapter or 'base'}: {(prompt if raw else prompt[-1]['content'])[:40]!r}"
     kept = min(gaps) >= MIN_GAP
-    print(f"{label}: smallest gap {min(gaps)}{'' if kept else ', left out'}\n  {answer!r}", flush=True)
+    print(f"{label}: smallest gap {min(gaps)}{'' if kept else ', left out'}", flush=True)
+    print(f"  {answer!r}", flush=True)
     if not kept:
         return None
     case = {"adapter": adapter} if adapter else {}

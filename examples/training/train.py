@@ -176,7 +176,8 @@ def train(name, args):
             shown.append(loss.item())
             if step % 25 == 0 or step == steps:
                 mean = sum(shown) / len(shown)
-                print(f"  step {step:4d}  loss {mean:.3f}  {time.time() - started:.0f} s", flush=True)
+                seconds = time.time() - started
+                print(f"  step {step:4d}  loss {mean:.3f}  {seconds:.0f} s", flush=True)
                 shown.clear()
 
     save(model, Path(args.out) / name)
