@@ -9,6 +9,7 @@ import io.infinilora.fake.ByteTokenizer;
 import io.infinilora.fake.FakeEngine;
 import io.infinilora.fake.Script;
 import io.infinilora.metrics.RequestMetrics;
+import io.vertx.core.Future;
 import io.vertx.core.Vertx;
 import java.io.IOException;
 import java.net.URI;
@@ -16,7 +17,9 @@ import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
 import java.net.http.HttpResponse;
 import java.util.Optional;
+import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
 
 /** A server on a free port of the loopback interface, before a fake engine, and a client for it. */
 final class ServerFixture implements AutoCloseable {
@@ -42,15 +45,7 @@ final class ServerFixture implements AutoCloseable {
     HttpVerticle verticle =
         new HttpVerticle(
             new HttpOptions("127.0.0.1", 0, maxBodyBytes), state, metrics, () -> scrape);
-    try {
-      vertx
-          .deployVerticle(verticle)
-          .toCompletionStage()
-          .toCompletableFuture()
-          .get(20, TimeUnit.SECONDS);
-    } catch (Exception e) {
-      throw new IllegalStateException(e);
-    }
+    await(vertx.deployVerticle(verticle));
     port = verticle.port();
   }
 
@@ -123,6 +118,17 @@ final class ServerFixture implements AutoCloseable {
   @Override
   public void close() {
     client.close();
-    vertx.close().toCompletionStage().toCompletableFuture().join();
+    await(vertx.close());
+  }
+
+  private static <T> T await(Future<T> future) {
+    try {
+      return future.toCompletionStage().toCompletableFuture().get(20, TimeUnit.SECONDS);
+    } catch (ExecutionException | TimeoutException e) {
+      throw new IllegalStateException(e);
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+      throw new IllegalStateException(e);
+    }
   }
 }
