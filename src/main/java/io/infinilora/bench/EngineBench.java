@@ -1,5 +1,9 @@
 package io.infinilora.bench;
 
+import io.infinilora.config.ByteSize;
+import io.infinilora.config.EngineConfig;
+import io.infinilora.config.InfiniLoraConfig;
+import io.infinilora.config.ServerConfig;
 import io.infinilora.core.AdapterId;
 import io.infinilora.core.GenerateRequest;
 import io.infinilora.core.InfiniLoraException;
@@ -8,7 +12,6 @@ import io.infinilora.core.SamplingParams;
 import io.infinilora.core.TokenEvent;
 import io.infinilora.metrics.EngineMetrics;
 import io.infinilora.node.Node;
-import io.infinilora.node.NodeSettings;
 import io.vertx.core.Future;
 import io.vertx.core.Vertx;
 import java.nio.file.Path;
@@ -71,21 +74,23 @@ public final class EngineBench {
     }
   }
 
-  private static NodeSettings settings(Path model, Path adapters, LoraMode mode) {
-    return new NodeSettings(
-        model,
+  private static InfiniLoraConfig settings(Path model, Path adapters, LoraMode mode) {
+    return new InfiniLoraConfig(
+        Optional.of(model),
         Optional.of(adapters),
         mode,
-        Runtime.getRuntime().availableProcessors(),
-        1,
-        Optional.of(1024),
-        512L << 20,
-        16,
-        64,
-        LONG_PROMPT,
-        LONG_PROMPT,
-        false, // Every prefill is computed.
-        Duration.ofSeconds(60));
+        ServerConfig.DEFAULTS,
+        new EngineConfig(
+            Optional.of(Runtime.getRuntime().availableProcessors()),
+            Optional.of(1),
+            Optional.of(1024),
+            new ByteSize(512L << 20),
+            16,
+            64,
+            LONG_PROMPT,
+            LONG_PROMPT, /* prefixCache, so that every prefill is computed */
+            false,
+            Duration.ofSeconds(60)));
   }
 
   private String run(LoraMode mode, int repeats) {

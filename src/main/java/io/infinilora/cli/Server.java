@@ -7,13 +7,11 @@ import io.infinilora.api.ServedModel;
 import io.infinilora.api.ServingState;
 import io.infinilora.api.text.ChatTemplate;
 import io.infinilora.api.text.HuggingFaceTokenizer;
-import io.infinilora.config.EngineConfig;
 import io.infinilora.config.InfiniLoraConfig;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.TextAssets;
 import io.infinilora.metrics.PrometheusMetrics;
 import io.infinilora.node.Node;
-import io.infinilora.node.NodeSettings;
 import io.vertx.core.Future;
 import io.vertx.core.Vertx;
 import io.vertx.core.VertxOptions;
@@ -68,7 +66,7 @@ final class Server {
     // Listening comes first, so that a port in use is known before the model is loaded, and /ready
     // answers meanwhile.
     await(vertx.deployVerticle(http));
-    Node node = await(Node.start(vertx, settings(), metrics));
+    Node node = await(Node.start(vertx, config, metrics));
     Runtime.getRuntime().addShutdownHook(new Thread(() -> shutDown(vertx, node), "shutdown"));
     metrics.watch(node.engine()::load, config.engine().maxRunning());
     report(node);
@@ -93,25 +91,6 @@ final class Server {
   private static String modelId(Path model) {
     String name = model.toAbsolutePath().normalize().getFileName().toString();
     return name.endsWith(".gguf") ? name.substring(0, name.length() - ".gguf".length()) : name;
-  }
-
-  private NodeSettings settings() {
-    EngineConfig engine = config.engine();
-    int processors = Runtime.getRuntime().availableProcessors();
-    return new NodeSettings(
-        config.model().orElseThrow(),
-        config.adapters(),
-        config.loraMode(),
-        engine.threads().orElse(processors),
-        engine.loraThreads().orElse(processors),
-        engine.contextLength(),
-        engine.kvMemory().bytes(),
-        engine.maxRunning(),
-        engine.maxWaiting(),
-        engine.maxBatchedTokens(),
-        engine.prefillChunk(),
-        engine.prefixCache(),
-        engine.stepDeadline());
   }
 
   private void report(Node node) {

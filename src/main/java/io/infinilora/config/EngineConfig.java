@@ -77,4 +77,14 @@ public record EngineConfig(
       throw Check.error("engine.stepDeadline must be greater than 0");
     }
   }
+
+  /** {@link #threads}, or one per processor of this machine. */
+  public int threadsOrAll() {
+    return threads.orElseGet(Runtime.getRuntime()::availableProcessors);
+  }
+
+  /** {@link #loraThreads}, or one per processor of this machine. */
+  public int loraThreadsOrAll() {
+    return loraThreads.orElseGet(Runtime.getRuntime()::availableProcessors);
+  }
 }

@@ -94,7 +94,7 @@ public final class DisaggregatedLora implements LoraRuntime {
     Set<LoraTarget> targets = EnumSet.noneOf(LoraTarget.class);
     Arrays.stream(groups.slots()).forEach(slot -> targets.addAll(targetsOfSlot.get(slot)));
     LoraStep step =
-        new LoraStep(nextStep++, exchange, compact, groups.slots(), targets, deadlineNanos);
+        LoraStep.of(nextStep++, exchange, compact, groups.slots(), targets, deadlineNanos);
     for (int layer = 0; layer < layers; layer++) {
       bus.send(LoraAddresses.REQUESTS, new LoraLayerRequest(step, layer));
     }

@@ -10,12 +10,10 @@ import io.infinilora.model.LoraPort;
 import io.infinilora.wire.LoraExchange;
 import io.infinilora.wire.LoraStep;
 import java.util.List;
-import java.util.Set;
 
 /** The base model's side of a {@link LoraExchange} during one step. Driver thread only. */
 final class ExchangePort implements LoraPort {
   private final LoraStep step;
-  private final Set<LoraSite> sites;
   private final int[] rows;
   private final OpStream ops;
 
@@ -26,14 +24,13 @@ final class ExchangePort implements LoraPort {
    */
   ExchangePort(LoraStep step, int[] rows, OpStream ops) {
     this.step = step;
-    this.sites = step.sites();
     this.rows = rows;
     this.ops = ops;
   }
 
   @Override
   public void publish(int layer, LoraSite site, Tensor x) {
-    if (!sites.contains(site)) {
+    if (!step.sites().contains(site)) {
       return;
     }
     LoraExchange exchange = step.exchange();
@@ -43,7 +40,7 @@ final class ExchangePort implements LoraPort {
 
   @Override
   public void join(int layer, LoraSite site, Tensor x, Tensor... outs) {
-    if (!sites.contains(site)) {
+    if (!step.sites().contains(site)) {
       return;
     }
     LoraExchange exchange = step.exchange();

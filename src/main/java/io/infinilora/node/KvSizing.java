@@ -1,5 +1,6 @@
 package io.infinilora.node;
 
+import io.infinilora.config.EngineConfig;
 import io.infinilora.config.SchedulerConfig;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
@@ -11,16 +12,16 @@ final class KvSizing {
 
   private KvSizing() {}
 
-  static SchedulerConfig schedulerConfig(NodeSettings settings, ModelSpec spec) {
+  static SchedulerConfig schedulerConfig(EngineConfig settings, ModelSpec spec) {
     int blockSize = SchedulerConfig.DEFAULT_BLOCK_SIZE;
     long bytesPerBlock =
         2L * spec.layers() * spec.attention().kvWidth() * blockSize * BYTES_PER_ELEMENT;
-    long blocks = settings.kvBytes() / bytesPerBlock;
+    long blocks = settings.kvMemory().bytes() / bytesPerBlock;
     if (blocks < 1) {
       throw new InfiniLoraException(
           ErrorCode.BAD_CONFIG,
           "the KV memory of %d bytes does not hold one block of %d bytes"
-              .formatted(settings.kvBytes(), bytesPerBlock));
+              .formatted(settings.kvMemory().bytes(), bytesPerBlock));
     }
     int kvBlocks = (int) Math.min(blocks, Integer.MAX_VALUE / blockSize);
     int context =
@@ -37,7 +38,7 @@ final class KvSizing {
               .formatted(
                   context,
                   (long) Math.ceilDiv(context, blockSize) * bytesPerBlock,
-                  settings.kvBytes()));
+                  settings.kvMemory().bytes()));
     }
     return new SchedulerConfig(
         settings.maxRunning(),

@@ -4,7 +4,9 @@ import io.infinilora.adapter.AdapterDirectory;
 import io.infinilora.adapter.AdapterStore;
 import io.infinilora.backend.Backend;
 import io.infinilora.backend.cpu.CpuBackend;
+import io.infinilora.config.InfiniLoraConfig;
 import io.infinilora.config.SchedulerConfig;
+import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.LoraMode;
 import io.infinilora.core.ModelSpec;
@@ -22,6 +24,7 @@ import io.infinilora.weights.Checkpoints;
 import io.infinilora.wire.LocalCodec;
 import io.vertx.core.Future;
 import io.vertx.core.Vertx;
+import java.nio.file.Path;
 import java.util.List;
 import java.util.function.Supplier;
 
@@ -40,18 +43,18 @@ public final class Node {
   private final SchedulerConfig schedulerConfig;
   private final BaseModelVerticle base;
 
-  private Node(Vertx vertx, NodeSettings settings, EngineMetrics metrics) {
+  private Node(Vertx vertx, InfiniLoraConfig config, EngineMetrics metrics) {
     this.vertx = vertx;
-    checkpoint = Checkpoints.open(settings.model());
+    checkpoint = Checkpoints.open(model(config));
     backend = new CpuBackend();
     ModelSpec spec = checkpoint.spec();
     adapters = new AdapterStore(spec, backend);
     try {
       adapterReport =
-          settings.adapters().isPresent() && settings.loraMode() != LoraMode.NONE
-              ? AdapterDirectory.load(settings.adapters().get(), adapters)
+          config.adapters().isPresent() && config.loraMode() != LoraMode.NONE
+              ? AdapterDirectory.load(config.adapters().get(), adapters)
               : new AdapterDirectory.Report(List.of(), List.of());
-      schedulerConfig = KvSizing.schedulerConfig(settings, spec);
+      schedulerConfig = KvSizing.schedulerConfig(config.engine(), spec);
       BaseModel model =
           BaseModel.allocate(TransformerLoader.load(checkpoint, backend), schedulerConfig, backend);
       base =
@@ -59,14 +62,20 @@ public final class Node {
               BASE,
               model,
               schedulerConfig,
-              settings.threads(),
-              settings.stepDeadline(),
-              loraRuntime(settings.loraMode(), spec),
+              config.engine().threadsOrAll(),
+              config.engine().stepDeadline(),
+              loraRuntime(config.loraMode(), spec),
               metrics);
     } catch (RuntimeException | Error e) {
       release();
       throw e;
     }
+  }
+
+  private static Path model(InfiniLoraConfig config) {
+    return config
+        .model()
+        .orElseThrow(() -> new InfiniLoraException(ErrorCode.BAD_CONFIG, "model is not set"));
   }
 
   private Supplier<Future<LoraRuntime>> loraRuntime(LoraMode mode, ModelSpec spec) {
@@ -86,19 +95,20 @@ public final class Node {
    * @return fails with {@link InfiniLoraException} if the model cannot be served; adapters that
    *     were refused are in {@link #adapterReport}
    */
-  public static Future<Node> start(Vertx vertx, NodeSettings settings, EngineMetrics metrics) {
+  public static Future<Node> start(Vertx vertx, InfiniLoraConfig config, EngineMetrics metrics) {
     return vertx
-        .executeBlocking(() -> new Node(vertx, settings, metrics))
-        .compose(node -> node.deploy(settings).map(node).onFailure(e -> node.release()));
+        .executeBlocking(() -> new Node(vertx, config, metrics))
+        .compose(node -> node.deploy(config).map(node).onFailure(e -> node.release()));
   }
 
-  private Future<?> deploy(NodeSettings settings) {
-    if (settings.loraMode() != LoraMode.DISAGGREGATED) {
+  private Future<?> deploy(InfiniLoraConfig config) {
+    if (config.loraMode() != LoraMode.DISAGGREGATED) {
       return vertx.deployVerticle(base);
     }
     LocalCodec.registerAll(vertx.eventBus());
     return vertx
-        .deployVerticle(new LoraServerVerticle(adapters, backend, settings.loraThreads()))
+        .deployVerticle(
+            new LoraServerVerticle(adapters, backend, config.engine().loraThreadsOrAll()))
         .compose(id -> vertx.deployVerticle(base));
   }
 

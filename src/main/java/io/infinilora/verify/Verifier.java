@@ -1,5 +1,9 @@
 package io.infinilora.verify;
 
+import io.infinilora.config.ByteSize;
+import io.infinilora.config.EngineConfig;
+import io.infinilora.config.InfiniLoraConfig;
+import io.infinilora.config.ServerConfig;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.GenerateRequest;
 import io.infinilora.core.InfiniLoraException;
@@ -10,7 +14,6 @@ import io.infinilora.core.TokenEvent;
 import io.infinilora.engine.PromptObserver;
 import io.infinilora.metrics.EngineMetrics;
 import io.infinilora.node.Node;
-import io.infinilora.node.NodeSettings;
 import io.infinilora.weights.SafetensorsFile;
 import io.smallrye.mutiny.Multi;
 import io.vertx.core.Vertx;
@@ -102,23 +105,25 @@ public final class Verifier {
     }
   }
 
-  private NodeSettings settings(Path directory) {
+  private InfiniLoraConfig settings(Path directory) {
     Path adapters = directory.resolve("adapters");
     int threads = Runtime.getRuntime().availableProcessors();
-    return new NodeSettings(
-        directory,
+    return new InfiniLoraConfig(
+        Optional.of(directory),
         Files.isDirectory(adapters) ? Optional.of(adapters) : Optional.empty(),
         mode,
-        threads,
-        1,
-        Optional.empty(),
-        KV_BYTES,
-        16,
-        64,
-        BATCHED_TOKENS,
-        PREFILL_CHUNK,
-        true,
-        Duration.ofSeconds(30));
+        ServerConfig.DEFAULTS,
+        new EngineConfig(
+            Optional.of(threads),
+            Optional.of(1),
+            Optional.empty(),
+            new ByteSize(KV_BYTES),
+            16,
+            64,
+            BATCHED_TOKENS,
+            PREFILL_CHUNK,
+            true,
+            Duration.ofSeconds(30)));
   }
 
   private void cases(Fixture fixture, Node node, Consumer<CaseResult> sink) {

@@ -5,6 +5,7 @@ import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.LoraSite;
 import io.infinilora.core.LoraTarget;
+import java.util.Collections;
 import java.util.EnumSet;
 import java.util.Objects;
 import java.util.Set;
@@ -18,6 +19,7 @@ import java.util.Set;
  * @param groups compact rows, grouped by adapter
  * @param slots adapter slot of each group
  * @param targets targets that at least one of the adapters has
+ * @param sites sites of those targets, which the base publishes and the server answers; in order
  * @param deadlineNanos {@link System#nanoTime} at which both sides give the step up
  */
 public record LoraStep(
@@ -26,12 +28,16 @@ public record LoraStep(
     RowGroups groups,
     int[] slots,
     Set<LoraTarget> targets,
+    Set<LoraSite> sites,
     long deadlineNanos) {
 
   /** Checks that rows fit the exchange and that groups and slots agree. */
   public LoraStep {
     Objects.requireNonNull(exchange);
     targets = Set.copyOf(targets);
+    sites =
+        Collections.unmodifiableSet(
+            sites.isEmpty() ? EnumSet.noneOf(LoraSite.class) : EnumSet.copyOf(sites));
     int capacity = exchange.activations(LoraSite.ATTENTION_IN).rows();
     if (groups.rows().length > capacity) {
       throw new InfiniLoraException(
@@ -46,15 +52,21 @@ public record LoraStep(
     }
   }
 
+  /** A step with the sites of its targets. */
+  public static LoraStep of(
+      long id,
+      LoraExchange exchange,
+      RowGroups groups,
+      int[] slots,
+      Set<LoraTarget> targets,
+      long deadlineNanos) {
+    Set<LoraSite> sites = EnumSet.noneOf(LoraSite.class);
+    targets.forEach(t -> sites.add(t.site()));
+    return new LoraStep(id, exchange, groups, slots, targets, sites, deadlineNanos);
+  }
+
   /** Number of compact rows. */
   public int rows() {
     return groups.rows().length;
-  }
-
-  /** Sites that the base publishes and the server answers, in order. */
-  public Set<LoraSite> sites() {
-    Set<LoraSite> sites = EnumSet.noneOf(LoraSite.class);
-    targets.forEach(t -> sites.add(t.site()));
-    return sites;
   }
 }

@@ -6,6 +6,10 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.assertj.core.api.Assertions.within;
 
+import io.infinilora.config.ByteSize;
+import io.infinilora.config.EngineConfig;
+import io.infinilora.config.InfiniLoraConfig;
+import io.infinilora.config.ServerConfig;
 import io.infinilora.core.AdapterId;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.FinishReason;
@@ -53,20 +57,22 @@ class EngineTest {
         await(
             Node.start(
                 Vertx.vertx(),
-                new NodeSettings(
-                    MODEL,
+                new InfiniLoraConfig(
+                    Optional.of(MODEL),
                     Optional.of(MODEL.resolve("adapters")),
                     mode,
-                    2,
-                    1,
-                    Optional.empty(),
-                    kvBlocks * bytesPerBlock,
-                    8,
-                    300,
-                    batchedTokens,
-                    prefillChunk,
-                    prefixCache,
-                    Duration.ofSeconds(30)),
+                    ServerConfig.DEFAULTS,
+                    new EngineConfig(
+                        Optional.of(2),
+                        Optional.of(1),
+                        Optional.empty(),
+                        new ByteSize(kvBlocks * bytesPerBlock),
+                        8,
+                        300,
+                        batchedTokens,
+                        prefillChunk,
+                        prefixCache,
+                        Duration.ofSeconds(30))),
                 EngineMetrics.NONE));
     assertThat(node.adapterReport().failures()).isEmpty();
     assertThat(node.schedulerConfig().kvBlocks()).isEqualTo(kvBlocks);

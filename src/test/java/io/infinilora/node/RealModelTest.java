@@ -4,6 +4,10 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
+import io.infinilora.config.ByteSize;
+import io.infinilora.config.EngineConfig;
+import io.infinilora.config.InfiniLoraConfig;
+import io.infinilora.config.ServerConfig;
 import io.infinilora.core.LoraMode;
 import io.infinilora.core.SamplingParams;
 import io.infinilora.metrics.EngineMetrics;
@@ -39,20 +43,22 @@ class RealModelTest {
         Generations.await(
             Node.start(
                 Vertx.vertx(),
-                new NodeSettings(
-                    model,
+                new InfiniLoraConfig(
+                    Optional.of(model),
                     Files.isDirectory(adapters) ? Optional.of(adapters) : Optional.empty(),
                     LoraMode.DISAGGREGATED,
-                    2,
-                    1,
-                    Optional.of(2048),
-                    256L << 20,
-                    16,
-                    64,
-                    256,
-                    128,
-                    true,
-                    Duration.ofSeconds(60)),
+                    ServerConfig.DEFAULTS,
+                    new EngineConfig(
+                        Optional.of(2),
+                        Optional.of(1),
+                        Optional.of(2048),
+                        new ByteSize(256L << 20),
+                        16,
+                        64,
+                        256,
+                        128,
+                        true,
+                        Duration.ofSeconds(60))),
                 EngineMetrics.NONE));
   }
 
