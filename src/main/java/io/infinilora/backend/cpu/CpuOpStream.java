@@ -35,7 +35,6 @@ final class CpuOpStream implements OpStream {
   /** Most scores of an attention task, bounding its scratch memory to 1 MiB. */
   private static final int ATTENTION_SCORES = 262_144;
 
-  private final CpuBackend backend;
   private final Checks checks;
   private final WorkerPool pool;
   private final Arena arena = Arena.ofShared();
@@ -43,7 +42,6 @@ final class CpuOpStream implements OpStream {
   private final Scratch[] matrixScratch;
 
   CpuOpStream(CpuBackend backend, String name, int threads) {
-    this.backend = backend;
     this.checks = new Checks(backend);
     this.pool = new WorkerPool(name, threads);
     this.scratch = new Scratch[threads];
