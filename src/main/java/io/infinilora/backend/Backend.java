@@ -42,6 +42,29 @@ public interface Backend extends AutoCloseable {
   /** Gives back the memory of adapter weights that no stream uses any more. */
   void free(LoraWeights weights);
 
+  /**
+   * Packs the experts of linear layers that share their input. Quantised weights stay quantised.
+   *
+   * @param experts per expert, {@code [out_i, in]} per output; all experts alike in shape
+   * @param biases likewise, entries null where there is none
+   */
+  ExpertProjection expertProjection(List<List<WeightMatrix>> experts, List<List<Vec>> biases);
+
+  /**
+   * Packs one adapter's pairs for one routed site.
+   *
+   * @param experts per expert, a pair per target of the site: null for targets that the adapter
+   *     leaves alone in this expert; the inner list is null for experts that it leaves alone or
+   *     that are held elsewhere. At least one pair must be there
+   */
+  ExpertLoraWeights expertLoraWeights(List<List<LoraFactors>> experts);
+
+  /** Gives back the memory of adapter weights that no stream uses any more. */
+  void free(ExpertLoraWeights weights);
+
+  /** Room for the routing of {@code rows} rows to {@code topK} of {@code experts} experts each. */
+  Routing routing(int rows, int topK, int experts);
+
   /** A cache for keys and values. */
   KvCache kvCache(KvLayout layout);
 

@@ -1,6 +1,7 @@
 package io.infinilora.backend;
 
 import io.infinilora.core.Activation;
+import io.infinilora.core.ModelSpec;
 import java.util.List;
 
 /**
@@ -17,6 +18,15 @@ public interface OpStream extends AutoCloseable {
 
   /** {@code out[i] = x[i] / sqrt(mean(x[i]^2) + eps) * weight}; {@code out} may be {@code x}. */
   void rmsNorm(Tensor x, Vec weight, float eps, Tensor out);
+
+  /**
+   * {@code out[i] = (x[i] - mean(x[i])) / sqrt(var(x[i]) + eps) * weight}, with the biased
+   * variance; {@code out} may be {@code x}.
+   */
+  void layerNorm(Tensor x, Vec weight, float eps, Tensor out);
+
+  /** Bounds every element to {@code -bound .. bound}, in place. */
+  void clamp(Tensor x, float bound);
 
   /**
    * RMS norm of each group of {@code weight.size()} elements of each row (q and k norms), in place.
@@ -58,6 +68,39 @@ public interface OpStream extends AutoCloseable {
   void attention(
       BatchLayout batch, Tensor q, KvCache cache, int layer, AttentionParams params, Tensor out);
 
+  /**
+   * Chooses experts. With {@link ModelSpec.Moe#softmaxFirst} the weights are a softmax over all
+   * experts, of which the {@code topK} largest are kept and, if {@link ModelSpec.Moe#normalise},
+   * divided by their sum; otherwise a softmax over the {@code topK} largest logits. Choices are in
+   * descending order of their logits; of equal logits the lower expert comes first.
+   *
+   * @param logits {@code [rows, experts]}, the router's output
+   * @param out routing of {@code rows} rows
+   */
+  void route(Tensor logits, ModelSpec.Moe moe, Routing out);
+
+  /** {@code out[i] = from[rows[i]]}. */
+  void gatherRouting(Routing from, int[] rows, Routing out);
+
+  /**
+   * {@code outs[t][i * topK + j] = x[i] W_{t,e}^T + b_{t,e}}, e being choice j of row i: routed
+   * rows lie in the order of rows, then choices.
+   *
+   * @param x {@code [rows, in]}
+   * @param outs {@code [rows * topK, out_t]} each
+   */
+  void expertProject(ExpertProjection weights, Routing routing, Tensor x, Tensor... outs);
+
+  /**
+   * {@code out[i] = sum_j w_j (x[i * topK + j] W_e^T + b_e)}, e and w_j being choice j of row i and
+   * its weight, summed in the order of the choices.
+   *
+   * @param weights experts with one output
+   * @param x {@code [rows * topK, in]}
+   * @param out {@code [rows, out]}
+   */
+  void expertCombine(ExpertProjection weights, Routing routing, Tensor x, Tensor out);
+
   /** {@code out[i] = x[rows[i]]}. */
   void gather(Tensor x, int[] rows, Tensor out);
 
@@ -78,6 +121,33 @@ public interface OpStream extends AutoCloseable {
    *     group has the target
    */
   void loraAdd(RowGroups groups, List<LoraWeights> weights, Tensor x, Tensor... outs);
+
+  /**
+   * Low-rank products of routed layers: like {@link #loraAdd}, but for each row r of a group and
+   * each choice j of r, being expert e, {@code outs[t][r * topK + j] += scale B_{t,e} (A_{t,e}
+   * x[r])} where the adapter has that expert and target.
+   *
+   * @param groups of the rows of {@code x} and {@code routing}
+   * @param weights one per group; null for a group without weights at this site
+   * @param x {@code [rows, in]}
+   * @param outs one per target, {@code [rows * topK, out_t]}; entries may be null where no group
+   *     has the target
+   */
+  void expertLoraAdd(
+      RowGroups groups, List<ExpertLoraWeights> weights, Routing routing, Tensor x, Tensor... outs);
+
+  /**
+   * The weighted sum of routed low-rank products: {@code out[r] += sum_j w_j scale B_e (A_e x[r *
+   * topK + j])} over those choices j of r whose expert e the adapter has. The sum over j, in the
+   * order of the choices, is complete before it is added.
+   *
+   * @param groups of the rows of {@code out} and {@code routing}
+   * @param weights one per group, for a site with one target; null for a group without weights
+   * @param x {@code [rows * topK, in]}
+   * @param out {@code [rows, out]}
+   */
+  void expertLoraCombine(
+      RowGroups groups, List<ExpertLoraWeights> weights, Routing routing, Tensor x, Tensor out);
 
   /**
    * Chooses a token per row of logits and waits for the result.

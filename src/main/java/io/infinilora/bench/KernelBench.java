@@ -231,7 +231,10 @@ public final class KernelBench {
           List<LoraFactors> targets = new ArrayList<>();
           for (int t = 1; t < site.length; t++) {
             targets.add(
-                new LoraFactors(tensor(dtype, rank, site[0]), tensor(dtype, site[t], rank), 1));
+                new LoraFactors(
+                    WeightMatrix.of(tensor(dtype, rank, site[0])),
+                    WeightMatrix.of(tensor(dtype, site[t], rank)),
+                    1));
             work += 2.0 * rank * rowsPerGroup * (site[0] + site[t]);
           }
           LoraWeights w = backend.loraWeights(targets);

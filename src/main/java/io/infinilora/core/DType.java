@@ -3,7 +3,7 @@ package io.infinilora.core;
 /**
  * Element types of tensors in model files. Quantised types store blocks: {@link #blockElements}
  * consecutive elements of a row take {@link #blockBytes} bytes. The block layouts are those of
- * GGUF.
+ * GGUF, except {@link #FP4}.
  */
 public enum DType {
   F32(1, 4),
@@ -14,7 +14,16 @@ public enum DType {
   Q4_1(32, 20),
   Q4_K(256, 144),
   Q5_K(256, 176),
-  Q6_K(256, 210);
+  Q6_K(256, 210),
+  /** GGUF's MXFP4: a power of two (E8M0), then 32 E2M1 values; byte i holds elements i and i+16. */
+  MXFP4(32, 17),
+  /**
+   * MXFP4 as Hugging Face checkpoints of gpt_oss store it: 32 E2M1 values, byte i holds elements 2i
+   * (low half) and 2i+1; the powers of two are another tensor.
+   */
+  FP4(32, 16),
+  /** Plain bytes: scales of {@link #FP4}, no weights by themselves. */
+  U8(1, 1);
 
   private final int blockElements;
   private final int blockBytes;

@@ -5,6 +5,7 @@ import io.infinilora.adapter.AdapterInfo;
 import io.infinilora.adapter.AdapterStore;
 import io.infinilora.adapter.LoraExecutor;
 import io.infinilora.backend.OpStream;
+import io.infinilora.backend.Routing;
 import io.infinilora.backend.Tensor;
 import io.infinilora.core.AdapterId;
 import io.infinilora.core.LoraSite;
@@ -56,6 +57,14 @@ public final class CoupledLora implements LoraRuntime {
     @Override
     public void join(int layer, LoraSite site, Tensor x, Tensor... outs) {
       executor.add(groups, layer, site, x, ops, outs);
+    }
+
+    @Override
+    public void publishRouted(int layer, LoraSite site, Tensor x, Routing routing) {}
+
+    @Override
+    public void joinRouted(int layer, LoraSite site, Tensor x, Routing routing, Tensor... outs) {
+      throw new UnsupportedOperationException("routed experts");
     }
   }
 }

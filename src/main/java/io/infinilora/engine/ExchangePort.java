@@ -1,6 +1,7 @@
 package io.infinilora.engine;
 
 import io.infinilora.backend.OpStream;
+import io.infinilora.backend.Routing;
 import io.infinilora.backend.Tensor;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
@@ -66,5 +67,15 @@ final class ExchangePort implements LoraPort {
         ops.scatterAdd(exchange.delta(targets.get(i)).first(rows.length), rows, outs[i]);
       }
     }
+  }
+
+  @Override
+  public void publishRouted(int layer, LoraSite site, Tensor x, Routing routing) {
+    throw new UnsupportedOperationException("routed experts");
+  }
+
+  @Override
+  public void joinRouted(int layer, LoraSite site, Tensor x, Routing routing, Tensor... outs) {
+    throw new UnsupportedOperationException("routed experts");
   }
 }

@@ -1,5 +1,6 @@
 package io.infinilora.model;
 
+import io.infinilora.backend.Routing;
 import io.infinilora.backend.Tensor;
 import io.infinilora.core.LoraSite;
 
@@ -19,6 +20,13 @@ public interface LoraPort {
 
         @Override
         public void join(int layer, LoraSite site, Tensor x, Tensor... outs) {}
+
+        @Override
+        public void publishRouted(int layer, LoraSite site, Tensor x, Routing routing) {}
+
+        @Override
+        public void joinRouted(
+            int layer, LoraSite site, Tensor x, Routing routing, Tensor... outs) {}
       };
 
   /**
@@ -38,4 +46,24 @@ public interface LoraPort {
    *     time; the step is lost
    */
   void join(int layer, LoraSite site, Tensor x, Tensor... outs);
+
+  /**
+   * The input of a routed site is complete.
+   *
+   * @param site {@code MLP_IN} or {@code MLP_OUT}, of a layer with experts
+   * @param x {@code [rows, in]} for {@code MLP_IN}, {@code [rows * topK, in]} for {@code MLP_OUT};
+   *     unchanged until the matching {@link #joinRouted}
+   * @param routing the layer's routing, the same at both sites; likewise unchanged
+   */
+  void publishRouted(int layer, LoraSite site, Tensor x, Routing routing);
+
+  /**
+   * Adds the deltas to the experts' projections: per routed row at {@code MLP_IN}, summed with the
+   * routing's weights at {@code MLP_OUT}.
+   *
+   * @param outs one per target of the site: {@code [rows * topK, out]} for {@code MLP_IN}, {@code
+   *     [rows, out]} for {@code MLP_OUT}
+   * @throws io.infinilora.core.InfiniLoraException as {@link #join}
+   */
+  void joinRouted(int layer, LoraSite site, Tensor x, Routing routing, Tensor... outs);
 }

@@ -26,8 +26,18 @@ public interface Checkpoint extends AutoCloseable {
    */
   WeightMatrix matrix(Param param, int layer);
 
-  /** A parameter vector (norm scale or bias), likewise. */
+  /**
+   * A weight matrix of one expert, likewise.
+   *
+   * @param param {@code GATE}, {@code UP} or {@code DOWN}
+   */
+  WeightMatrix matrix(Param param, int layer, int expert);
+
+  /** A parameter vector (norm scale, bias or sinks), likewise. */
   TensorView vector(Param param, int layer);
+
+  /** A bias of one expert, likewise. */
+  TensorView vector(Param param, int layer, int expert);
 
   /** One line for logs: format, files, bytes. */
   String describe();

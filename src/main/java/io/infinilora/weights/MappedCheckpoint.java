@@ -79,4 +79,14 @@ final class MappedCheckpoint implements Checkpoint {
       arena.close();
     }
   }
+
+  @Override
+  public WeightMatrix matrix(Param param, int layer, int expert) {
+    throw new UnsupportedOperationException("routed experts");
+  }
+
+  @Override
+  public TensorView vector(Param param, int layer, int expert) {
+    throw new UnsupportedOperationException("routed experts");
+  }
 }

@@ -17,7 +17,16 @@ public enum Param {
   Q_NORM,
   K_NORM,
   MLP_NORM,
+  SINKS,
+  ROUTER,
+  ROUTER_BIAS,
+  /** Gate of the MLP, or of each expert. */
   GATE,
+  /** Up, likewise. */
   UP,
-  DOWN
+  /** Down, likewise. */
+  DOWN,
+  GATE_BIAS,
+  UP_BIAS,
+  DOWN_BIAS
 }

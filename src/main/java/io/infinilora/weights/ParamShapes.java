@@ -51,6 +51,7 @@ final class ParamShapes {
       case Q_NORM, K_NORM -> new long[] {spec.attention().headDim()};
       case GATE, UP -> new long[] {inner, hidden};
       case DOWN -> new long[] {hidden, inner};
+      default -> throw new IllegalArgumentException(param.toString());
     };
   }
 }

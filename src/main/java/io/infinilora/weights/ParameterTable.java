@@ -83,7 +83,7 @@ final class ParameterTable {
         };
     Key key = new Key(param, layer);
     if (expected.length == 2) {
-      matrices.put(key, new WeightMatrix(view, order));
+      matrices.put(key, WeightMatrix.of(view, order));
       return;
     }
     if (view.dtype().quantised()) {

@@ -91,6 +91,11 @@ public final class PeftAdapter implements AutoCloseable {
     return Optional.ofNullable(factors.get(new AdaptedModule(layer, target)));
   }
 
+  /** The low-rank pair of an expert's module, if the adapter changes it. */
+  public Optional<LoraFactors> factors(int layer, LoraTarget target, int expert) {
+    return Optional.ofNullable(factors.get(new AdaptedModule(layer, target, expert)));
+  }
+
   /** The modules that the adapter changes, by layer, then target; at least one. */
   public List<AdaptedModule> modules() {
     return modules;

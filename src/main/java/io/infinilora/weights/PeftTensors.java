@@ -5,6 +5,7 @@ import io.infinilora.core.LoraFactors;
 import io.infinilora.core.LoraTarget;
 import io.infinilora.core.ModelSpec;
 import io.infinilora.core.TensorView;
+import io.infinilora.core.WeightMatrix;
 import java.util.Arrays;
 import java.util.HashMap;
 import java.util.Map;
@@ -111,7 +112,7 @@ final class PeftTensors {
     int rank = config.rank(module);
     TensorView a = checked(nameA, rank, spec.inWidth(target.site()));
     TensorView b = checked(nameB, spec.outWidth(target), rank);
-    return new LoraFactors(a, b, config.scale(module));
+    return new LoraFactors(WeightMatrix.of(a), WeightMatrix.of(b), config.scale(module));
   }
 
   private TensorView checked(String name, long rows, long cols) {

@@ -131,8 +131,7 @@ public abstract class BackendContract {
     Tensor yb = backend.tensor(9, 5);
     Projection p =
         backend.projection(
-            List.of(new WeightMatrix(a, order), WeightMatrix.of(b)),
-            Arrays.asList(null, vec(bias)));
+            List.of(WeightMatrix.of(a, order), WeightMatrix.of(b)), Arrays.asList(null, vec(bias)));
     assertThat(p.outputs()).isEqualTo(2);
     assertThat(p.in()).isEqualTo(in);
     assertThat(p.out(1)).isEqualTo(5);

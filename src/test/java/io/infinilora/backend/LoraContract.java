@@ -7,6 +7,7 @@ import io.infinilora.backend.reference.ReferenceOps;
 import io.infinilora.core.DType;
 import io.infinilora.core.LoraFactors;
 import io.infinilora.core.TensorView;
+import io.infinilora.core.WeightMatrix;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
@@ -77,8 +78,9 @@ public abstract class LoraContract extends BackendContract {
       for (int g = 0; g < mix.sizes.length; g++) {
         LoraFactors f = factors.get(g).get(t);
         for (int i = starts[g]; f != null && i < starts[g + 1]; i++) {
-          double[][] low = ReferenceOps.linear(new double[][] {x[rows[i]]}, decode(f.a()), null);
-          double[][] delta = ReferenceOps.linear(low, decode(f.b()), null);
+          double[][] low =
+              ReferenceOps.linear(new double[][] {x[rows[i]]}, decode(f.a().tensor()), null);
+          double[][] delta = ReferenceOps.linear(low, decode(f.b().tensor()), null);
           for (int c = 0; c < OUTS[t]; c++) {
             expected[rows[i]][c] += f.scale() * delta[0][c];
           }
@@ -90,7 +92,10 @@ public abstract class LoraContract extends BackendContract {
   }
 
   private LoraFactors pair(DType dtype, int rank, int in, int out, float scale) {
-    return new LoraFactors(data.tensor(dtype, rank, in), data.tensor(dtype, out, rank), scale);
+    return new LoraFactors(
+        WeightMatrix.of(data.tensor(dtype, rank, in)),
+        WeightMatrix.of(data.tensor(dtype, out, rank)),
+        scale);
   }
 
   @Test
@@ -134,7 +139,9 @@ public abstract class LoraContract extends BackendContract {
   void describesAdapterWeightsAndRefusesFreedOnes() {
     TensorView a = data.tensor(DType.F32, 3, 32);
     TensorView b = data.tensor(DType.F32, 10, 3);
-    LoraWeights w = backend.loraWeights(Arrays.asList(null, new LoraFactors(a, b, 1)));
+    LoraWeights w =
+        backend.loraWeights(
+            Arrays.asList(null, new LoraFactors(WeightMatrix.of(a), WeightMatrix.of(b), 1)));
     assertThat(w.rank(0)).isZero();
     assertThat(w.rank(1)).isEqualTo(3);
     assertThat(w.in()).isEqualTo(32);

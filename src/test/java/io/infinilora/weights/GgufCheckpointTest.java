@@ -88,7 +88,7 @@ class GgufCheckpointTest {
 
   private static void assertHuggingFaceOrder(WeightMatrix matrix) {
     for (int row = 0; row < matrix.rows(); row++) {
-      long at = (long) matrix.sourceRow(row) * matrix.cols();
+      long at = matrix.element(row);
       assertThat(matrix.tensor().data().getAtIndex(FLOAT, at)).isEqualTo(row);
     }
   }

@@ -57,8 +57,8 @@ class PeftAdapterTest {
       assertThat(adapter.modules()).hasSize(8);
       assertThat(adapter.modules().getFirst()).isEqualTo(new AdaptedModule(0, LoraTarget.Q));
       LoraFactors k = adapter.factors(1, LoraTarget.K).orElseThrow();
-      assertThat(k.a().shape()).containsExactly(4, 64);
-      assertThat(k.b().shape()).containsExactly(32, 4);
+      assertThat(k.a().tensor().shape()).containsExactly(4, 64);
+      assertThat(k.b().tensor().shape()).containsExactly(32, 4);
       assertThat(k.scale()).isEqualTo(2f);
       assertThat(adapter.factors(0, LoraTarget.UP)).isEmpty();
       assertThat(adapter.maxRank()).isEqualTo(4);
@@ -70,7 +70,7 @@ class PeftAdapterTest {
   void readsEveryProjection() {
     try (PeftAdapter adapter = open("llama", "a1")) {
       assertThat(adapter.modules()).hasSize(14);
-      assertThat(adapter.factors(1, LoraTarget.DOWN).orElseThrow().a().shape())
+      assertThat(adapter.factors(1, LoraTarget.DOWN).orElseThrow().a().tensor().shape())
           .containsExactly(8, 128);
     }
   }

@@ -2,12 +2,15 @@ package io.infinilora.backend.cpu;
 
 import io.infinilora.backend.Backend;
 import io.infinilora.backend.Embedding;
+import io.infinilora.backend.ExpertLoraWeights;
+import io.infinilora.backend.ExpertProjection;
 import io.infinilora.backend.KvCache;
 import io.infinilora.backend.KvLayout;
 import io.infinilora.backend.LoraWeights;
 import io.infinilora.backend.OpStream;
 import io.infinilora.backend.Projection;
 import io.infinilora.backend.RopeTable;
+import io.infinilora.backend.Routing;
 import io.infinilora.backend.Signal;
 import io.infinilora.backend.Tensor;
 import io.infinilora.backend.Vec;
@@ -151,5 +154,26 @@ public final class CpuBackend implements Backend {
     if (arena.scope().isAlive()) {
       arena.close();
     }
+  }
+
+  @Override
+  public ExpertProjection expertProjection(
+      List<List<WeightMatrix>> experts, List<List<Vec>> biases) {
+    throw new UnsupportedOperationException("routed experts");
+  }
+
+  @Override
+  public ExpertLoraWeights expertLoraWeights(List<List<LoraFactors>> experts) {
+    throw new UnsupportedOperationException("routed experts");
+  }
+
+  @Override
+  public void free(ExpertLoraWeights weights) {
+    throw new UnsupportedOperationException("routed experts");
+  }
+
+  @Override
+  public Routing routing(int rows, int topK, int experts) {
+    throw new UnsupportedOperationException("routed experts");
   }
 }

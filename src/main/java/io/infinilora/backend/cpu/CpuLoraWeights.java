@@ -58,15 +58,15 @@ final class CpuLoraWeights implements LoraWeights {
     boolean brain = f.a().dtype() == DType.BF16;
     long rowBytes = LoraKernels.rowBytes(in, brain);
     long a = allocate(Memory.roundUp(rank, LoraKernels.RANKS) * rowBytes);
-    RowDecoder decoder = new RowDecoder(f.a());
+    RowDecoder decoder = new RowDecoder(f.a().tensor());
     for (int r = 0; r < rank; r++) {
       if (brain) {
-        packBrainRow(f.a(), r, a + r * rowBytes);
+        packBrainRow(f.a().tensor(), r, a + r * rowBytes);
       } else {
         decoder.decode(r, a + r * rowBytes);
       }
     }
-    WeightMatrix b = WeightMatrix.of(f.b());
+    WeightMatrix b = f.b();
     long zeros = allocate(PackedMatrix.panels(b.rows()) * TileKernels.PANEL_BYTES);
     PackedMatrix packed = MatrixPacker.pack(b, allocate(MatrixPacker.bytes(b)), zeros);
     return new Target(rank, brain, a, packed, f.scale());

@@ -3,11 +3,14 @@ package io.infinilora.backend.cpu;
 import io.infinilora.backend.AttentionParams;
 import io.infinilora.backend.BatchLayout;
 import io.infinilora.backend.Embedding;
+import io.infinilora.backend.ExpertLoraWeights;
+import io.infinilora.backend.ExpertProjection;
 import io.infinilora.backend.KvCache;
 import io.infinilora.backend.LoraWeights;
 import io.infinilora.backend.OpStream;
 import io.infinilora.backend.Projection;
 import io.infinilora.backend.RopeTable;
+import io.infinilora.backend.Routing;
 import io.infinilora.backend.RowGroups;
 import io.infinilora.backend.SampleResult;
 import io.infinilora.backend.SampleRow;
@@ -16,6 +19,7 @@ import io.infinilora.backend.Vec;
 import io.infinilora.core.Activation;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
+import io.infinilora.core.ModelSpec;
 import java.lang.foreign.Arena;
 import java.util.Arrays;
 import java.util.List;
@@ -392,5 +396,51 @@ final class CpuOpStream implements OpStream {
     if (arena.scope().isAlive()) {
       arena.close();
     }
+  }
+
+  @Override
+  public void layerNorm(Tensor x, Vec weight, float eps, Tensor out) {
+    throw new UnsupportedOperationException("routed experts");
+  }
+
+  @Override
+  public void clamp(Tensor x, float bound) {
+    throw new UnsupportedOperationException("routed experts");
+  }
+
+  @Override
+  public void route(Tensor logits, ModelSpec.Moe moe, Routing out) {
+    throw new UnsupportedOperationException("routed experts");
+  }
+
+  @Override
+  public void gatherRouting(Routing from, int[] rows, Routing out) {
+    throw new UnsupportedOperationException("routed experts");
+  }
+
+  @Override
+  public void expertProject(ExpertProjection weights, Routing routing, Tensor x, Tensor... outs) {
+    throw new UnsupportedOperationException("routed experts");
+  }
+
+  @Override
+  public void expertCombine(ExpertProjection weights, Routing routing, Tensor x, Tensor out) {
+    throw new UnsupportedOperationException("routed experts");
+  }
+
+  @Override
+  public void expertLoraAdd(
+      RowGroups groups,
+      List<ExpertLoraWeights> weights,
+      Routing routing,
+      Tensor x,
+      Tensor... outs) {
+    throw new UnsupportedOperationException("routed experts");
+  }
+
+  @Override
+  public void expertLoraCombine(
+      RowGroups groups, List<ExpertLoraWeights> weights, Routing routing, Tensor x, Tensor out) {
+    throw new UnsupportedOperationException("routed experts");
   }
 }

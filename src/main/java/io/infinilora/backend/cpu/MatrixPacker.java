@@ -46,7 +46,7 @@ final class MatrixPacker {
 
   private void packRow(PackedMatrix packed, int row) {
     long lane = packed.panel(row / TileKernels.PANEL) + row % TileKernels.PANEL * 4L;
-    long from = source.sourceRow(row) * tensor.rowBytes();
+    long from = source.element(row) / tensor.dtype().blockElements() * tensor.dtype().blockBytes();
     switch (format) {
       case F32 -> packFloats(lane, from);
       case BF16, F16 -> packHalves(lane, from);

@@ -54,6 +54,7 @@ enum PackedFormat {
       case Q8_0 -> Q8_32;
       case Q6_K -> Q8_16;
       case Q5_K -> Q8_MIN;
+      case MXFP4, FP4, U8 -> throw new IllegalArgumentException(dtype.toString());
     };
   }
 
