@@ -1,6 +1,7 @@
 package io.infinilora.adapter;
 
 import io.infinilora.backend.Backend;
+import io.infinilora.backend.ExpertLoraWeights;
 import io.infinilora.backend.LoraWeights;
 import io.infinilora.core.AdapterId;
 import io.infinilora.core.ErrorCode;
@@ -86,6 +87,11 @@ public final class AdapterStore implements AutoCloseable {
   /** Weights of one site, or null if the adapter in that slot leaves it alone. */
   LoraWeights weights(int slot, int layer, LoraSite site) {
     return slots.get(slot).weights(layer, site);
+  }
+
+  /** Weights of one routed site, likewise. */
+  ExpertLoraWeights expertWeights(int slot, int layer, LoraSite site) {
+    return slots.get(slot).expertWeights(layer, site);
   }
 
   @Override

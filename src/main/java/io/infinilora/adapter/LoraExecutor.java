@@ -1,7 +1,9 @@
 package io.infinilora.adapter;
 
+import io.infinilora.backend.ExpertLoraWeights;
 import io.infinilora.backend.LoraWeights;
 import io.infinilora.backend.OpStream;
+import io.infinilora.backend.Routing;
 import io.infinilora.backend.Tensor;
 import io.infinilora.core.LoraSite;
 import java.util.ArrayList;
@@ -37,6 +39,40 @@ public final class LoraExecutor {
     }
     if (any) {
       ops.loraAdd(rows.groups(), weights, x, outs);
+    }
+  }
+
+  /**
+   * The same at a site with experts: a delta per row and choice at {@code MLP_IN}, their weighted
+   * sum at {@code MLP_OUT}.
+   *
+   * @param x {@code [rows, in]} at {@code MLP_IN}, {@code [rows * topK, in]} at {@code MLP_OUT}
+   * @param routing the rows' experts
+   * @param outs one per target of the site, {@code [rows * topK, out]} or {@code [rows, out]}; null
+   *     where no adapter of the step has the target
+   */
+  public void addRouted(
+      AdapterGroups rows,
+      int layer,
+      LoraSite site,
+      Tensor x,
+      Routing routing,
+      OpStream ops,
+      Tensor... outs) {
+    List<ExpertLoraWeights> weights = new ArrayList<>(rows.slots().length);
+    boolean any = false;
+    for (int slot : rows.slots()) {
+      ExpertLoraWeights w = store.expertWeights(slot, layer, site);
+      weights.add(w);
+      any |= w != null;
+    }
+    if (!any) {
+      return;
+    }
+    if (site == LoraSite.MLP_OUT) {
+      ops.expertLoraCombine(rows.groups(), weights, routing, x, outs[0]);
+    } else {
+      ops.expertLoraAdd(rows.groups(), weights, routing, x, outs);
     }
   }
 }

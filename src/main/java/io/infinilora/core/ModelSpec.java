@@ -122,6 +122,21 @@ public record ModelSpec(
       boolean routerBias,
       boolean expertBias) {}
 
+  /** Whether the inputs of a LoRA site go to the experts of their rows. */
+  public boolean routed(LoraSite site) {
+    return mlp.moe() != null && (site == LoraSite.MLP_IN || site == LoraSite.MLP_OUT);
+  }
+
+  /** Rows of a LoRA site's input per row of a step: one, or one per chosen expert. */
+  public int inRows(LoraSite site) {
+    return mlp.moe() != null && site == LoraSite.MLP_OUT ? mlp.moe().topK() : 1;
+  }
+
+  /** Rows of a LoRA target's delta per row of a step: one, or one per chosen expert. */
+  public int outRows(LoraTarget target) {
+    return mlp.moe() != null && target.site() == LoraSite.MLP_IN ? mlp.moe().topK() : 1;
+  }
+
   /** Output width of a LoRA target. */
   public int outWidth(LoraTarget target) {
     return switch (target) {

@@ -64,7 +64,7 @@ public final class CoupledLora implements LoraRuntime {
 
     @Override
     public void joinRouted(int layer, LoraSite site, Tensor x, Routing routing, Tensor... outs) {
-      throw new UnsupportedOperationException("routed experts");
+      executor.addRouted(groups, layer, site, x, routing, ops, outs);
     }
   }
 }

@@ -7,6 +7,7 @@ import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.LoraSite;
 import io.infinilora.core.LoraTarget;
+import io.infinilora.core.ModelSpec;
 import io.infinilora.model.LoraPort;
 import io.infinilora.wire.LoraExchange;
 import io.infinilora.wire.LoraStep;
@@ -15,7 +16,9 @@ import java.util.List;
 /** The base model's side of a {@link LoraExchange} during one step. Driver thread only. */
 final class ExchangePort implements LoraPort {
   private final LoraStep step;
+  private final LoraExchange exchange;
   private final int[] rows;
+  private final int[] routedRows;
   private final OpStream ops;
 
   /**
@@ -25,26 +28,60 @@ final class ExchangePort implements LoraPort {
    */
   ExchangePort(LoraStep step, int[] rows, OpStream ops) {
     this.step = step;
+    this.exchange = step.exchange();
     this.rows = rows;
+    this.routedRows = routed(rows, exchange.spec());
     this.ops = ops;
+  }
+
+  /** The rows of all choices of {@code rows}, in a tensor with a row per row and choice. */
+  private static int[] routed(int[] rows, ModelSpec spec) {
+    int topK = spec.inRows(LoraSite.MLP_OUT);
+    if (topK == 1) {
+      return rows;
+    }
+    int[] all = new int[rows.length * topK];
+    for (int i = 0; i < all.length; i++) {
+      all[i] = rows[i / topK] * topK + i % topK;
+    }
+    return all;
   }
 
   @Override
   public void publish(int layer, LoraSite site, Tensor x) {
-    if (!step.sites().contains(site)) {
-      return;
+    if (step.sites().contains(site)) {
+      ops.gather(x, rows, exchange.activations(site, rows.length));
+      ops.release(exchange.published(), exchange.value(step.id(), layer, site));
     }
-    LoraExchange exchange = step.exchange();
-    ops.gather(x, rows, exchange.activations(site).first(rows.length));
-    ops.release(exchange.published(), exchange.value(step.id(), layer, site));
   }
 
   @Override
   public void join(int layer, LoraSite site, Tensor x, Tensor... outs) {
+    if (step.sites().contains(site)) {
+      await(layer, site);
+      add(site, outs);
+    }
+  }
+
+  @Override
+  public void publishRouted(int layer, LoraSite site, Tensor x, Routing routing) {
     if (!step.sites().contains(site)) {
       return;
     }
-    LoraExchange exchange = step.exchange();
+    if (site == LoraSite.MLP_IN || !step.sites().contains(LoraSite.MLP_IN)) {
+      ops.gatherRouting(routing, rows, exchange.routing(rows.length));
+    }
+    ops.gather(
+        x, site == LoraSite.MLP_IN ? rows : routedRows, exchange.activations(site, rows.length));
+    ops.release(exchange.published(), exchange.value(step.id(), layer, site));
+  }
+
+  @Override
+  public void joinRouted(int layer, LoraSite site, Tensor x, Routing routing, Tensor... outs) {
+    join(layer, site, x, outs);
+  }
+
+  private void await(int layer, LoraSite site) {
     boolean arrived =
         ops.await(
             exchange.computed(), exchange.value(step.id(), layer, site), step.deadlineNanos());
@@ -61,21 +98,16 @@ final class ExchangePort implements LoraPort {
           "the LoRA server did not answer for layer %d %s before the step's deadline"
               .formatted(layer, site));
     }
+  }
+
+  private void add(LoraSite site, Tensor... outs) {
     List<LoraTarget> targets = site.targets();
     for (int i = 0; i < outs.length; i++) {
-      if (step.targets().contains(targets.get(i))) {
-        ops.scatterAdd(exchange.delta(targets.get(i)).first(rows.length), rows, outs[i]);
+      LoraTarget target = targets.get(i);
+      if (step.targets().contains(target)) {
+        int[] into = exchange.spec().outRows(target) == 1 ? rows : routedRows;
+        ops.scatterAdd(exchange.delta(target, rows.length), into, outs[i]);
       }
     }
-  }
-
-  @Override
-  public void publishRouted(int layer, LoraSite site, Tensor x, Routing routing) {
-    throw new UnsupportedOperationException("routed experts");
-  }
-
-  @Override
-  public void joinRouted(int layer, LoraSite site, Tensor x, Routing routing, Tensor... outs) {
-    throw new UnsupportedOperationException("routed experts");
   }
 }

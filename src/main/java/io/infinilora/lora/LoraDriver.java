@@ -76,7 +76,12 @@ final class LoraDriver implements AutoCloseable {
             "activations of layer %d %s did not arrive in time".formatted(layer, site));
       }
       Tensor[] deltas = deltas(step, site);
-      executor.add(groups, layer, site, exchange.activations(site).first(step.rows()), ops, deltas);
+      Tensor x = exchange.activations(site, step.rows());
+      if (exchange.spec().routed(site)) {
+        executor.addRouted(groups, layer, site, x, exchange.routing(step.rows()), ops, deltas);
+      } else {
+        executor.add(groups, layer, site, x, ops, deltas);
+      }
       ops.release(exchange.computed(), value);
     }
   }
@@ -87,7 +92,7 @@ final class LoraDriver implements AutoCloseable {
     Tensor[] deltas = new Tensor[targets.size()];
     for (int i = 0; i < deltas.length; i++) {
       if (step.targets().contains(targets.get(i))) {
-        deltas[i] = step.exchange().delta(targets.get(i)).first(step.rows());
+        deltas[i] = step.exchange().delta(targets.get(i), step.rows());
         ops.zero(deltas[i]);
       }
     }

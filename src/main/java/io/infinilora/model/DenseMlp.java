@@ -28,4 +28,9 @@ record DenseMlp(Projection gateUp, Projection down, Activation activation) imple
     ops.project(down, gate, out);
     lora.join(layer, LoraSite.MLP_OUT, gate, out);
   }
+
+  @Override
+  public long bytesPerRow() {
+    return gateUp.bytes() + down.bytes();
+  }
 }

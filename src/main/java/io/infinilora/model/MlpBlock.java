@@ -3,7 +3,7 @@ package io.infinilora.model;
 import io.infinilora.backend.OpStream;
 import io.infinilora.backend.Tensor;
 
-/** The feed-forward half of a layer. Dense here; routed experts are another implementation. */
+/** The feed-forward half of a layer. */
 interface MlpBlock {
 
   /**
@@ -14,4 +14,7 @@ interface MlpBlock {
    * @param out result without the residual, {@code [rows, hidden]}; not {@code x}
    */
   void forward(int layer, Tensor x, Tensor out, Workspace workspace, LoraPort lora, OpStream ops);
+
+  /** Bytes of weights that one row needs. */
+  long bytesPerRow();
 }

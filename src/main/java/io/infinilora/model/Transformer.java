@@ -63,14 +63,11 @@ public final class Transformer {
     return spec;
   }
 
-  /** Bytes of weights that a decode step reads. */
+  /** Bytes of weights that a decode step of one row reads. */
   public long bytesPerStep() {
     long bytes = head.bytes();
     for (Layer layer : layers) {
-      bytes += layer.qkv().bytes() + layer.output().bytes();
-      if (layer.mlp() instanceof DenseMlp dense) {
-        bytes += dense.gateUp().bytes() + dense.down().bytes();
-      }
+      bytes += layer.qkv().bytes() + layer.output().bytes() + layer.mlp().bytesPerRow();
     }
     return bytes;
   }
@@ -87,18 +84,25 @@ public final class Transformer {
     Tensor residual = workspace.residual().first(rows);
     Tensor normed = workspace.normed().first(rows);
     Tensor blockOut = workspace.blockOut().first(rows);
-    float eps = (float) spec.normEps();
     ops.embed(embedding, batch.tokens(), residual);
     for (int i = 0; i < layers.size(); i++) {
       Layer layer = layers.get(i);
-      ops.rmsNorm(residual, layer.attentionNorm(), eps, normed);
+      norm(residual, layer.attentionNorm(), normed, ops);
       attention(i, layer, batch, normed, blockOut, workspace, cache, lora, ops);
       ops.add(blockOut, residual);
-      ops.rmsNorm(residual, layer.mlpNorm(), eps, normed);
+      norm(residual, layer.mlpNorm(), normed, ops);
       layer.mlp().forward(i, normed, blockOut, workspace, lora, ops);
       ops.add(blockOut, residual);
     }
     return residual;
+  }
+
+  private void norm(Tensor x, Vec weight, Tensor out, OpStream ops) {
+    float eps = (float) spec.normEps();
+    switch (spec.norm()) {
+      case RMS -> ops.rmsNorm(x, weight, eps, out);
+      case LAYER -> ops.layerNorm(x, weight, eps, out);
+    }
   }
 
   private void attention(
@@ -119,6 +123,12 @@ public final class Transformer {
     lora.publish(index, LoraSite.ATTENTION_IN, x);
     ops.project(layer.qkv(), x, q, k, v);
     lora.join(index, LoraSite.ATTENTION_IN, x, q, k, v);
+    float clip = spec.attention().clipQkv();
+    if (clip > 0) {
+      ops.clamp(q, clip);
+      ops.clamp(k, clip);
+      ops.clamp(v, clip);
+    }
     if (layer.qNorm() != null) {
       float eps = (float) spec.normEps();
       ops.rmsNormHeads(q, layer.qNorm(), eps);
@@ -142,7 +152,7 @@ public final class Transformer {
     Tensor last = workspace.lastRows().first(rows.length);
     Tensor logits = workspace.logits().first(rows.length);
     ops.gather(residual, rows, last);
-    ops.rmsNorm(last, finalNorm, (float) spec.normEps(), last);
+    norm(last, finalNorm, last, ops);
     ops.project(head, last, logits);
     return logits;
   }

@@ -2,12 +2,13 @@ package io.infinilora.model;
 
 import io.infinilora.backend.AttentionParams;
 import io.infinilora.backend.Backend;
+import io.infinilora.backend.ExpertProjection;
 import io.infinilora.backend.Projection;
 import io.infinilora.backend.RopeTable;
 import io.infinilora.backend.Vec;
-import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.ModelSpec;
+import io.infinilora.core.WeightMatrix;
 import io.infinilora.weights.Checkpoint;
 import io.infinilora.weights.Param;
 import java.util.ArrayList;
@@ -38,13 +39,6 @@ public final class TransformerLoader {
   }
 
   private Transformer load() {
-    if (spec.mlp().moe() != null
-        || spec.norm() != ModelSpec.Norm.RMS
-        || spec.attention().clipQkv() != 0) {
-      throw new InfiniLoraException(
-          ErrorCode.UNSUPPORTED_MODEL,
-          "architecture %s is not supported".formatted(spec.architecture()));
-    }
     RopeTable rope = backend.ropeTable(spec.rope(), spec.attention().headDim());
     List<Transformer.Layer> layers = new ArrayList<>();
     for (int i = 0; i < spec.layers(); i++) {
@@ -72,9 +66,10 @@ public final class TransformerLoader {
         a.outBias()
             ? projection(i, List.of(Param.O), List.of(Param.O_BIAS))
             : projection(i, Param.O);
+    Vec sinks = a.sinks() ? vec(Param.SINKS, i) : null;
     AttentionParams attention =
         new AttentionParams(
-            a.heads(), a.kvHeads(), a.headDim(), a.scale(), a.windows().get(i), null);
+            a.heads(), a.kvHeads(), a.headDim(), a.scale(), a.windows().get(i), sinks);
     return new Transformer.Layer(
         vec(Param.ATTENTION_NORM, i),
         qkv,
@@ -83,10 +78,43 @@ public final class TransformerLoader {
         attention,
         output,
         vec(Param.MLP_NORM, i),
-        new DenseMlp(
-            projection(i, Param.GATE, Param.UP),
-            projection(i, Param.DOWN),
-            spec.mlp().activation()));
+        spec.mlp().moe() == null ? dense(i) : moe(i, spec.mlp().moe()));
+  }
+
+  private MlpBlock dense(int layer) {
+    return new DenseMlp(
+        projection(layer, Param.GATE, Param.UP),
+        projection(layer, Param.DOWN),
+        spec.mlp().activation());
+  }
+
+  private MlpBlock moe(int layer, ModelSpec.Moe moe) {
+    Projection router =
+        moe.routerBias()
+            ? projection(layer, List.of(Param.ROUTER), List.of(Param.ROUTER_BIAS))
+            : projection(layer, Param.ROUTER);
+    return new MoeMlp(
+        moe,
+        router,
+        experts(layer, List.of(Param.GATE, Param.UP), List.of(Param.GATE_BIAS, Param.UP_BIAS)),
+        experts(layer, List.of(Param.DOWN), List.of(Param.DOWN_BIAS)),
+        spec.mlp().activation());
+  }
+
+  /** The experts of layers that share their input. */
+  private ExpertProjection experts(int layer, List<Param> params, List<Param> biases) {
+    ModelSpec.Moe moe = spec.mlp().moe();
+    List<List<WeightMatrix>> weights = new ArrayList<>(moe.experts());
+    List<List<Vec>> offsets = new ArrayList<>(moe.experts());
+    for (int e = 0; e < moe.experts(); e++) {
+      int expert = e;
+      weights.add(params.stream().map(p -> checkpoint.matrix(p, layer, expert)).toList());
+      offsets.add(
+          moe.expertBias()
+              ? biases.stream().map(b -> backend.vec(checkpoint.vector(b, layer, expert))).toList()
+              : Arrays.asList(new Vec[params.size()]));
+    }
+    return backend.expertProjection(weights, offsets);
   }
 
   private Vec vec(Param param, int layer) {

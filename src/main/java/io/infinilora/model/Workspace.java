@@ -1,7 +1,9 @@
 package io.infinilora.model;
 
 import io.infinilora.backend.Backend;
+import io.infinilora.backend.Routing;
 import io.infinilora.backend.Tensor;
+import io.infinilora.core.LoraSite;
 import io.infinilora.core.ModelSpec;
 
 /**
@@ -14,8 +16,10 @@ import io.infinilora.core.ModelSpec;
  * @param k keys
  * @param v values
  * @param attended attention output, like q
- * @param gate gate projection and gated activation
- * @param up up projection
+ * @param gate gate projection and gated activation, per row and chosen expert
+ * @param up up projection, likewise
+ * @param routerLogits logits of the experts, {@code [rows, experts]}; null without experts
+ * @param routing the chosen experts; null without experts
  * @param lastRows rows whose logits are wanted, {@code [logitRows, hidden]}
  * @param logits {@code [logitRows, vocab]}
  */
@@ -29,6 +33,8 @@ public record Workspace(
     Tensor attended,
     Tensor gate,
     Tensor up,
+    Tensor routerLogits,
+    Routing routing,
     Tensor lastRows,
     Tensor logits) {
 
@@ -40,6 +46,8 @@ public record Workspace(
   public static Workspace allocate(Backend backend, ModelSpec spec, int rows, int logitRows) {
     ModelSpec.Attention attention = spec.attention();
     int intermediate = spec.mlp().intermediate();
+    ModelSpec.Moe moe = spec.mlp().moe();
+    int mlpRows = rows * spec.inRows(LoraSite.MLP_OUT);
     return new Workspace(
         backend.tensor(rows, spec.hidden()),
         backend.tensor(rows, spec.hidden()),
@@ -48,8 +56,10 @@ public record Workspace(
         backend.tensor(rows, attention.kvWidth()),
         backend.tensor(rows, attention.kvWidth()),
         backend.tensor(rows, attention.qWidth()),
-        backend.tensor(rows, intermediate),
-        backend.tensor(rows, intermediate),
+        backend.tensor(mlpRows, intermediate),
+        backend.tensor(mlpRows, intermediate),
+        moe == null ? null : backend.tensor(rows, moe.experts()),
+        moe == null ? null : backend.routing(rows, moe.topK(), moe.experts()),
         backend.tensor(logitRows, spec.hidden()),
         backend.tensor(logitRows, spec.vocab()));
   }

@@ -1,6 +1,7 @@
 package io.infinilora.wire;
 
 import io.infinilora.backend.Backend;
+import io.infinilora.backend.Routing;
 import io.infinilora.backend.Signal;
 import io.infinilora.backend.Tensor;
 import io.infinilora.core.LoraSite;
@@ -20,9 +21,10 @@ import java.util.Map;
  * activations in the next layer. So one buffer per site is enough.
  */
 public final class LoraExchange {
-  private final int layers;
+  private final ModelSpec spec;
   private final Map<LoraSite, Tensor> activations = new EnumMap<>(LoraSite.class);
   private final Map<LoraTarget, Tensor> deltas = new EnumMap<>(LoraTarget.class);
+  private final Routing routing;
   private final Signal published;
   private final Signal computed;
   private volatile Failure failure;
@@ -32,25 +34,51 @@ public final class LoraExchange {
 
   /** Allocates for steps of at most {@code rows} rows with an adapter. */
   public LoraExchange(Backend backend, ModelSpec spec, int rows) {
-    layers = spec.layers();
+    this.spec = spec;
     for (LoraSite site : LoraSite.all()) {
-      activations.put(site, backend.tensor(rows, spec.inWidth(site)));
+      activations.put(site, backend.tensor(rows * spec.inRows(site), spec.inWidth(site)));
       for (LoraTarget target : site.targets()) {
-        deltas.put(target, backend.tensor(rows, spec.outWidth(target)));
+        deltas.put(target, backend.tensor(rows * spec.outRows(target), spec.outWidth(target)));
       }
     }
+    ModelSpec.Moe moe = spec.mlp().moe();
+    routing = moe == null ? null : backend.routing(rows, moe.topK(), moe.experts());
     published = backend.signal();
     computed = backend.signal();
   }
 
-  /** Activations of a site, {@code [rows, in]}; written by the base. */
-  public Tensor activations(LoraSite site) {
-    return activations.get(site);
+  /** The model. */
+  public ModelSpec spec() {
+    return spec;
   }
 
-  /** Deltas of a target, {@code [rows, out]}; written by the server. */
-  public Tensor delta(LoraTarget target) {
-    return deltas.get(target);
+  /** Most rows of a step. */
+  public int capacity() {
+    return activations.get(LoraSite.ATTENTION_IN).rows();
+  }
+
+  /**
+   * Activations of a site for {@code rows} rows of a step: {@code [rows, in]}, or {@code [rows *
+   * topK, in]} at {@code MLP_OUT} of a model with experts. Written by the base.
+   */
+  public Tensor activations(LoraSite site, int rows) {
+    return activations.get(site).first(rows * spec.inRows(site));
+  }
+
+  /**
+   * Deltas of a target for {@code rows} rows of a step: {@code [rows, out]}, or {@code [rows *
+   * topK, out]} for gate and up of a model with experts. Written by the server.
+   */
+  public Tensor delta(LoraTarget target, int rows) {
+    return deltas.get(target).first(rows * spec.outRows(target));
+  }
+
+  /**
+   * Chosen experts of {@code rows} rows; written by the base together with the activations of the
+   * first routed site of a layer.
+   */
+  public Routing routing(int rows) {
+    return routing.first(rows);
   }
 
   /** Released by the base when a site's activations are complete. */
@@ -68,7 +96,7 @@ public final class LoraExchange {
    * ones.
    */
   public long value(long step, int layer, LoraSite site) {
-    return (step * layers + layer) * LoraSite.all().size() + site.ordinal() + 1;
+    return (step * spec.layers() + layer) * LoraSite.all().size() + site.ordinal() + 1;
   }
 
   /**
@@ -76,7 +104,7 @@ public final class LoraExchange {
    * step.
    */
   public long lastValue(long step) {
-    return (step + 1) * layers * LoraSite.all().size();
+    return (step + 1) * spec.layers() * LoraSite.all().size();
   }
 
   /** Server: gives up a step and lets the base see why. */

@@ -38,7 +38,7 @@ public record LoraStep(
     sites =
         Collections.unmodifiableSet(
             sites.isEmpty() ? EnumSet.noneOf(LoraSite.class) : EnumSet.copyOf(sites));
-    int capacity = exchange.activations(LoraSite.ATTENTION_IN).rows();
+    int capacity = exchange.capacity();
     if (groups.rows().length > capacity) {
       throw new InfiniLoraException(
           ErrorCode.INTERNAL,

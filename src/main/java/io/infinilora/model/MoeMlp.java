@@ -1,0 +1,52 @@
+package io.infinilora.model;
+
+import io.infinilora.backend.ExpertProjection;
+import io.infinilora.backend.OpStream;
+import io.infinilora.backend.Projection;
+import io.infinilora.backend.Routing;
+import io.infinilora.backend.Tensor;
+import io.infinilora.core.Activation;
+import io.infinilora.core.LoraSite;
+import io.infinilora.core.ModelSpec;
+
+/**
+ * Routed experts: {@code sum_j w_j down_e(activation(gate_e x, up_e x))} over the chosen experts e
+ * of a row with their weights w.
+ *
+ * @param moe how experts are chosen
+ * @param router logits of the experts
+ * @param gateUp gate and up of all experts, which share their input
+ * @param down down of all experts
+ * @param activation what joins gate and up
+ */
+record MoeMlp(
+    ModelSpec.Moe moe,
+    Projection router,
+    ExpertProjection gateUp,
+    ExpertProjection down,
+    Activation activation)
+    implements MlpBlock {
+
+  @Override
+  public void forward(
+      int layer, Tensor x, Tensor out, Workspace workspace, LoraPort lora, OpStream ops) {
+    Tensor logits = workspace.routerLogits().first(x.rows());
+    Routing routing = workspace.routing().first(x.rows());
+    Tensor gate = workspace.gate().first(x.rows() * moe.topK());
+    Tensor up = workspace.up().first(x.rows() * moe.topK());
+    ops.project(router, x, logits);
+    ops.route(logits, moe, routing);
+    lora.publishRouted(layer, LoraSite.MLP_IN, x, routing);
+    ops.expertProject(gateUp, routing, x, gate, up);
+    lora.joinRouted(layer, LoraSite.MLP_IN, x, routing, gate, up);
+    ops.gatedActivation(activation, gate, up, gate);
+    lora.publishRouted(layer, LoraSite.MLP_OUT, gate, routing);
+    ops.expertCombine(down, routing, gate, out);
+    lora.joinRouted(layer, LoraSite.MLP_OUT, gate, routing, out);
+  }
+
+  @Override
+  public long bytesPerRow() {
+    return router.bytes() + (gateUp.bytes() + down.bytes()) / moe.experts() * moe.topK();
+  }
+}
