@@ -4,21 +4,27 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import io.infinilora.backend.reference.ReferenceOps;
+import io.infinilora.backend.reference.ReferenceWeights;
 import io.infinilora.backend.reference.TestData;
 import io.infinilora.core.Activation;
 import io.infinilora.core.DType;
+import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.RopeSpec;
 import io.infinilora.core.TensorView;
 import io.infinilora.core.WeightMatrix;
+import java.lang.foreign.ValueLayout;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.EnumSet;
 import java.util.List;
+import java.util.Set;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.EnumSource;
+import org.junit.jupiter.params.provider.MethodSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /** What the model code relies on, for any backend; the oracle is {@link ReferenceOps} in double. */
@@ -72,6 +78,24 @@ public abstract class BackendContract {
     return doubles(download(t));
   }
 
+  /** The values of a matrix: as the device decodes them where only GGUF defines the type. */
+  protected double[][] decode(WeightMatrix matrix) {
+    return switch (matrix.dtype()) {
+      case F32, F16, BF16, MXFP4, FP4 -> ReferenceWeights.decode(matrix);
+      default -> {
+        double[][] rows = decode(matrix.tensor());
+        double[][] picked = new double[matrix.rows()][];
+        Arrays.setAll(picked, i -> rows[(int) (matrix.element(i) / matrix.tensor().cols())]);
+        yield picked;
+      }
+    };
+  }
+
+  /** Types that weights may have. */
+  protected static Set<DType> weightTypes() {
+    return EnumSet.complementOf(EnumSet.of(DType.U8));
+  }
+
   protected static double[][] doubles(float[][] rows) {
     double[][] d = new double[rows.length][];
     for (int r = 0; r < rows.length; r++) {
@@ -103,13 +127,13 @@ public abstract class BackendContract {
   @ParameterizedTest
   @CsvSource({"1,256,1", "1,256,33", "7,256,70", "33,1024,48", "300,512,40", "5,768,389"})
   void projectsEveryType(int rows, int in, int out) {
-    for (DType dtype : DType.values()) {
-      TensorView w = data.tensor(dtype, out, in);
+    for (DType dtype : weightTypes()) {
+      WeightMatrix w = data.weights(dtype, out, in);
       double[][] x = data.matrix(rows, in, 1);
       Tensor y = backend.tensor(rows, out);
       List<Vec> none = new ArrayList<>();
       none.add(null);
-      ops.project(backend.projection(List.of(WeightMatrix.of(w)), none), upload(x), y);
+      ops.project(backend.projection(List.of(w), none), upload(x), y);
       double[][] decoded = decode(w);
       double most =
           Arrays.stream(decoded).flatMapToDouble(Arrays::stream).map(Math::abs).max().orElse(0);
@@ -145,14 +169,77 @@ public abstract class BackendContract {
   }
 
   @ParameterizedTest
-  @EnumSource
+  @EnumSource(names = {"F32", "F16", "BF16"})
+  void projectsStridedMatrices(DType dtype) {
+    int in = 45;
+    WeightMatrix whole = data.weights(dtype, 90, 80);
+    List<WeightMatrix> views =
+        List.of(
+            whole.rows(1, 2, 37).cols(2, 1, in),
+            whole.rows(0, 2, in).transposed(),
+            whole.transposed().cols(3, 1, in).rows(4, 1, 35),
+            whole.cols(5, 1, in).rows(11, 3, 9),
+            new WeightMatrix(
+                whole.tensor(), 7, 4, in, 80, 1, new int[] {2, 0, 3, 1}, whole.scales()));
+    double[][] x = data.matrix(9, in, 1);
+    List<Vec> none = new ArrayList<>();
+    Tensor[] outs = new Tensor[views.size()];
+    for (int i = 0; i < outs.length; i++) {
+      none.add(null);
+      outs[i] = backend.tensor(9, views.get(i).rows());
+    }
+    ops.project(backend.projection(views, none), upload(x), outs);
+    for (int i = 0; i < outs.length; i++) {
+      double[][] decoded = decode(views.get(i));
+      close(download(outs[i]), ReferenceOps.linear(x, decoded, null), in, 0.4);
+    }
+  }
+
+  @ParameterizedTest
+  @EnumSource(names = {"MXFP4", "FP4", "Q4_1"})
+  void projectsRowsOfQuantisedMatrices(DType dtype) {
+    WeightMatrix odd = data.weights(dtype, 2 * 35, 96).rows(1, 2, 35);
+    double[][] x = data.matrix(3, 96, 1);
+    List<Vec> none = new ArrayList<>();
+    none.add(null);
+    Tensor y = backend.tensor(3, 35);
+    ops.project(backend.projection(List.of(odd), none), upload(x), y);
+    close(download(y), ReferenceOps.linear(x, decode(odd), null), 96, 0.4);
+  }
+
+  @Test
+  void refusesWeightsThatAreNoNumbers() {
+    List<Vec> none = new ArrayList<>();
+    none.add(null);
+    WeightMatrix beside = data.weights(DType.FP4, 3, 64);
+    beside.scales().data().set(ValueLayout.JAVA_BYTE, 5, (byte) 255);
+    WeightMatrix within = data.weights(DType.MXFP4, 3, 64);
+    within.tensor().data().set(ValueLayout.JAVA_BYTE, 17 * 5, (byte) 255);
+    for (WeightMatrix bad : List.of(beside, within)) {
+      assertThatThrownBy(() -> backend.projection(List.of(bad), none))
+          .isInstanceOf(InfiniLoraException.class)
+          .hasMessageContaining("test data: tensor w holds NaN");
+    }
+    Tensor row = backend.tensor(1, 64);
+    Embedding table = backend.embedding(within.tensor());
+    assertThatThrownBy(() -> ops.embed(table, new int[] {2}, row))
+        .isInstanceOf(InfiniLoraException.class)
+        .hasMessageContaining("test data: tensor w holds NaN");
+    WeightMatrix scales = WeightMatrix.of(beside.scales());
+    assertThatThrownBy(() -> backend.projection(List.of(scales), none))
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessageContaining("U8");
+  }
+
+  @ParameterizedTest
+  @MethodSource("weightTypes")
   void rowsDoNotDependOnTheBatchOrTheThreads(DType dtype) {
     int in = 768;
     int out = 100;
     double[][] x = data.matrix(19, in, 1);
     List<Vec> none = new ArrayList<>();
     none.add(null);
-    Projection p = backend.projection(List.of(WeightMatrix.of(data.tensor(dtype, out, in))), none);
+    Projection p = backend.projection(List.of(data.weights(dtype, out, in)), none);
     Tensor y = backend.tensor(19, out);
     ops.project(p, upload(x), y);
     float[][] all = download(y);
@@ -171,7 +258,10 @@ public abstract class BackendContract {
 
   @Test
   void embedsAnyType() {
-    for (DType dtype : DType.values()) {
+    for (DType dtype : weightTypes()) {
+      if (dtype == DType.FP4) {
+        continue; // Its scales are another tensor, which an embedding has no place for.
+      }
       TensorView table = data.tensor(dtype, 6, 512);
       Tensor out = backend.tensor(3, 512);
       ops.embed(backend.embedding(table), new int[] {5, 0, 5}, out);
@@ -196,6 +286,40 @@ public abstract class BackendContract {
     Tensor h = upload(heads);
     ops.rmsNormHeads(h, vec(weight), 1e-6f);
     close(download(h), ReferenceOps.rmsNorm(heads, weight, 1e-6), width, 1);
+  }
+
+  @ParameterizedTest
+  @ValueSource(ints = {1, 12, 24, 48, 100, 576})
+  void normalisesAroundTheMean(int width) {
+    double[][] x = data.matrix(5, width, 3);
+    for (double[] row : x) {
+      for (int c = 0; c < width; c++) {
+        row[c] = (float) (row[c] + 20);
+      }
+    }
+    double[] weight = data.matrix(1, width, 1)[0];
+    Tensor t = upload(x);
+    ops.layerNorm(t, vec(weight), 1e-5f, t);
+    // The differences from a mean near 20 carry its rounding.
+    close(download(t), ReferenceOps.layerNorm(x, weight, 1e-5), width, 20);
+  }
+
+  @Test
+  void clamps() {
+    double[][] x = data.matrix(3, 77, 4);
+    x[0][3] = 2.5;
+    x[1][76] = Double.NEGATIVE_INFINITY;
+    Tensor t = upload(x);
+    ops.clamp(t, 2.5f);
+    float[][] bounded = download(t);
+    for (int r = 0; r < 3; r++) {
+      for (int c = 0; c < 77; c++) {
+        assertThat(bounded[r][c]).isEqualTo((float) Math.clamp(x[r][c], -2.5, 2.5));
+      }
+    }
+    assertThatThrownBy(() -> ops.clamp(t, -1))
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessageContaining("-1");
   }
 
   @ParameterizedTest

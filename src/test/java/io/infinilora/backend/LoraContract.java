@@ -6,7 +6,6 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import io.infinilora.backend.reference.ReferenceOps;
 import io.infinilora.core.DType;
 import io.infinilora.core.LoraFactors;
-import io.infinilora.core.TensorView;
 import io.infinilora.core.WeightMatrix;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -78,9 +77,8 @@ public abstract class LoraContract extends BackendContract {
       for (int g = 0; g < mix.sizes.length; g++) {
         LoraFactors f = factors.get(g).get(t);
         for (int i = starts[g]; f != null && i < starts[g + 1]; i++) {
-          double[][] low =
-              ReferenceOps.linear(new double[][] {x[rows[i]]}, decode(f.a().tensor()), null);
-          double[][] delta = ReferenceOps.linear(low, decode(f.b().tensor()), null);
+          double[][] low = ReferenceOps.linear(new double[][] {x[rows[i]]}, decode(f.a()), null);
+          double[][] delta = ReferenceOps.linear(low, decode(f.b()), null);
           for (int c = 0; c < OUTS[t]; c++) {
             expected[rows[i]][c] += f.scale() * delta[0][c];
           }
@@ -91,11 +89,52 @@ public abstract class LoraContract extends BackendContract {
     weights.stream().filter(w -> w != null).forEach(backend::free);
   }
 
-  private LoraFactors pair(DType dtype, int rank, int in, int out, float scale) {
-    return new LoraFactors(
-        WeightMatrix.of(data.tensor(dtype, rank, in)),
-        WeightMatrix.of(data.tensor(dtype, out, rank)),
-        scale);
+  protected LoraFactors pair(DType dtype, int rank, int in, int out, float scale) {
+    return new LoraFactors(data.weights(dtype, rank, in), data.weights(dtype, out, rank), scale);
+  }
+
+  @ParameterizedTest
+  @EnumSource(names = {"F32", "F16", "BF16"})
+  void takesStridedFactorsAndPacksSharedOnesOnce(DType dtype) {
+    int in = 45;
+    int rank = 7;
+    WeightMatrix a = data.weights(dtype, in, 2 * rank).cols(1, 2, rank).transposed();
+    WeightMatrix b = data.weights(dtype, 4 * rank, 20).rows(2, 3, rank).transposed();
+    WeightMatrix other = data.weights(dtype, 40, rank).rows(0, 2, 20);
+    LoraWeights one = backend.loraWeights(List.of(new LoraFactors(a, b, 2)));
+    LoraWeights two =
+        backend.loraWeights(List.of(new LoraFactors(a, b, 2), new LoraFactors(a, other, 3)));
+    LoraWeights apart =
+        backend.loraWeights(
+            List.of(
+                new LoraFactors(a, b, 2), new LoraFactors(a.rows(0, 1, rank - 1), cut(other), 3)));
+    // Another B of the same size, but neither another A nor zeros for its bias.
+    assertThat(two.bytes()).isLessThan(apart.bytes());
+
+    double[][] x = data.matrix(5, in, 1);
+    int[] rows = {0, 1, 2, 3, 4};
+    Tensor first = backend.tensor(5, 20);
+    Tensor second = backend.tensor(5, 20);
+    ops.loraAdd(new RowGroups(rows, new int[] {0, 5}), List.of(two), upload(x), first, second);
+    double[][] low = ReferenceOps.linear(x, decode(a), null);
+    close(download(first), scaled(ReferenceOps.linear(low, decode(b), null), 2), in, 2);
+    close(download(second), scaled(ReferenceOps.linear(low, decode(other), null), 3), in, 2);
+    Tensor alone = backend.tensor(5, 20);
+    ops.loraAdd(new RowGroups(rows, new int[] {0, 5}), List.of(one), upload(x), alone);
+    assertThat(download(alone)).isDeepEqualTo(download(first));
+    for (LoraWeights w : List.of(one, two, apart)) {
+      backend.free(w);
+    }
+  }
+
+  private static WeightMatrix cut(WeightMatrix b) {
+    return b.cols(0, 1, b.cols() - 1);
+  }
+
+  protected static double[][] scaled(double[][] x, double factor) {
+    double[][] y = new double[x.length][];
+    Arrays.setAll(y, r -> Arrays.stream(x[r]).map(v -> v * factor).toArray());
+    return y;
   }
 
   @Test
@@ -137,11 +176,7 @@ public abstract class LoraContract extends BackendContract {
 
   @Test
   void describesAdapterWeightsAndRefusesFreedOnes() {
-    TensorView a = data.tensor(DType.F32, 3, 32);
-    TensorView b = data.tensor(DType.F32, 10, 3);
-    LoraWeights w =
-        backend.loraWeights(
-            Arrays.asList(null, new LoraFactors(WeightMatrix.of(a), WeightMatrix.of(b), 1)));
+    LoraWeights w = backend.loraWeights(Arrays.asList(null, pair(DType.F32, 3, 32, 10, 1)));
     assertThat(w.rank(0)).isZero();
     assertThat(w.rank(1)).isEqualTo(3);
     assertThat(w.in()).isEqualTo(32);

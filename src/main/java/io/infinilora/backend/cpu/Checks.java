@@ -3,13 +3,17 @@ package io.infinilora.backend.cpu;
 import io.infinilora.backend.AttentionParams;
 import io.infinilora.backend.BatchLayout;
 import io.infinilora.backend.Embedding;
+import io.infinilora.backend.ExpertLoraWeights;
+import io.infinilora.backend.ExpertProjection;
 import io.infinilora.backend.KvCache;
 import io.infinilora.backend.LoraWeights;
 import io.infinilora.backend.Projection;
 import io.infinilora.backend.RopeTable;
+import io.infinilora.backend.Routing;
 import io.infinilora.backend.RowGroups;
 import io.infinilora.backend.Tensor;
 import io.infinilora.backend.Vec;
+import io.infinilora.core.ModelSpec;
 import java.util.List;
 import java.util.function.Supplier;
 
@@ -152,15 +156,15 @@ final class Checks {
         () -> params + " does not fit " + cache.layout());
   }
 
-  void lora(RowGroups groups, List<LoraWeights> weights, CpuTensor x, CpuTensor[] outs) {
+  private void groups(RowGroups groups, int adapters, int rows) {
     int[] starts = groups.starts();
     that(
-        weights.size() == groups.groups()
+        adapters == groups.groups()
             && starts[0] == 0
             && starts[groups.groups()] == groups.rows().length,
-        () -> weights.size() + " adapters for " + groups.groups() + " groups");
-    boolean[] taken = new boolean[x.rows()];
-    indices(groups.rows(), x.rows(), "row");
+        () -> adapters + " adapters for " + groups.groups() + " groups");
+    boolean[] taken = new boolean[rows];
+    indices(groups.rows(), rows, "row");
     for (int row : groups.rows()) {
       that(!taken[row], () -> "row " + row + " is in two groups");
       taken[row] = true;
@@ -168,6 +172,13 @@ final class Checks {
     for (int g = 0; g < groups.groups(); g++) {
       int group = g;
       that(starts[g] <= starts[g + 1], () -> "group " + group + " has a negative size");
+    }
+  }
+
+  void lora(RowGroups groups, List<LoraWeights> weights, CpuTensor x, CpuTensor[] outs) {
+    groups(groups, weights.size(), x.rows());
+    for (int g = 0; g < groups.groups(); g++) {
+      int group = g;
       if (weights.get(g) == null) {
         continue;
       }
@@ -175,19 +186,99 @@ final class Checks {
         throw new IllegalArgumentException(
             "adapter weights of group " + g + " are freed or belong to another backend");
       }
+      LoraPair[] pairs = w.pairs();
       that(
-          w.targets() == outs.length,
-          () -> w.targets() + " targets for " + outs.length + " outputs");
+          pairs.length == outs.length,
+          () -> pairs.length + " targets for " + outs.length + " outputs");
       for (int t = 0; t < outs.length; t++) {
-        if (w.rank(t) > 0) {
+        if (pairs[t].rank() > 0) {
           int target = t;
           that(
               w.in() == x.cols()
                   && outs[t] != null
                   && outs[t].rows() == x.rows()
-                  && outs[t].cols() == w.target(t).b().out(),
+                  && outs[t].cols() == pairs[t].out(),
               () -> "target " + target + " of group " + group + " does not fit x or its output");
         }
+      }
+    }
+  }
+
+  CpuRouting routing(Routing routing, String what) {
+    if (!(routing instanceof CpuRouting r) || r.owner() != backend) {
+      throw new IllegalArgumentException(what + " belongs to another backend");
+    }
+    return r;
+  }
+
+  /** That a choice among {@code moe}'s experts fits its logits and where it goes. */
+  void moe(ModelSpec.Moe moe, CpuTensor logits, CpuRouting out) {
+    that(
+        moe.topK() == out.topK()
+            && moe.experts() == out.experts()
+            && moe.experts() == logits.cols()
+            && logits.rows() == out.rows(),
+        () -> "route %s by %s to %s".formatted(logits.shape(), moe, out.shape()));
+  }
+
+  PackedExperts experts(ExpertProjection weights, CpuRouting routing, CpuTensor x, int xRows) {
+    if (!(weights instanceof PackedExperts p) || p.owner() != backend) {
+      throw new IllegalArgumentException("experts belong to another backend");
+    }
+    that(
+        p.experts() == routing.experts() && x.cols() == p.in() && x.rows() == xRows,
+        () -> "%s by %s with weights [%s]".formatted(x.shape(), routing.shape(), p));
+    return p;
+  }
+
+  /**
+   * That routed adapters fit.
+   *
+   * @param xRows rows that x should have
+   * @param outRows rows that the outputs should have
+   */
+  void expertLora(
+      RowGroups groups,
+      List<ExpertLoraWeights> weights,
+      CpuRouting routing,
+      CpuTensor x,
+      int xRows,
+      CpuTensor[] outs,
+      int outRows) {
+    groups(groups, weights.size(), routing.rows());
+    that(x.rows() == xRows, () -> "x " + x.shape() + " for routing " + routing.shape());
+    for (int g = 0; g < groups.groups(); g++) {
+      int group = g;
+      if (weights.get(g) == null) {
+        continue;
+      }
+      if (!(weights.get(g) instanceof CpuExpertLoraWeights w)
+          || w.owner() != backend
+          || !w.alive()) {
+        throw new IllegalArgumentException(
+            "adapter weights of group " + g + " are freed or belong to another backend");
+      }
+      that(
+          w.experts() == routing.experts() && w.targets() == outs.length && w.in() == x.cols(),
+          () ->
+              "group %d has %d experts, %d targets, in %d for x %s, routing %s, %d outputs"
+                  .formatted(
+                      group,
+                      w.experts(),
+                      w.targets(),
+                      w.in(),
+                      x.shape(),
+                      routing.shape(),
+                      outs.length));
+      for (int t = 0; t < outs.length; t++) {
+        int target = t;
+        that(
+            w.out(t) == 0
+                || (outs[t] != null
+                    && outs[t].rows() == outRows
+                    && outs[t].cols() == w.out(t)
+                    && outs[t].address() != x.address()),
+            () -> "target " + target + " of group " + group + " does not fit its output");
       }
     }
   }

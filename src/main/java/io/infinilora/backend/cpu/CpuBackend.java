@@ -70,7 +70,7 @@ public final class CpuBackend implements Backend {
   public Vec vec(TensorView view) {
     int size = Math.toIntExact(view.elements());
     long address = allocate(4L * size);
-    RowDecoder decoder = new RowDecoder(view);
+    RowDecoder decoder = new RowDecoder(WeightMatrix.of(view));
     for (int r = 0; r < view.rows(); r++) {
       decoder.decode(r, address + 4L * r * view.cols());
     }
@@ -79,7 +79,7 @@ public final class CpuBackend implements Backend {
 
   @Override
   public Embedding embedding(TensorView table) {
-    return new MappedEmbedding(this, table);
+    return new MappedEmbedding(this, WeightMatrix.of(table));
   }
 
   @Override
@@ -123,6 +123,28 @@ public final class CpuBackend implements Backend {
   }
 
   @Override
+  public ExpertProjection expertProjection(
+      List<List<WeightMatrix>> experts, List<List<Vec>> biases) {
+    return PackedExperts.pack(this, experts, biases);
+  }
+
+  @Override
+  public ExpertLoraWeights expertLoraWeights(List<List<LoraFactors>> experts) {
+    checkOpen();
+    return new CpuExpertLoraWeights(this, experts);
+  }
+
+  @Override
+  public void free(ExpertLoraWeights weights) {
+    ((CpuExpertLoraWeights) weights).free();
+  }
+
+  @Override
+  public Routing routing(int rows, int topK, int experts) {
+    return new CpuRouting(this, rows, topK, experts);
+  }
+
+  @Override
   public KvCache kvCache(KvLayout layout) {
     return new CpuKvCache(this, layout);
   }
@@ -154,26 +176,5 @@ public final class CpuBackend implements Backend {
     if (arena.scope().isAlive()) {
       arena.close();
     }
-  }
-
-  @Override
-  public ExpertProjection expertProjection(
-      List<List<WeightMatrix>> experts, List<List<Vec>> biases) {
-    throw new UnsupportedOperationException("routed experts");
-  }
-
-  @Override
-  public ExpertLoraWeights expertLoraWeights(List<List<LoraFactors>> experts) {
-    throw new UnsupportedOperationException("routed experts");
-  }
-
-  @Override
-  public void free(ExpertLoraWeights weights) {
-    throw new UnsupportedOperationException("routed experts");
-  }
-
-  @Override
-  public Routing routing(int rows, int topK, int experts) {
-    throw new UnsupportedOperationException("routed experts");
   }
 }

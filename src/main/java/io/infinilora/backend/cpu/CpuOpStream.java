@@ -44,6 +44,7 @@ final class CpuOpStream implements OpStream {
   private final Arena arena = Arena.ofShared();
   private final Scratch[] scratch;
   private final Scratch[] matrixScratch;
+  private final ExpertOps experts;
 
   CpuOpStream(CpuBackend backend, String name, int threads) {
     this.checks = new Checks(backend);
@@ -54,6 +55,7 @@ final class CpuOpStream implements OpStream {
       scratch[i] = new Scratch(arena);
       matrixScratch[i] = new Scratch(arena);
     }
+    experts = new ExpertOps(this::run, scratch, matrixScratch, arena);
   }
 
   private void run(String operator, Supplier<String> shapes, int tasks, WorkerPool.Task task) {
@@ -112,6 +114,33 @@ final class CpuOpStream implements OpStream {
             ElementKernels.rmsNorm(from.row(r), w.address(), from.cols(), eps, to.row(r), lanes);
           }
         });
+  }
+
+  @Override
+  public void layerNorm(Tensor x, Vec weight, float eps, Tensor out) {
+    CpuTensor from = checks.tensor(x, "layerNorm x");
+    CpuVec w = checks.vec(weight, from.cols(), "layerNorm weight");
+    CpuTensor to = checks.tensor(out, from.rows(), from.cols(), "layerNorm out");
+    overRows(
+        "layerNorm",
+        from,
+        (first, end, s) -> {
+          long lanes = s.reserve(Memory.VECTOR_BYTES);
+          for (int r = first; r < end; r++) {
+            ElementKernels.layerNorm(from.row(r), w.address(), from.cols(), eps, to.row(r), lanes);
+          }
+        });
+  }
+
+  @Override
+  public void clamp(Tensor x, float bound) {
+    CpuTensor t = checks.tensor(x, "clamp x");
+    checks.that(bound >= 0, () -> "clamp to " + bound);
+    overRows(
+        "clamp",
+        t,
+        (first, end, s) ->
+            ElementKernels.clamp(t.row(first), bound, (long) (end - first) * t.cols()));
   }
 
   @Override
@@ -294,6 +323,56 @@ final class CpuOpStream implements OpStream {
   }
 
   @Override
+  public void route(Tensor logits, ModelSpec.Moe moe, Routing out) {
+    CpuTensor from = checks.tensor(logits, "route logits");
+    CpuRouting to = checks.routing(out, "route out");
+    checks.moe(moe, from, to);
+    experts.route(from, moe, to);
+  }
+
+  @Override
+  public void gatherRouting(Routing from, int[] rows, Routing out) {
+    CpuRouting source = checks.routing(from, "gatherRouting from");
+    CpuRouting to = checks.routing(out, "gatherRouting out");
+    checks.that(
+        source.topK() == to.topK()
+            && source.experts() == to.experts()
+            && to.rows() == rows.length
+            && !source.shares(to),
+        () ->
+            "gatherRouting %d rows of %s to %s".formatted(rows.length, source.shape(), to.shape()));
+    checks.indices(rows, source.rows(), "row");
+    experts.gather(source, rows, to);
+  }
+
+  @Override
+  public void expertProject(ExpertProjection weights, Routing routing, Tensor x, Tensor... outs) {
+    CpuRouting r = checks.routing(routing, "expertProject routing");
+    CpuTensor in = checks.tensor(x, "expertProject x");
+    PackedExperts p = checks.experts(weights, r, in, r.rows());
+    checks.that(
+        outs.length == p.outputs(),
+        () -> outs.length + " outputs for experts of " + p.outputs() + " outputs");
+    CpuTensor[] to = new CpuTensor[outs.length];
+    for (int i = 0; i < outs.length; i++) {
+      to[i] = checks.tensor(outs[i], r.rows() * r.topK(), p.out(i), "expertProject out");
+      checks.that(to[i].address() != in.address(), () -> "expertProject in place");
+    }
+    experts.project(p, r, in, to);
+  }
+
+  @Override
+  public void expertCombine(ExpertProjection weights, Routing routing, Tensor x, Tensor out) {
+    CpuRouting r = checks.routing(routing, "expertCombine routing");
+    CpuTensor in = checks.tensor(x, "expertCombine x");
+    PackedExperts p = checks.experts(weights, r, in, r.rows() * r.topK());
+    checks.that(p.outputs() == 1, () -> "expertCombine with " + p.outputs() + " outputs");
+    CpuTensor to = checks.tensor(out, r.rows(), p.out(0), "expertCombine out");
+    checks.that(to.address() != in.address(), () -> "expertCombine in place");
+    experts.combine(p, r, in, to);
+  }
+
+  @Override
   public void gather(Tensor x, int[] rows, Tensor out) {
     CpuTensor from = checks.tensor(x, "gather x");
     CpuTensor to = checks.tensor(out, rows.length, from.cols(), "gather out");
@@ -347,8 +426,11 @@ final class CpuOpStream implements OpStream {
         (index, thread) -> {
           int g = chunks[2 * index];
           int row = chunks[2 * index + 1];
-          LoraKernels.apply(
-              (CpuLoraWeights) weights.get(g),
+          CpuLoraWeights w = (CpuLoraWeights) weights.get(g);
+          LoraKernels.add(
+              w.pairs(),
+              w.in(),
+              groups.rows(),
               groups.rows(),
               row,
               Math.min(starts[g + 1], row + LoraKernels.MAX_ROWS),
@@ -357,6 +439,33 @@ final class CpuOpStream implements OpStream {
               scratch[thread],
               matrixScratch[thread]);
         });
+  }
+
+  @Override
+  public void expertLoraAdd(
+      RowGroups groups,
+      List<ExpertLoraWeights> weights,
+      Routing routing,
+      Tensor x,
+      Tensor... outs) {
+    CpuRouting r = checks.routing(routing, "expertLoraAdd routing");
+    CpuTensor in = checks.tensor(x, "expertLoraAdd x");
+    CpuTensor[] to = new CpuTensor[outs.length];
+    for (int t = 0; t < outs.length; t++) {
+      to[t] = outs[t] == null ? null : checks.tensor(outs[t], "expertLoraAdd out");
+    }
+    checks.expertLora(groups, weights, r, in, r.rows(), to, r.rows() * r.topK());
+    experts.loraAdd(groups, weights, r, in, to);
+  }
+
+  @Override
+  public void expertLoraCombine(
+      RowGroups groups, List<ExpertLoraWeights> weights, Routing routing, Tensor x, Tensor out) {
+    CpuRouting r = checks.routing(routing, "expertLoraCombine routing");
+    CpuTensor in = checks.tensor(x, "expertLoraCombine x");
+    CpuTensor to = checks.tensor(out, "expertLoraCombine out");
+    checks.expertLora(groups, weights, r, in, r.rows() * r.topK(), new CpuTensor[] {to}, r.rows());
+    experts.loraCombine(groups, weights, r, in, to);
   }
 
   @Override
@@ -396,51 +505,5 @@ final class CpuOpStream implements OpStream {
     if (arena.scope().isAlive()) {
       arena.close();
     }
-  }
-
-  @Override
-  public void layerNorm(Tensor x, Vec weight, float eps, Tensor out) {
-    throw new UnsupportedOperationException("routed experts");
-  }
-
-  @Override
-  public void clamp(Tensor x, float bound) {
-    throw new UnsupportedOperationException("routed experts");
-  }
-
-  @Override
-  public void route(Tensor logits, ModelSpec.Moe moe, Routing out) {
-    throw new UnsupportedOperationException("routed experts");
-  }
-
-  @Override
-  public void gatherRouting(Routing from, int[] rows, Routing out) {
-    throw new UnsupportedOperationException("routed experts");
-  }
-
-  @Override
-  public void expertProject(ExpertProjection weights, Routing routing, Tensor x, Tensor... outs) {
-    throw new UnsupportedOperationException("routed experts");
-  }
-
-  @Override
-  public void expertCombine(ExpertProjection weights, Routing routing, Tensor x, Tensor out) {
-    throw new UnsupportedOperationException("routed experts");
-  }
-
-  @Override
-  public void expertLoraAdd(
-      RowGroups groups,
-      List<ExpertLoraWeights> weights,
-      Routing routing,
-      Tensor x,
-      Tensor... outs) {
-    throw new UnsupportedOperationException("routed experts");
-  }
-
-  @Override
-  public void expertLoraCombine(
-      RowGroups groups, List<ExpertLoraWeights> weights, Routing routing, Tensor x, Tensor out) {
-    throw new UnsupportedOperationException("routed experts");
   }
 }

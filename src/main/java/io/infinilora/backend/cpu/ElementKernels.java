@@ -50,6 +50,82 @@ final class ElementKernels {
     }
   }
 
+  /**
+   * {@code out = (x - mean(x)) / sqrt(var(x) + eps) * weight}, the variance from the differences;
+   * scratch holds one vector.
+   */
+  static void layerNorm(long x, long weight, int n, float eps, long out, long scratch) {
+    FloatVector sums = FloatVector.zero(F);
+    int i = 0;
+    for (; i + LANES <= n; i += LANES) {
+      sums = sums.add(load(x + 4L * i));
+    }
+    if (i < n) {
+      sums = sums.add(loadPart(x + 4L * i, n - i));
+    }
+    float mean = VectorMath.sum(sums, scratch) / n;
+    FloatVector squares = FloatVector.zero(F);
+    i = 0;
+    for (; i + LANES <= n; i += LANES) {
+      FloatVector v = load(x + 4L * i).sub(mean);
+      squares = v.fma(v, squares);
+    }
+    if (i < n) {
+      FloatVector v = loadPart(x + 4L * i, n - i).sub(mean);
+      v = v.blend(0f, F.indexInRange(0, n - i).not());
+      squares = v.fma(v, squares);
+    }
+    float factor = (float) (1 / Math.sqrt((double) VectorMath.sum(squares, scratch) / n + eps));
+    i = 0;
+    for (; i + LANES <= n; i += LANES) {
+      store(load(x + 4L * i).sub(mean).mul(factor).mul(load(weight + 4L * i)), out + 4L * i);
+    }
+    if (i < n) {
+      FloatVector v = loadPart(x + 4L * i, n - i).sub(mean).mul(factor);
+      storePart(v.mul(loadPart(weight + 4L * i, n - i)), out + 4L * i, n - i);
+    }
+  }
+
+  /** Bounds to {@code -bound .. bound}, in place; NaN stays. */
+  static void clamp(long x, float bound, long n) {
+    long i = 0;
+    for (; i + LANES <= n; i += LANES) {
+      store(load(x + 4 * i).min(bound).max(-bound), x + 4 * i);
+    }
+    if (i < n) {
+      int rest = (int) (n - i);
+      storePart(loadPart(x + 4 * i, rest).min(bound).max(-bound), x + 4 * i, rest);
+    }
+  }
+
+  /**
+   * {@code y += sum over i in from .. to-1 of weights[i] x[places[i]]}, summed in that order before
+   * it is added.
+   *
+   * @param x row 0, stride bytes apart
+   */
+  static void addWeightedSum(
+      long x, long stride, int[] places, float[] weights, int from, int to, long y, int n) {
+    int k = 0;
+    for (; k + LANES <= n; k += LANES) {
+      long at = x + 4L * k;
+      FloatVector sum = FloatVector.zero(F);
+      for (int i = from; i < to; i++) {
+        sum = FloatVector.broadcast(F, weights[i]).fma(load(at + places[i] * stride), sum);
+      }
+      store(load(y + 4L * k).add(sum), y + 4L * k);
+    }
+    if (k < n) {
+      long at = x + 4L * k;
+      FloatVector sum = FloatVector.zero(F);
+      for (int i = from; i < to; i++) {
+        FloatVector v = loadPart(at + places[i] * stride, n - k);
+        sum = FloatVector.broadcast(F, weights[i]).fma(v, sum);
+      }
+      storePart(loadPart(y + 4L * k, n - k).add(sum), y + 4L * k, n - k);
+    }
+  }
+
   /** {@code out = activation(gate, up)}. */
   static void gated(Activation activation, long gate, long up, long out, long n) {
     long i = 0;

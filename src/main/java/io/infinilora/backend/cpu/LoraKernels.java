@@ -31,13 +31,16 @@ final class LoraKernels {
   }
 
   /**
-   * {@code out_t[rows[i]] += scale_t B_t A_t x[rows[i]]} for i in {@code from .. to-1}.
+   * {@code out_t[outRows[i]] += scale_t B_t A_t x[rows[i]]} for i in {@code from .. to-1}.
    *
+   * @param pairs one per target
    * @param outs per target; those without a rank here are not looked at
    */
-  static void apply(
-      CpuLoraWeights weights,
+  static void add(
+      LoraPair[] pairs,
+      int in,
       int[] rows,
+      int[] outRows,
       int from,
       int to,
       CpuTensor x,
@@ -45,58 +48,86 @@ final class LoraKernels {
       Scratch scratch,
       Scratch matrixScratch) {
     int n = to - from;
-    int in = weights.in();
     long xBytes = rowBytes(in, false);
     int mostRank = 0;
     int mostOut = 0;
-    for (int t = 0; t < weights.targets(); t++) {
-      if (weights.rank(t) > 0) {
-        mostRank = Math.max(mostRank, Memory.roundUp(weights.rank(t), RANKS));
-        mostOut = Math.max(mostOut, weights.target(t).b().out());
+    for (LoraPair pair : pairs) {
+      if (pair.rank() > 0) {
+        mostRank = Math.max(mostRank, Memory.roundUp(pair.rank(), RANKS));
+        mostOut = Math.max(mostOut, pair.out());
       }
     }
     long low = scratch.reserve(n * (xBytes + 4L * (mostRank + mostOut)) + RANKS * VECTOR_BYTES);
     long delta = low + 4L * n * mostRank;
     long inputs = delta + 4L * n * mostOut;
     long lanes = inputs + n * xBytes;
-    for (int i = 0; i < n; i++) {
-      long row = inputs + i * xBytes;
-      Memory.copy(x.row(rows[from + i]), row, 4L * in);
-      Memory.zero(row + 4L * in, xBytes - 4L * in);
-    }
-    for (int t = 0; t < weights.targets(); t++) {
-      CpuLoraWeights.Target target = weights.target(t);
-      if (target.rank() == 0) {
+    long lowStride = 4L * mostRank;
+    gather(x, rows, from, n, in, inputs);
+    long shrunk = 0;
+    for (int t = 0; t < pairs.length; t++) {
+      LoraPair pair = pairs[t];
+      if (pair.rank() == 0) {
         continue;
       }
-      long lowStride = 4L * mostRank;
-      shrink(target, in, n, inputs, xBytes, low, lowStride, lanes);
-      PackedMatrix b = target.b();
+      if (pair.a() != shrunk) {
+        // Targets that share A share its product.
+        shrink(pair, in, n, inputs, xBytes, low, lowStride, lanes);
+        shrunk = pair.a();
+      }
+      PackedMatrix b = pair.b();
       long deltaStride = 4L * b.out();
       MatrixKernels.multiply(
           b, 0, b.panels(), n, low, lowStride, delta, deltaStride, matrixScratch);
       for (int i = 0; i < n; i++) {
         ElementKernels.addScaled(
-            delta + i * deltaStride, target.scale(), outs[t].row(rows[from + i]), b.out());
+            delta + i * deltaStride, pair.scale(), outs[t].row(outRows[from + i]), b.out());
       }
     }
   }
 
-  private static void shrink(
-      CpuLoraWeights.Target target,
+  /**
+   * {@code out[i - from] = B A x[rows[i]]} for i in {@code from .. to-1}, without the scale.
+   *
+   * @param out first row, a row's bytes apart
+   */
+  static void multiply(
+      LoraPair pair,
       int in,
-      int rows,
-      long x,
-      long xStride,
-      long low,
-      long lowStride,
-      long lanes) {
-    long aStride = rowBytes(in, target.brain());
+      int[] rows,
+      int from,
+      int to,
+      CpuTensor x,
+      long out,
+      Scratch scratch,
+      Scratch matrixScratch) {
+    int n = to - from;
+    long xBytes = rowBytes(in, false);
+    long lowStride = 4L * Memory.roundUp(pair.rank(), RANKS);
+    long low = scratch.reserve(n * (xBytes + lowStride) + RANKS * VECTOR_BYTES);
+    long inputs = low + n * lowStride;
+    gather(x, rows, from, n, in, inputs);
+    shrink(pair, in, n, inputs, xBytes, low, lowStride, inputs + n * xBytes);
+    PackedMatrix b = pair.b();
+    MatrixKernels.multiply(b, 0, b.panels(), n, low, lowStride, out, 4L * b.out(), matrixScratch);
+  }
+
+  private static void gather(CpuTensor x, int[] rows, int from, int n, int in, long inputs) {
+    long xBytes = rowBytes(in, false);
+    for (int i = 0; i < n; i++) {
+      long row = inputs + i * xBytes;
+      Memory.copy(x.row(rows[from + i]), row, 4L * in);
+      Memory.zero(row + 4L * in, xBytes - 4L * in);
+    }
+  }
+
+  private static void shrink(
+      LoraPair pair, int in, int rows, long x, long xStride, long low, long lowStride, long lanes) {
+    long aStride = rowBytes(in, pair.brain());
     int pairs = Math.ceilDiv(in, 2 * LANES);
-    for (int r = 0; r < target.rank(); r += RANKS) {
-      long a = target.a() + r * aStride;
+    for (int r = 0; r < pair.rank(); r += RANKS) {
+      long a = pair.a() + r * aStride;
       for (int i = 0; i < rows; i++) {
-        if (target.brain()) {
+        if (pair.brain()) {
           dotBrain(a, aStride, x + i * xStride, pairs, lanes);
         } else {
           dot(a, aStride, x + i * xStride, pairs, lanes);

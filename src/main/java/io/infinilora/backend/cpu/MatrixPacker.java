@@ -8,8 +8,11 @@ import io.infinilora.core.WeightMatrix;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 
-/** Turns the row-major weights of a file into panels. Rows beyond the last stay zero. */
+/** Turns the weights of a file into panels. Rows beyond the last stay zero. */
 final class MatrixPacker {
+  /** The largest of the 4-bit floats. */
+  private static final float MOST_E2M1 = 6;
+
   private final WeightMatrix source;
   private final TensorView tensor;
   private final PackedFormat format;
@@ -19,7 +22,7 @@ final class MatrixPacker {
     this.source = source;
     this.tensor = source.tensor();
     this.format = PackedFormat.of(tensor.dtype());
-    this.blocks = tensor.dtype().quantised() ? new QuantBlocks(tensor.dtype()) : null;
+    this.blocks = tensor.dtype().quantised() ? new QuantBlocks(source) : null;
   }
 
   /** Bytes that the panels of a matrix take. */
@@ -38,54 +41,68 @@ final class MatrixPacker {
     MatrixPacker packer = new MatrixPacker(source);
     PackedMatrix packed =
         new PackedMatrix(packer.format, source.rows(), source.cols(), address, bias, bytes(source));
-    for (int row = 0; row < source.rows(); row++) {
-      packer.packRow(packed, row);
-    }
+    packer.pack(packed);
     return packed;
   }
 
-  private void packRow(PackedMatrix packed, int row) {
-    long lane = packed.panel(row / TileKernels.PANEL) + row % TileKernels.PANEL * 4L;
-    long from = source.element(row) / tensor.dtype().blockElements() * tensor.dtype().blockBytes();
-    switch (format) {
-      case F32 -> packFloats(lane, from);
-      case BF16, F16 -> packHalves(lane, from);
-      default -> packBlocks(lane, from);
+  private void pack(PackedMatrix packed) {
+    if (format.quantBits() > 0) {
+      for (int row = 0; row < source.rows(); row++) {
+        packBlocks(lane(packed, row), source.element(row) / tensor.dtype().blockElements());
+      }
+    } else if (source.rowStride() < source.colStride()) {
+      // Transposed: neighbours in the file are lanes of a panel.
+      for (int first = 0; first < source.rows(); first += TileKernels.PANEL) {
+        long lane = lane(packed, first);
+        int n = Math.min(TileKernels.PANEL, source.rows() - first);
+        for (int k = 0; k < source.cols(); k++) {
+          for (int i = 0; i < n; i++) {
+            packElement(lane + 4L * i, k, source.element(first + i) + k * source.colStride());
+          }
+        }
+      }
+    } else {
+      for (int row = 0; row < source.rows(); row++) {
+        long lane = lane(packed, row);
+        long from = source.element(row);
+        for (int k = 0; k < source.cols(); k++) {
+          packElement(lane, k, from + k * source.colStride());
+        }
+      }
     }
   }
 
-  private void packFloats(long lane, long from) {
+  /** Where the words of a row begin. */
+  private static long lane(PackedMatrix packed, int row) {
+    return packed.panel(row / TileKernels.PANEL) + row % TileKernels.PANEL * 4L;
+  }
+
+  private void packElement(long lane, int k, long element) {
     MemorySegment data = tensor.data();
-    for (int k = 0; k < tensor.cols(); k++) {
+    if (format == PackedFormat.F32) {
       Memory.set(
           lane + k * TileKernels.PANEL_BYTES,
-          data.get(ValueLayout.JAVA_FLOAT_UNALIGNED, from + 4L * k));
+          data.get(ValueLayout.JAVA_FLOAT_UNALIGNED, 4 * element));
+      return;
     }
-  }
-
-  private void packHalves(long lane, long from) {
-    MemorySegment data = tensor.data();
-    for (int k = 0; k < tensor.cols(); k++) {
-      short bits = data.get(ValueLayout.JAVA_SHORT_UNALIGNED, from + 2L * k);
-      if (format == PackedFormat.F16) {
-        // The kernels' conversion of float16 handles finite values only.
-        checkFinite(Float.float16ToFloat(bits));
-      }
-      Memory.ALL.set(
-          ValueLayout.JAVA_SHORT_UNALIGNED,
-          lane + (k >> 1) * TileKernels.PANEL_BYTES + (k & 1) * 2,
-          bits);
+    short bits = data.get(ValueLayout.JAVA_SHORT_UNALIGNED, 2 * element);
+    if (format == PackedFormat.F16) {
+      // The kernels' conversion of float16 handles finite values only.
+      checkFinite(Float.float16ToFloat(bits));
     }
+    Memory.ALL.set(
+        ValueLayout.JAVA_SHORT_UNALIGNED,
+        lane + (k >> 1) * TileKernels.PANEL_BYTES + (k & 1) * 2,
+        bits);
   }
 
   private void packBlocks(long lane, long from) {
     DType dtype = tensor.dtype();
     int group = QuantBlocks.group(dtype);
     long target = lane;
-    long offset = from;
-    for (int at = 0; at < tensor.cols(); at += dtype.blockElements()) {
-      blocks.read(tensor.data(), offset);
-      offset += dtype.blockBytes();
+    long block = from;
+    for (int at = 0; at < source.cols(); at += dtype.blockElements()) {
+      blocks.read(block++);
       for (int g = 0; g < blocks.scale.length; g++) {
         packGroup(target, g, group);
         target += format.blockBytes();
@@ -133,17 +150,25 @@ final class MatrixPacker {
         bits = 8;
         shift = 3;
       }
+      case E2M1 -> {
+        checkFinite(MOST_E2M1 * scale);
+        setWord(target, 0, Float.floatToRawIntBits(scale));
+        bits = 4;
+        shift = 0;
+      }
       default -> throw new IllegalStateException("no scales in " + format);
     }
+    // Quants with a scale and a minimum: the first goes to the top of a mantissa, and each turn by
+    // a
+    // quant brings the next one there. Floats stay in the low bits, where they are an index.
+    int turn = format == PackedFormat.E2M1 ? 0 : 23 - bits;
     int perWord = 32 / bits;
     for (int w = 0; w < format.words(); w++) {
       int word = 0;
       for (int i = 0; i < perWord; i++) {
         word |= blocks.q[g * group + w * perWord + i] << shift << (i * bits);
       }
-      // The first quant goes to the top of a mantissa, and each turn by a quant brings the next one
-      // there.
-      setWord(target, format.scaleWords() + w, Integer.rotateLeft(word, 23 - bits));
+      setWord(target, format.scaleWords() + w, Integer.rotateLeft(word, turn));
     }
   }
 

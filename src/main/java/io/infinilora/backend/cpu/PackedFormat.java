@@ -31,7 +31,9 @@ enum PackedFormat {
   /**
    * Words are four such bytes; float32 S and offset M: the weight is {@code S (1 + u / 256) + M}.
    */
-  Q8_MIN(32, 2, 8);
+  Q8_MIN(32, 2, 8),
+  /** Words are eight 4-bit floats (E2M1); one float32 scale, a power of two. */
+  E2M1(32, 1, 4);
 
   private final int columns;
   private final int scaleWords;
@@ -54,7 +56,8 @@ enum PackedFormat {
       case Q8_0 -> Q8_32;
       case Q6_K -> Q8_16;
       case Q5_K -> Q8_MIN;
-      case MXFP4, FP4, U8 -> throw new IllegalArgumentException(dtype.toString());
+      case MXFP4, FP4 -> E2M1;
+      case U8 -> throw new IllegalArgumentException(dtype + " holds no weights");
     };
   }
 

@@ -1,19 +1,31 @@
 package io.infinilora.backend.cpu;
 
 import io.infinilora.core.DType;
+import io.infinilora.core.WeightMatrix;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 
 /**
  * One block of a quantised row, taken apart: element i is {@code scale[i / group] * q[i] + min[i /
- * group]} with unsigned q. The block layouts are those that GGUF defines (ggml's {@code
- * ggml-common.h}); for the signed types the sign is moved into min. Scales and minima are exact in
- * float32.
+ * group]} with unsigned q, or {@code scale[i / group] * E2M1[q[i]]} for the types of 4-bit floats.
+ * The block layouts are those that GGUF defines (ggml's {@code ggml-common.h}) and that {@link
+ * DType#FP4} describes; for the signed types the sign is moved into min. Scales and minima are
+ * exact in float32.
  */
 final class QuantBlocks {
   private static final ValueLayout.OfShort SHORT = ValueLayout.JAVA_SHORT_UNALIGNED;
 
+  /** The values of the 4-bit floats, by their bits: sign, two of exponent, one of mantissa. */
+  private static final float[] E2M1 = {
+    0, 0.5f, 1, 1.5f, 2, 3, 4, 6, -0f, -0.5f, -1, -1.5f, -2, -3, -4, -6
+  };
+
+  /** The E8M0 scale that is no number. */
+  private static final int NAN_EXPONENT = 255;
+
   private final DType dtype;
+  private final MemorySegment data;
+  private final MemorySegment scales;
 
   /** Unsigned quants of the block last read. */
   final int[] q;
@@ -24,8 +36,10 @@ final class QuantBlocks {
   /** Minimum of each group. */
   final float[] min;
 
-  QuantBlocks(DType dtype) {
-    this.dtype = dtype;
+  QuantBlocks(WeightMatrix source) {
+    dtype = source.dtype();
+    data = source.tensor().data();
+    scales = source.scales() == null ? null : source.scales().data();
     q = new int[dtype.blockElements()];
     scale = new float[dtype.blockElements() / group(dtype)];
     min = new float[scale.length];
@@ -36,18 +50,30 @@ final class QuantBlocks {
     return dtype == DType.Q6_K ? 16 : 32;
   }
 
-  /** Takes the block at {@code offset} of {@code data} apart. */
-  void read(MemorySegment data, long offset) {
+  /** Value of an element of the block last read. */
+  float value(int i) {
+    int g = i / (q.length / scale.length);
+    return floats(dtype) ? scale[g] * E2M1[q[i]] : scale[g] * q[i] + min[g];
+  }
+
+  /** Whether quants are floats of 4 bits. */
+  static boolean floats(DType dtype) {
+    return dtype == DType.MXFP4 || dtype == DType.FP4;
+  }
+
+  /** Takes a block of the tensor apart. */
+  void read(long block) {
+    long offset = block * dtype.blockBytes();
     switch (dtype) {
       case Q4_0 -> {
         scale[0] = half(data, offset);
         min[0] = -8 * scale[0];
-        nibbles(data, offset + 2, 0, 16);
+        nibbles(offset + 2, 0, 16);
       }
       case Q4_1 -> {
         scale[0] = half(data, offset);
         min[0] = half(data, offset + 2);
-        nibbles(data, offset + 4, 0, 16);
+        nibbles(offset + 4, 0, 16);
       }
       case Q8_0 -> {
         scale[0] = half(data, offset);
@@ -57,15 +83,15 @@ final class QuantBlocks {
         }
       }
       case Q4_K -> {
-        scalesOfK(data, offset);
+        scalesOfK(offset);
         for (int i = 0; i < 4; i++) {
-          nibbles(data, offset + 16 + 32 * i, 64 * i, 32);
+          nibbles(offset + 16 + 32 * i, 64 * i, 32);
         }
       }
       case Q5_K -> {
-        scalesOfK(data, offset);
+        scalesOfK(offset);
         for (int i = 0; i < 4; i++) {
-          nibbles(data, offset + 48 + 32 * i, 64 * i, 32);
+          nibbles(offset + 48 + 32 * i, 64 * i, 32);
         }
         for (int l = 0; l < 32; l++) {
           int high = u8(data, offset + 16 + l);
@@ -74,13 +100,30 @@ final class QuantBlocks {
           }
         }
       }
-      case Q6_K -> readQ6K(data, offset);
-      case F32, F16, BF16 -> throw new IllegalStateException(dtype + " has no blocks");
+      case Q6_K -> readQ6K(offset);
+      case MXFP4 -> {
+        scale[0] = powerOfTwo(u8(data, offset));
+        nibbles(offset + 1, 0, 16);
+      }
+      case FP4 -> {
+        scale[0] = powerOfTwo(u8(scales, block));
+        for (int i = 0; i < 16; i++) {
+          int b = u8(data, offset + i);
+          q[2 * i] = b & 15;
+          q[2 * i + 1] = b >> 4;
+        }
+      }
+      case F32, F16, BF16, U8 -> throw new IllegalStateException(dtype + " has no blocks");
     }
   }
 
+  /** E8M0: {@code 2^(e - 127)}; the least is a subnormal float32. */
+  private static float powerOfTwo(int exponent) {
+    return exponent == NAN_EXPONENT ? Float.NaN : Math.scalb(1f, exponent - 127);
+  }
+
   /** {@code n} bytes: their low nibbles go to {@code q[at ..]}, the high ones behind them. */
-  private void nibbles(MemorySegment data, long offset, int at, int n) {
+  private void nibbles(long offset, int at, int n) {
     for (int i = 0; i < n; i++) {
       int b = u8(data, offset + i);
       q[at + i] = b & 15;
@@ -89,7 +132,7 @@ final class QuantBlocks {
   }
 
   /** Eight 6-bit scales and minima in 12 bytes, behind their common float16 factors. */
-  private void scalesOfK(MemorySegment data, long offset) {
+  private void scalesOfK(long offset) {
     float d = half(data, offset);
     float dmin = half(data, offset + 2);
     long s = offset + 4;
@@ -108,7 +151,7 @@ final class QuantBlocks {
     }
   }
 
-  private void readQ6K(MemorySegment data, long offset) {
+  private void readQ6K(long offset) {
     float d = half(data, offset + 208);
     for (int g = 0; g < 16; g++) {
       scale[g] = d * data.get(ValueLayout.JAVA_BYTE, offset + 192 + g);

@@ -1,52 +1,71 @@
 package io.infinilora.backend.cpu;
 
 import io.infinilora.core.DType;
+import io.infinilora.core.ErrorCode;
+import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.TensorView;
+import io.infinilora.core.WeightMatrix;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 
-/** Decodes rows of a tensor of any type to float32. Not thread-safe. */
+/** Decodes rows of a matrix of any type to float32. Not thread-safe. */
 final class RowDecoder {
-  private final TensorView tensor;
+  private final WeightMatrix source;
+  private final MemorySegment data;
   private final QuantBlocks blocks;
 
-  RowDecoder(TensorView tensor) {
-    this.tensor = tensor;
-    this.blocks = tensor.dtype().quantised() ? new QuantBlocks(tensor.dtype()) : null;
+  RowDecoder(WeightMatrix source) {
+    this.source = source;
+    this.data = source.tensor().data();
+    this.blocks = source.dtype().quantised() ? new QuantBlocks(source) : null;
   }
 
   /** Writes row {@code row} to {@code cols} floats at address {@code into}. */
   void decode(int row, long into) {
-    MemorySegment data = tensor.data();
-    long from = row * tensor.rowBytes();
-    int cols = tensor.cols();
-    switch (tensor.dtype()) {
-      case F32 -> MemorySegment.copy(data, from, Memory.ALL, into, (long) cols * Float.BYTES);
+    int cols = source.cols();
+    long first = source.element(row);
+    long step = source.colStride();
+    switch (source.dtype()) {
+      case F32 -> {
+        if (source.contiguous()) {
+          MemorySegment.copy(data, 4 * first, Memory.ALL, into, (long) cols * Float.BYTES);
+        } else {
+          for (int i = 0; i < cols; i++) {
+            long at = 4 * (first + i * step);
+            Memory.set(into + 4L * i, data.get(ValueLayout.JAVA_FLOAT_UNALIGNED, at));
+          }
+        }
+      }
       case F16 -> {
         for (int i = 0; i < cols; i++) {
-          short bits = data.get(ValueLayout.JAVA_SHORT_UNALIGNED, from + 2L * i);
+          short bits = data.get(ValueLayout.JAVA_SHORT_UNALIGNED, 2 * (first + i * step));
           Memory.set(into + 4L * i, Float.float16ToFloat(bits));
         }
       }
       case BF16 -> {
         for (int i = 0; i < cols; i++) {
-          short bits = data.get(ValueLayout.JAVA_SHORT_UNALIGNED, from + 2L * i);
+          short bits = data.get(ValueLayout.JAVA_SHORT_UNALIGNED, 2 * (first + i * step));
           Memory.set(into + 4L * i, Float.intBitsToFloat(bits << 16));
         }
       }
-      default -> decodeBlocks(data, from, cols, into);
+      case U8 -> throw new IllegalArgumentException(source + " holds no weights");
+      default -> decodeBlocks(first, cols, into);
     }
   }
 
-  private void decodeBlocks(MemorySegment data, long from, int cols, long into) {
-    DType dtype = tensor.dtype();
-    int group = QuantBlocks.group(dtype);
-    long source = from;
+  private void decodeBlocks(long first, int cols, long into) {
+    DType dtype = source.dtype();
+    long block = first / dtype.blockElements();
     for (int at = 0; at < cols; at += dtype.blockElements()) {
-      blocks.read(data, source);
-      source += dtype.blockBytes();
+      blocks.read(block++);
       for (int i = 0; i < dtype.blockElements(); i++) {
-        float value = blocks.scale[i / group] * blocks.q[i] + blocks.min[i / group];
+        float value = blocks.value(i);
+        if (Float.isNaN(value)) {
+          TensorView tensor = source.tensor();
+          throw new InfiniLoraException(
+              ErrorCode.BAD_MODEL_FILE,
+              "%s: tensor %s holds NaN".formatted(tensor.source(), tensor.name()));
+        }
         Memory.set(into + 4L * (at + i), value);
       }
     }

@@ -39,7 +39,19 @@ final class RowKernels {
       long out,
       long secondOut) {
     long words = format.scaleWords() * PANEL_BYTES;
-    if (format.quantBits() == 4) {
+    if (format == PackedFormat.E2M1) {
+      MicroscalingKernels.multiply(
+          first,
+          second,
+          format.blockBytes(),
+          blocks,
+          x,
+          TileKernels.step(),
+          init,
+          secondInit,
+          out,
+          secondOut);
+    } else if (format.quantBits() == 4) {
       nibbles(
           first + words,
           second + words,

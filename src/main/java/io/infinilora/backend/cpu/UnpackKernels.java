@@ -59,6 +59,7 @@ final class UnpackKernels {
           nibbles(words, format.blockBytes(), blocks, format.words(), scales, out, outStep);
       case Q8_32, Q8_16, Q8_MIN ->
           bytes(words, format.blockBytes(), blocks, format.words(), scales, out, outStep);
+      case E2M1 -> MicroscalingKernels.unpack(block, format.blockBytes(), blocks, out, outStep);
     }
   }
 
@@ -132,6 +133,7 @@ final class UnpackKernels {
           Memory.copy(block + i * format.blockBytes(), out + i * 2 * PANEL_BYTES, 2 * PANEL_BYTES);
         }
       }
+      case E2M1 -> {} // Its kernels read them where they are.
       case F32, BF16, F16 -> throw new IllegalArgumentException(format + " has no scales");
     }
   }

@@ -1,9 +1,9 @@
 package io.infinilora.backend.cpu;
 
 import io.infinilora.backend.Backend;
-import io.infinilora.backend.SamplingContract;
+import io.infinilora.backend.ExpertLoraContract;
 
-class CpuBackendTest extends SamplingContract {
+class CpuBackendTest extends ExpertLoraContract {
   @Override
   protected Backend create() {
     return new CpuBackend();

@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import io.infinilora.core.DType;
 import io.infinilora.core.TensorView;
+import io.infinilora.core.WeightMatrix;
 import java.io.IOException;
 import java.io.InputStream;
 import java.lang.foreign.Arena;
@@ -40,7 +41,7 @@ class RowDecoderTest {
               "golden");
       try (Arena arena = Arena.ofConfined()) {
         MemorySegment out = arena.allocate(4L * n, 64);
-        new RowDecoder(view).decode(0, out.address());
+        new RowDecoder(WeightMatrix.of(view)).decode(0, out.address());
         for (int i = 0; i < n; i++) {
           float e = expected.get(ValueLayout.JAVA_FLOAT_UNALIGNED, 4L * i);
           float a = out.get(ValueLayout.JAVA_FLOAT_UNALIGNED, 4L * i);
@@ -51,7 +52,8 @@ class RowDecoderTest {
       }
     }
     EnumSet<DType> quantised = EnumSet.allOf(DType.class);
-    quantised.removeIf(d -> !d.quantised());
+    // FP4 is no GGUF type.
+    quantised.removeIf(d -> !d.quantised() || d == DType.FP4);
     assertThat(seen).isEqualTo(quantised);
   }
 }

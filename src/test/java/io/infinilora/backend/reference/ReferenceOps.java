@@ -1,6 +1,7 @@
 package io.infinilora.backend.reference;
 
 import io.infinilora.core.Activation;
+import java.util.Arrays;
 
 /**
  * The operators' definitions in plain loops and double precision: the oracle of the backends'
@@ -38,6 +39,19 @@ public final class ReferenceOps {
         for (int i = 0; i < weight.length; i++) {
           y[r][from + i] = x[r][from + i] * factor * weight[i];
         }
+      }
+    }
+    return y;
+  }
+
+  /** Layer norm of each row, without an offset. */
+  public static double[][] layerNorm(double[][] x, double[] weight, double eps) {
+    double[][] y = new double[x.length][weight.length];
+    for (int r = 0; r < x.length; r++) {
+      double mean = Arrays.stream(x[r]).average().orElse(0);
+      double variance = Arrays.stream(x[r]).map(v -> (v - mean) * (v - mean)).average().orElse(0);
+      for (int i = 0; i < weight.length; i++) {
+        y[r][i] = (x[r][i] - mean) / Math.sqrt(variance + eps) * weight[i];
       }
     }
     return y;

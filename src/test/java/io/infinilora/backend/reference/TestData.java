@@ -2,6 +2,7 @@ package io.infinilora.backend.reference;
 
 import io.infinilora.core.DType;
 import io.infinilora.core.TensorView;
+import io.infinilora.core.WeightMatrix;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.Random;
@@ -47,6 +48,8 @@ public final class TestData {
         switch (dtype) {
           case Q4_0, Q8_0 -> half(data, at, 0.02);
           case Q6_K -> half(data, at + 208, 0.0005);
+          case MXFP4 -> bytes[at] = exponent();
+          case FP4 -> {}
           case Q4_1 -> {
             half(data, at, 0.02);
             half(data, at + 2, -0.15);
@@ -72,6 +75,25 @@ public final class TestData {
       }
     }
     return view(dtype, rows, cols, data);
+  }
+
+  /** A matrix of any type, with the scales that {@link DType#FP4} has beside it. */
+  public WeightMatrix weights(DType dtype, int rows, int cols) {
+    TensorView tensor = tensor(dtype, rows, cols);
+    if (dtype != DType.FP4) {
+      return WeightMatrix.of(tensor);
+    }
+    byte[] scales = new byte[rows * cols / dtype.blockElements()];
+    for (int i = 0; i < scales.length; i++) {
+      scales[i] = exponent();
+    }
+    return WeightMatrix.scaled(
+        tensor, view(DType.U8, rows, cols / dtype.blockElements(), MemorySegment.ofArray(scales)));
+  }
+
+  /** E8M0 of a small scale. */
+  private byte exponent() {
+    return (byte) (119 + random.nextInt(3));
   }
 
   private void half(MemorySegment data, long at, double value) {

@@ -19,3 +19,8 @@ for name, size in SIZES.items():
             block[at : at + 2] = np.frombuffer(np.float16(scale * rng.uniform(0.5, 1)).tobytes(), np.uint8)
         decoded = quants.dequantize(block.reshape(1, -1), T[name]).astype("<f4")
         print(name, block.tobytes().hex(), decoded.tobytes().hex())
+for exponent in (121, 140, 0):
+    block = rng.integers(0, 256, 17, dtype=np.uint8)
+    block[0] = exponent
+    decoded = quants.dequantize(block.reshape(1, -1), T.MXFP4).astype("<f4")
+    print("MXFP4", block.tobytes().hex(), decoded.tobytes().hex())

@@ -1,0 +1,439 @@
+package io.infinilora.backend;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import io.infinilora.backend.reference.ReferenceExperts;
+import io.infinilora.backend.reference.ReferenceExperts.Routed;
+import io.infinilora.backend.reference.TestData;
+import io.infinilora.core.DType;
+import io.infinilora.core.ModelSpec;
+import io.infinilora.core.WeightMatrix;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Collections;
+import java.util.List;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.EnumSource;
+import org.junit.jupiter.params.provider.MethodSource;
+import org.junit.jupiter.params.provider.ValueSource;
+
+/** Routing, and the layers of routed experts. */
+public abstract class ExpertContract extends SamplingContract {
+  protected static final int EXPERTS = 6;
+
+  /** Where the router sends rows. */
+  protected enum Load {
+    /** Anywhere. */
+    SPREAD,
+    /** All to expert 4 first, the rest anywhere. */
+    ONE,
+    /** Never to experts 0 and 3. */
+    SOME;
+
+    private void apply(double[] logits) {
+      switch (this) {
+        case SPREAD -> {}
+        case ONE -> logits[4] += 50;
+        case SOME -> {
+          logits[0] -= 50;
+          logits[3] -= 50;
+        }
+      }
+    }
+  }
+
+  protected static ModelSpec.Moe moe(int topK, boolean softmaxFirst, boolean normalise) {
+    return new ModelSpec.Moe(EXPERTS, topK, softmaxFirst, normalise, false, false);
+  }
+
+  protected double[][] logits(int rows, Load load) {
+    double[][] logits = data.matrix(rows, EXPERTS, 1);
+    for (double[] row : logits) {
+      load.apply(row);
+      for (int e = 0; e < EXPERTS; e++) {
+        row[e] = (float) row[e];
+      }
+    }
+    return logits;
+  }
+
+  /** The device's routing by these logits. */
+  protected Routing route(double[][] logits, ModelSpec.Moe moe) {
+    Routing routing = backend.routing(logits.length, moe.topK(), EXPERTS);
+    ops.route(upload(logits), moe, routing);
+    return routing;
+  }
+
+  /** Experts of random weights, alike in shape. */
+  private List<List<WeightMatrix>> experts(DType dtype, int in, int... outs) {
+    List<List<WeightMatrix>> experts = new ArrayList<>();
+    for (int e = 0; e < EXPERTS; e++) {
+      List<WeightMatrix> matrices = new ArrayList<>();
+      for (int out : outs) {
+        matrices.add(data.weights(dtype, out, in));
+      }
+      experts.add(matrices);
+    }
+    return experts;
+  }
+
+  private static List<List<Vec>> noBiases(int outputs) {
+    return Collections.nCopies(EXPERTS, Collections.nCopies(outputs, null));
+  }
+
+  private double[][][] decode(List<List<WeightMatrix>> experts, int output) {
+    double[][][] decoded = new double[EXPERTS][][];
+    Arrays.setAll(decoded, e -> decode(experts.get(e).get(output)));
+    return decoded;
+  }
+
+  private static double most(double[][][] weights) {
+    return Arrays.stream(weights)
+        .flatMap(Arrays::stream)
+        .flatMapToDouble(Arrays::stream)
+        .map(Math::abs)
+        .max()
+        .orElse(0);
+  }
+
+  /** Expert e's matrix is the column of these. */
+  private ExpertProjection columns(double[][]... perExpert) {
+    List<List<WeightMatrix>> experts = new ArrayList<>();
+    for (double[][] column : perExpert) {
+      experts.add(List.of(WeightMatrix.of(TestData.f32(column))));
+    }
+    return backend.expertProjection(experts, noBiases(1));
+  }
+
+  /** What a routing holds, seen through its use: experts that give their number, or one-hot. */
+  private void holds(Routing routing, Routed expected) {
+    int rows = expected.choices().length;
+    int topK = routing.topK();
+    double[][][] numbers = new double[EXPERTS][][];
+    double[][][] hot = new double[EXPERTS][EXPERTS][1];
+    for (int e = 0; e < EXPERTS; e++) {
+      numbers[e] = new double[][] {{e}};
+      hot[e][e][0] = 1;
+    }
+    double[][] ones = new double[rows * topK][1];
+    for (double[] one : ones) {
+      one[0] = 1;
+    }
+    Tensor x = upload(ones);
+    Tensor chosen = backend.tensor(rows * topK, 1);
+    ops.expertProject(columns(numbers), routing, x.first(rows), chosen);
+    Tensor weights = backend.tensor(rows, EXPERTS);
+    ops.expertCombine(columns(hot), routing, x, weights);
+    float[][] choice = download(chosen);
+    float[][] weight = download(weights);
+    for (int r = 0; r < rows; r++) {
+      double[] expectedWeights = new double[EXPERTS];
+      for (int j = 0; j < topK; j++) {
+        int e = expected.choices()[r][j];
+        assertThat(choice[r * topK + j][0]).as("row %d choice %d", r, j).isEqualTo(e);
+        expectedWeights[e] = expected.weights()[r][j];
+      }
+      close(new float[][] {weight[r]}, new double[][] {expectedWeights}, 1, 0.1);
+    }
+  }
+
+  @ParameterizedTest
+  @CsvSource({
+    "1, true, true",
+    "1, true, false",
+    "1, false, false",
+    "3, true, true",
+    "3, true, false",
+    "3, false, false",
+    "6, true, true",
+    "6, true, false",
+    "6, false, false"
+  })
+  void choosesExperts(int topK, boolean softmaxFirst, boolean normalise) {
+    double[][] logits = data.matrix(70, EXPERTS, 2);
+    logits[1] = new double[] {1, 3, 2, 3, 3, 2};
+    logits[2] = new double[EXPERTS];
+    logits[3] = new double[] {-90, -80, -70, -60, -50, -95};
+    logits[4] = new double[] {90, 80, 70, 60, 50, 95};
+    logits[5] = new double[] {0.0, -0.0, -0.0, 0.0, -1, 0.0};
+    ModelSpec.Moe moe = moe(topK, softmaxFirst, normalise);
+    holds(route(logits, moe), ReferenceExperts.route(logits, moe));
+  }
+
+  @Test
+  void gathersRoutings() {
+    double[][] logits = logits(9, Load.SPREAD);
+    ModelSpec.Moe moe = moe(3, true, true);
+    Routing from = route(logits, moe);
+    int[] rows = {7, 0, 8, 7};
+    Routing room = backend.routing(6, 3, EXPERTS);
+    ops.gatherRouting(from, rows, room.first(4));
+    double[][] picked = new double[4][];
+    Arrays.setAll(picked, i -> logits[rows[i]]);
+    holds(room.first(4), ReferenceExperts.route(picked, moe));
+    ops.gatherRouting(from, new int[] {1}, room.first(1));
+    holds(room.first(1), ReferenceExperts.route(new double[][] {logits[1]}, moe));
+  }
+
+  @Test
+  void viewsOfARoutingShareItsRows() {
+    double[][] logits = logits(5, Load.SPREAD);
+    ModelSpec.Moe moe = moe(2, false, false);
+    Routing room = backend.routing(8, 2, EXPERTS);
+    ops.route(upload(logits), moe, room.first(5));
+    assertThat(room.first(5).rows()).isEqualTo(5);
+    assertThat(room.topK()).isEqualTo(2);
+    assertThat(room.experts()).isEqualTo(EXPERTS);
+    double[][] some = Arrays.copyOf(logits, 3);
+    holds(room.first(3), ReferenceExperts.route(some, moe));
+    holds(room.first(5), ReferenceExperts.route(logits, moe));
+    assertThatThrownBy(() -> room.first(9)).isInstanceOf(IndexOutOfBoundsException.class);
+  }
+
+  @ParameterizedTest
+  @MethodSource("weightTypes")
+  void projectsEveryTypeThroughExperts(DType dtype) {
+    int block = dtype.blockElements();
+    checkProjection(dtype, block == 1 ? 48 : Math.max(block, 96), 3, Load.SPREAD, 40, true);
+    checkProjection(dtype, block == 1 ? 24 : block, 2, Load.SOME, 7, false);
+  }
+
+  @ParameterizedTest
+  @CsvSource({
+    "1, ONE, 1",
+    "1, ONE, 300",
+    "3, ONE, 90",
+    "6, SPREAD, 11",
+    "4, SOME, 64",
+    "3, SPREAD, 1"
+  })
+  void projectsAnyLoad(int topK, Load load, int rows) {
+    checkProjection(DType.F32, 48, topK, load, rows, false);
+    checkProjection(DType.MXFP4, 96, topK, load, rows, true);
+  }
+
+  private void checkProjection(DType dtype, int in, int topK, Load load, int rows, boolean biased) {
+    int[] outs = {36, 40, 133};
+    List<List<WeightMatrix>> experts = experts(dtype, in, outs);
+    List<List<Vec>> biases = new ArrayList<>();
+    double[][] bias = data.matrix(EXPERTS, outs[1], 1);
+    for (int e = 0; e < EXPERTS; e++) {
+      biases.add(Arrays.asList(null, biased ? vec(bias[e]) : null, null));
+    }
+    ExpertProjection p = backend.expertProjection(experts, biases);
+    assertThat(p.experts()).isEqualTo(EXPERTS);
+    assertThat(p.outputs()).isEqualTo(3);
+    assertThat(p.in()).isEqualTo(in);
+    assertThat(p.out(2)).isEqualTo(133);
+
+    double[][] logits = logits(rows, load);
+    ModelSpec.Moe moe = moe(topK, true, true);
+    double[][] x = data.matrix(rows, in, 1);
+    Tensor[] ys = new Tensor[outs.length];
+    Arrays.setAll(ys, t -> backend.tensor(rows * topK, outs[t]));
+    ops.expertProject(p, route(logits, moe), upload(x), ys);
+    Routed routed = ReferenceExperts.route(logits, moe);
+    for (int t = 0; t < outs.length; t++) {
+      double[][][] w = decode(experts, t);
+      double[][] expected = ReferenceExperts.project(routed, x, w, t == 1 && biased ? bias : null);
+      close(download(ys[t]), expected, in, most(w));
+    }
+  }
+
+  @ParameterizedTest
+  @MethodSource("weightTypes")
+  void combinesEveryType(DType dtype) {
+    int block = dtype.blockElements();
+    checkCombination(dtype, block == 1 ? 36 : Math.max(block, 96), 3, Load.SPREAD, 40, true);
+    checkCombination(dtype, block == 1 ? 40 : block, 2, Load.SOME, 7, false);
+  }
+
+  @ParameterizedTest
+  @CsvSource({
+    "1, ONE, 1",
+    "1, ONE, 300",
+    "3, ONE, 90",
+    "6, SPREAD, 11",
+    "4, SOME, 64",
+    "3, SPREAD, 1"
+  })
+  void combinesAnyLoad(int topK, Load load, int rows) {
+    checkCombination(DType.F32, 36, topK, load, rows, false);
+    checkCombination(DType.FP4, 96, topK, load, rows, true);
+  }
+
+  private void checkCombination(
+      DType dtype, int in, int topK, Load load, int rows, boolean biased) {
+    int out = 48;
+    List<List<WeightMatrix>> experts = experts(dtype, in, out);
+    double[][] bias = data.matrix(EXPERTS, out, 1);
+    List<List<Vec>> biases = new ArrayList<>();
+    for (int e = 0; e < EXPERTS; e++) {
+      biases.add(Collections.singletonList(biased ? vec(bias[e]) : null));
+    }
+    double[][] logits = logits(rows, load);
+    ModelSpec.Moe moe = moe(topK, true, false);
+    double[][] x = data.matrix(rows * topK, in, 1);
+    Tensor y = upload(data.matrix(rows, out, 1));
+    ops.expertCombine(backend.expertProjection(experts, biases), route(logits, moe), upload(x), y);
+    double[][][] w = decode(experts, 0);
+    Routed routed = ReferenceExperts.route(logits, moe);
+    close(download(y), ReferenceExperts.combine(routed, x, w, biased ? bias : null), in, most(w));
+  }
+
+  @ParameterizedTest
+  @EnumSource(names = {"F32", "F16", "BF16"})
+  void expertsMayBeStridedViews(DType dtype) {
+    // Interleaved gate and up, as one parameter has them; down transposed.
+    int hidden = 48;
+    int inner = 36;
+    WeightMatrix gateUp = data.weights(dtype, EXPERTS * 2 * inner, hidden);
+    WeightMatrix down = data.weights(dtype, EXPERTS * inner, hidden);
+    List<List<WeightMatrix>> in = new ArrayList<>();
+    List<List<WeightMatrix>> out = new ArrayList<>();
+    for (int e = 0; e < EXPERTS; e++) {
+      int first = e * 2 * inner;
+      in.add(List.of(gateUp.rows(first, 2, inner), gateUp.rows(first + 1, 2, inner)));
+      out.add(List.of(down.rows(e * inner, 1, inner).transposed()));
+    }
+    double[][] logits = logits(20, Load.SPREAD);
+    ModelSpec.Moe moe = moe(3, false, false);
+    Routing routing = route(logits, moe);
+    Routed routed = ReferenceExperts.route(logits, moe);
+    double[][] x = data.matrix(20, hidden, 1);
+    Tensor gate = backend.tensor(60, inner);
+    Tensor up = backend.tensor(60, inner);
+    ops.expertProject(backend.expertProjection(in, noBiases(2)), routing, upload(x), gate, up);
+    close(download(gate), ReferenceExperts.project(routed, x, decode(in, 0), null), hidden, 0.4);
+    close(download(up), ReferenceExperts.project(routed, x, decode(in, 1), null), hidden, 0.4);
+    Tensor y = backend.tensor(20, hidden);
+    ops.expertCombine(backend.expertProjection(out, noBiases(1)), routing, gate, y);
+    double[][] inputs = doubles(download(gate));
+    close(download(y), ReferenceExperts.combine(routed, inputs, decode(out, 0), null), inner, 0.4);
+  }
+
+  @ParameterizedTest
+  @MethodSource("weightTypes")
+  void routedRowsDoNotDependOnTheBatchOrTheThreads(DType dtype) {
+    int in = 768;
+    int rows = 23;
+    int topK = 3;
+    double[][] x = data.matrix(rows, in, 1);
+    double[][] mid = data.matrix(rows * topK, in, 1);
+    double[][] logits = logits(rows, Load.ONE);
+    ModelSpec.Moe moe = moe(topK, true, true);
+    ExpertProjection up = backend.expertProjection(experts(dtype, in, 100), noBiases(1));
+    ExpertProjection down = backend.expertProjection(experts(dtype, in, 70), noBiases(1));
+    Routing routing = route(logits, moe);
+    Tensor between = backend.tensor(rows * topK, 100);
+    Tensor out = backend.tensor(rows, 70);
+    ops.expertProject(up, routing, upload(x), between);
+    ops.expertCombine(down, routing, upload(mid), out);
+    float[][] expectedUp = download(between);
+    float[][] expectedDown = download(out);
+    for (int threads : new int[] {1, 3}) {
+      try (OpStream other = backend.openStream("other", threads)) {
+        for (int n : new int[] {1, 2, 9, 22}) {
+          for (int from = 0; from + n <= rows; from += n) {
+            Routing part = route(Arrays.copyOfRange(logits, from, from + n), moe);
+            Tensor someUp = backend.tensor(n * topK, 100);
+            Tensor someDown = backend.tensor(n, 70);
+            other.expertProject(up, part, upload(Arrays.copyOfRange(x, from, from + n)), someUp);
+            other.expertCombine(
+                down,
+                part,
+                upload(Arrays.copyOfRange(mid, from * topK, (from + n) * topK)),
+                someDown);
+            assertThat(download(someUp))
+                .isDeepEqualTo(Arrays.copyOfRange(expectedUp, from * topK, (from + n) * topK));
+            assertThat(download(someDown))
+                .isDeepEqualTo(Arrays.copyOfRange(expectedDown, from, from + n));
+          }
+        }
+      }
+    }
+  }
+
+  @Test
+  void zeroRoutedRowsDoNothing() {
+    ModelSpec.Moe moe = moe(2, true, true);
+    Routing none = backend.routing(4, 2, EXPERTS).first(0);
+    ops.route(backend.tensor(0, EXPERTS), moe, none);
+    ops.gatherRouting(backend.routing(1, 2, EXPERTS), new int[0], none);
+    ExpertProjection p = backend.expertProjection(experts(DType.F32, 24, 36), noBiases(1));
+    ops.expertProject(p, none, backend.tensor(0, 24), backend.tensor(0, 36));
+    ops.expertCombine(p, none, backend.tensor(0, 24), backend.tensor(0, 36));
+    ops.layerNorm(backend.tensor(0, 8), vec(new double[8]), 1e-5f, backend.tensor(0, 8));
+    ops.clamp(backend.tensor(0, 8), 1);
+  }
+
+  @Test
+  void wrongExpertsAreRefused() {
+    List<List<WeightMatrix>> experts = experts(DType.F32, 24, 36);
+    assertThatThrownBy(() -> backend.expertProjection(List.of(), List.of()))
+        .isInstanceOf(IllegalArgumentException.class);
+    List<List<WeightMatrix>> uneven = new ArrayList<>(experts);
+    uneven.set(4, List.of(data.weights(DType.F32, 35, 24)));
+    assertThatThrownBy(() -> backend.expertProjection(uneven, noBiases(1)))
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessageContaining("expert 4")
+        .hasMessageContaining("[35, 24]");
+    List<List<Vec>> biases = new ArrayList<>(noBiases(1));
+    biases.set(2, List.of(vec(new double[35])));
+    assertThatThrownBy(() -> backend.expertProjection(experts, biases))
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessageContaining("expert 2 has a bias of 35");
+  }
+
+  @ParameterizedTest
+  @ValueSource(booleans = {true, false})
+  void wrongRoutedShapesAreRefusedAndChangeNothing(boolean combine) {
+    ExpertProjection p = backend.expertProjection(experts(DType.F32, 24, 36), noBiases(1));
+    double[][] logits = logits(3, Load.SPREAD);
+    ModelSpec.Moe moe = moe(2, true, true);
+    Routing routing = route(logits, moe);
+    Tensor x = backend.tensor(combine ? 6 : 3, 24);
+    Tensor y = upload(data.matrix(combine ? 3 : 6, 36, 1));
+    float[][] before = download(y);
+    Routing others = backend.routing(3, 2, EXPERTS + 1);
+    Routing fewer = backend.routing(2, 2, EXPERTS);
+    List<Runnable> wrong = new ArrayList<>();
+    for (Routing r : List.of(others, fewer)) {
+      wrong.add(() -> apply(combine, p, r, x, y));
+    }
+    wrong.add(() -> apply(combine, p, routing, backend.tensor(x.rows(), 25), y));
+    wrong.add(() -> apply(combine, p, routing, x, y.first(2)));
+    wrong.add(() -> apply(combine, p, routing, x, backend.tensor(y.rows(), 37)));
+    wrong.add(() -> ops.route(backend.tensor(3, EXPERTS - 1), moe, routing));
+    wrong.add(() -> ops.route(backend.tensor(2, EXPERTS), moe, routing));
+    wrong.add(() -> ops.route(backend.tensor(3, EXPERTS), moe(3, true, true), routing));
+    wrong.add(() -> ops.gatherRouting(routing, new int[] {0, 3}, fewer));
+    wrong.add(() -> ops.gatherRouting(routing, new int[] {0}, fewer));
+    wrong.add(() -> ops.gatherRouting(routing, new int[] {0}, routing.first(1)));
+    wrong.add(() -> ops.gatherRouting(routing, new int[] {0, 1, 2}, others));
+    for (int i = 0; i < wrong.size(); i++) {
+      Runnable call = wrong.get(i);
+      assertThatThrownBy(call::run).as("call %d", i).isInstanceOf(IllegalArgumentException.class);
+    }
+    assertThat(download(y)).isDeepEqualTo(before);
+    holds(routing, ReferenceExperts.route(logits, moe));
+    try (Backend other = create()) {
+      assertThatThrownBy(() -> apply(combine, p, other.routing(3, 2, EXPERTS), x, y))
+          .isInstanceOf(IllegalArgumentException.class)
+          .hasMessageContaining("another backend");
+    }
+    assertThatThrownBy(() -> backend.routing(2, EXPERTS + 1, EXPERTS))
+        .isInstanceOf(IllegalArgumentException.class);
+  }
+
+  private void apply(boolean combine, ExpertProjection p, Routing routing, Tensor x, Tensor y) {
+    if (combine) {
+      ops.expertCombine(p, routing, x, y);
+    } else {
+      ops.expertProject(p, routing, x, y);
+    }
+  }
+}
