@@ -89,17 +89,30 @@ public final class Checkpoints {
     Architecture architecture =
         Architectures.byModelType(type)
             .orElseThrow(() -> unsupported(directory.resolve(CONFIG) + ": model_type", type));
-    if (config.has("quantization_config")) {
-      throw config.bad("quantization_config", "is set: quantised safetensors are not supported");
-    }
+    checkQuantisation(config, architecture);
     ModelSpec spec = architecture.fromConfig(config, SpecialTokens.from(config, generation));
     ParameterTable parameters =
-        ParameterTable.load(spec, tensors, architecture.hfNames(), false, arena);
+        ParameterTable.load(
+            spec, tensors, architecture.hfLayout(config, tensors.names()), false, arena);
     long bytes = files.stream().mapToLong(f -> f.file().size()).sum();
     String description =
         "%s, safetensors, %s, %d file(s), %s".formatted(type, directory, files.size(), mib(bytes));
     return new MappedCheckpoint(
         spec, HfText.read(directory), parameters, tensors::fault, description, arena);
+  }
+
+  private static void checkQuantisation(JsonFields config, Architecture architecture) {
+    Optional<JsonFields> quantisation = config.object("quantization_config");
+    if (quantisation.isPresent()
+        && (architecture.quantMethod().isEmpty()
+            || !quantisation.get().text("quant_method").equals(architecture.quantMethod()))) {
+      throw config.bad(
+          "quantization_config",
+          "is set: quantised safetensors are not supported for %s%s"
+              .formatted(
+                  architecture.modelType(),
+                  architecture.quantMethod().map(m -> ", except " + m).orElse("")));
+    }
   }
 
   private static Checkpoint openGguf(Path path, Arena arena) {
@@ -108,11 +121,12 @@ public final class Checkpoints {
     String key = "general.architecture";
     String name = metadata.text(key).orElseThrow(() -> metadata.bad(key, "is missing"));
     Architecture architecture =
-        Architectures.byGgufName(name).orElseThrow(() -> unsupported(path + ": " + key, name));
+        Architectures.byGgufName(name, metadata)
+            .orElseThrow(() -> unsupported(path + ": " + key, name));
     ModelSpec spec = architecture.fromGguf(file);
     ParameterTable parameters =
         ParameterTable.load(
-            spec, file, architecture.ggufNames(), architecture.ggufPairsRows(), arena);
+            spec, file, architecture.ggufLayout(file.names()), architecture.ggufPairsRows(), arena);
     String description =
         "%s, GGUF v%d, %s, %s".formatted(name, file.version(), path, mib(file.file().size()));
     return new MappedCheckpoint(

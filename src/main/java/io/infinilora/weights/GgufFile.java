@@ -206,6 +206,12 @@ final class GgufFile implements TensorIndex {
         file.path().toString());
   }
 
+  /** Always fails: there are no such tensors in GGUF files. */
+  @Override
+  public TensorView bytes(String name) {
+    throw tensorFault(name, "is " + entries.get(name).type() + ", but should be bytes");
+  }
+
   @Override
   public InfiniLoraException fault(String message) {
     return file.fault(message);

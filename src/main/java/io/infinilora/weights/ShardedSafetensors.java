@@ -81,6 +81,11 @@ final class ShardedSafetensors implements TensorIndex {
   }
 
   @Override
+  public TensorView bytes(String name) {
+    return owners.get(name).bytes(name);
+  }
+
+  @Override
   public boolean supported(String name) {
     return owners.get(name).supported(name);
   }

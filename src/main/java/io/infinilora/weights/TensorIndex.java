@@ -18,7 +18,15 @@ interface TensorIndex {
    */
   TensorView view(String name);
 
-  /** Whether the element type of a tensor is one that {@link #view} supports. */
+  /**
+   * A view of one tensor of bytes, {@code U8}, which are no numbers by themselves.
+   *
+   * @param name one of {@link #names}
+   * @throws InfiniLoraException naming file and tensor if its element type is another
+   */
+  TensorView bytes(String name);
+
+  /** Whether the element type of a tensor is one that {@link #view} or {@link #bytes} supports. */
   boolean supported(String name);
 
   /** An error that names the file. */
