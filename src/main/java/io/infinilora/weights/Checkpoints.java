@@ -15,9 +15,9 @@ import java.util.stream.Stream;
 /** Opens model files. */
 public final class Checkpoints {
 
-  private static final String CONFIG = "config.json";
+  static final String CONFIG = "config.json";
   private static final String GENERATION_CONFIG = "generation_config.json";
-  private static final String SINGLE = "model.safetensors";
+  static final String SINGLE = "model.safetensors";
   private static final String INDEX = "model.safetensors.index.json";
 
   private Checkpoints() {}
@@ -42,29 +42,45 @@ public final class Checkpoints {
   }
 
   private static Checkpoint openDirectory(Path directory, Arena arena) {
-    boolean config = Files.isRegularFile(directory.resolve(CONFIG));
-    if (config && Files.isRegularFile(directory.resolve(SINGLE))) {
-      Path file = directory.resolve(SINGLE);
-      SafetensorsFile tensors = SafetensorsFile.open(file, ErrorCode.BAD_MODEL_FILE, arena);
-      return openSafetensors(directory, tensors, List.of(tensors), arena);
+    return holdsSafetensors(directory)
+        ? openSafetensors(directory, arena)
+        : openGguf(gguf(directory), arena);
+  }
+
+  /** Whether a path is a directory with {@code config.json} and safetensors. */
+  static boolean holdsSafetensors(Path path) {
+    return Files.isRegularFile(path.resolve(CONFIG))
+        && (Files.isRegularFile(path.resolve(SINGLE)) || Files.isRegularFile(path.resolve(INDEX)));
+  }
+
+  /** The path, or the only {@code .gguf} in it if it is a directory. */
+  static Path gguf(Path path) {
+    if (!Files.isDirectory(path)) {
+      return path;
     }
-    if (config && Files.isRegularFile(directory.resolve(INDEX))) {
-      ShardedSafetensors tensors = ShardedSafetensors.open(directory.resolve(INDEX), arena);
-      return openSafetensors(directory, tensors, tensors.shards(), arena);
-    }
-    List<Path> ggufs = ggufsIn(directory);
+    List<Path> ggufs = ggufsIn(path);
     if (ggufs.size() == 1) {
-      return openGguf(ggufs.getFirst(), arena);
+      return ggufs.getFirst();
     }
     throw bad(
-        directory,
+        path,
         "holds %s; expected %s with %s or %s, or exactly one .gguf file (found %d)"
             .formatted(
-                config ? CONFIG + " but no safetensors" : "no " + CONFIG,
+                Files.isRegularFile(path.resolve(CONFIG))
+                    ? CONFIG + " but no safetensors"
+                    : "no " + CONFIG,
                 CONFIG,
                 SINGLE,
                 INDEX,
                 ggufs.size()));
+  }
+
+  /** The weights of a directory that {@link #holdsSafetensors}, in one file or several. */
+  static TensorIndex safetensors(Path directory, Arena arena) {
+    Path single = directory.resolve(SINGLE);
+    return Files.isRegularFile(single)
+        ? SafetensorsFile.open(single, ErrorCode.BAD_MODEL_FILE, arena)
+        : ShardedSafetensors.open(directory.resolve(INDEX), arena);
   }
 
   private static List<Path> ggufsIn(Path directory) {
@@ -76,8 +92,8 @@ public final class Checkpoints {
     }
   }
 
-  private static Checkpoint openSafetensors(
-      Path directory, TensorIndex tensors, List<SafetensorsFile> files, Arena arena) {
+  private static Checkpoint openSafetensors(Path directory, Arena arena) {
+    TensorIndex tensors = safetensors(directory, arena);
     JsonFields config = JsonFields.read(directory.resolve(CONFIG), ErrorCode.BAD_MODEL_FILE);
     Path generationFile = directory.resolve(GENERATION_CONFIG);
     Optional<JsonFields> generation =
@@ -94,9 +110,10 @@ public final class Checkpoints {
     ParameterTable parameters =
         ParameterTable.load(
             spec, tensors, architecture.hfLayout(config, tensors.names()), false, arena);
-    long bytes = files.stream().mapToLong(f -> f.file().size()).sum();
+    long bytes = tensors.files().stream().mapToLong(MappedFile::size).sum();
     String description =
-        "%s, safetensors, %s, %d file(s), %s".formatted(type, directory, files.size(), mib(bytes));
+        "%s, safetensors, %s, %d file(s), %s"
+            .formatted(type, directory, tensors.files().size(), mib(bytes));
     return new MappedCheckpoint(
         spec, HfText.read(directory), parameters, tensors::fault, description, arena);
   }

@@ -45,7 +45,7 @@ final class ExpertLayouts {
               TensorPlace.of("model.layers.%d.mlp.experts.down_proj")));
 
   /** In GGUF files: a tensor per projection, {@code [experts, out, in]}. */
-  private static final TensorLayout GGUF =
+  static final TensorLayout GGUF =
       LlamaLayouts.GGUF.withNames(
           Map.of(
               Param.ROUTER, "blk.%d.ffn_gate_inp.weight",

@@ -53,6 +53,15 @@ final class GgufTensorTypes {
     return Optional.ofNullable(SUPPORTED.get(id));
   }
 
+  /** The number of a type that {@link #byId} knows. */
+  static int idOf(DType type) {
+    return SUPPORTED.entrySet().stream()
+        .filter(e -> e.getValue() == type)
+        .map(Map.Entry::getKey)
+        .findFirst()
+        .orElseThrow(() -> new IllegalArgumentException(type + " in a GGUF file"));
+  }
+
   /** What to call a type in an error. */
   static String nameOf(int id) {
     return OTHERS.getOrDefault(id, "number " + Integer.toUnsignedString(id));

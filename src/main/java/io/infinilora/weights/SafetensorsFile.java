@@ -202,6 +202,11 @@ public final class SafetensorsFile implements TensorIndex {
   }
 
   @Override
+  public List<MappedFile> files() {
+    return List.of(file);
+  }
+
+  @Override
   public InfiniLoraException fault(String message) {
     return file.fault(message);
   }

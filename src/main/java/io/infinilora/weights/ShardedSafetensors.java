@@ -66,8 +66,9 @@ final class ShardedSafetensors implements TensorIndex {
   }
 
   /** The shards in the order in which the index names them. */
-  List<SafetensorsFile> shards() {
-    return Collections.unmodifiableList(shards);
+  @Override
+  public List<MappedFile> files() {
+    return shards.stream().map(SafetensorsFile::file).toList();
   }
 
   @Override

@@ -2,6 +2,7 @@ package io.infinilora.weights;
 
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.TensorView;
+import java.util.List;
 import java.util.Set;
 
 /** The tensors of a model by their names in its file or files. */
@@ -28,6 +29,9 @@ interface TensorIndex {
 
   /** Whether the element type of a tensor is one that {@link #view} or {@link #bytes} supports. */
   boolean supported(String name);
+
+  /** The files that hold the tensors. */
+  List<MappedFile> files();
 
   /** An error that names the file. */
   InfiniLoraException fault(String message);
