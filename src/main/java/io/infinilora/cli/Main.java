@@ -13,7 +13,7 @@ import picocli.CommandLine.ScopeType;
     scope = ScopeType.INHERIT,
     versionProvider = Main.Version.class,
     synopsisSubcommandLabel = "COMMAND",
-    subcommands = {ServeCommand.class, VerifyCommand.class})
+    subcommands = {ServeCommand.class, VerifyCommand.class, UpcycleCommand.class})
 public final class Main {
   private Main() {}
 

@@ -4,6 +4,7 @@ import io.infinilora.core.LoraTarget;
 import io.infinilora.core.ModelSpec;
 import java.util.Map;
 import java.util.Optional;
+import java.util.Set;
 
 /**
  * How the files of one model architecture are to be read: which configuration fields describe it
@@ -15,8 +16,17 @@ interface Architecture {
   /** Hugging Face {@code model_type}. */
   String modelType();
 
-  /** {@code general.architecture} of its GGUF files, if it has one of its own. */
+  /**
+   * {@code general.architecture} of its GGUF files, if they can be told by it and by {@link
+   * #routed}.
+   */
   Optional<String> ggufName();
+
+  /** Whether its layers have routed experts. */
+  boolean routed();
+
+  /** {@code quantization_config.quant_method} that its safetensors may have. */
+  Optional<String> quantMethod();
 
   /**
    * The model that a {@code config.json} describes.
@@ -32,11 +42,16 @@ interface Architecture {
    */
   ModelSpec fromGguf(GgufFile file);
 
-  /** Tensor names in safetensors files. */
-  TensorNames hfNames();
+  /**
+   * Where safetensors files keep the parameters.
+   *
+   * @param config the {@code config.json} beside them
+   * @param tensors names of the tensors, where the configuration does not tell
+   */
+  TensorLayout hfLayout(JsonFields config, Set<String> tensors);
 
-  /** Tensor names in GGUF files. */
-  TensorNames ggufNames();
+  /** Where a GGUF file with these tensors keeps the parameters. */
+  TensorLayout ggufLayout(Set<String> tensors);
 
   /** Whether GGUF files store the rows of q and k with the rotation's pairs as neighbours. */
   boolean ggufPairsRows();

@@ -12,7 +12,11 @@ final class Architectures {
           new LlamaArchitecture(),
           new MistralArchitecture(),
           new Qwen2Architecture(),
-          new Qwen3Architecture());
+          new Qwen3Architecture(),
+          new MixtralArchitecture(),
+          new Qwen3MoeArchitecture(),
+          new GptOssArchitecture(),
+          new DbrxArchitecture());
 
   private Architectures() {}
 
@@ -21,9 +25,15 @@ final class Architectures {
     return ALL.stream().filter(a -> a.modelType().equals(modelType)).findFirst();
   }
 
-  /** The architecture with this GGUF {@code general.architecture}. */
-  static Optional<Architecture> byGgufName(String name) {
-    return ALL.stream().filter(a -> a.ggufName().equals(Optional.of(name))).findFirst();
+  /**
+   * The architecture of a GGUF file with this {@code general.architecture}. Where a dense one and
+   * one with experts share the name, the number of experts tells them apart.
+   */
+  static Optional<Architecture> byGgufName(String name, GgufMetadata metadata) {
+    List<Architecture> named =
+        ALL.stream().filter(a -> a.ggufName().equals(Optional.of(name))).toList();
+    boolean routed = metadata.integer(name + ".expert_count", 0) != 0;
+    return named.stream().filter(a -> named.size() == 1 || a.routed() == routed).findFirst();
   }
 
   /** All model types, for error messages. */

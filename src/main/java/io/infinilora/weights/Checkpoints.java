@@ -15,9 +15,9 @@ import java.util.stream.Stream;
 /** Opens model files. */
 public final class Checkpoints {
 
-  private static final String CONFIG = "config.json";
+  static final String CONFIG = "config.json";
   private static final String GENERATION_CONFIG = "generation_config.json";
-  private static final String SINGLE = "model.safetensors";
+  static final String SINGLE = "model.safetensors";
   private static final String INDEX = "model.safetensors.index.json";
 
   private Checkpoints() {}
@@ -42,29 +42,45 @@ public final class Checkpoints {
   }
 
   private static Checkpoint openDirectory(Path directory, Arena arena) {
-    boolean config = Files.isRegularFile(directory.resolve(CONFIG));
-    if (config && Files.isRegularFile(directory.resolve(SINGLE))) {
-      Path file = directory.resolve(SINGLE);
-      SafetensorsFile tensors = SafetensorsFile.open(file, ErrorCode.BAD_MODEL_FILE, arena);
-      return openSafetensors(directory, tensors, List.of(tensors), arena);
+    return holdsSafetensors(directory)
+        ? openSafetensors(directory, arena)
+        : openGguf(gguf(directory), arena);
+  }
+
+  /** Whether a path is a directory with {@code config.json} and safetensors. */
+  static boolean holdsSafetensors(Path path) {
+    return Files.isRegularFile(path.resolve(CONFIG))
+        && (Files.isRegularFile(path.resolve(SINGLE)) || Files.isRegularFile(path.resolve(INDEX)));
+  }
+
+  /** The path, or the only {@code .gguf} in it if it is a directory. */
+  static Path gguf(Path path) {
+    if (!Files.isDirectory(path)) {
+      return path;
     }
-    if (config && Files.isRegularFile(directory.resolve(INDEX))) {
-      ShardedSafetensors tensors = ShardedSafetensors.open(directory.resolve(INDEX), arena);
-      return openSafetensors(directory, tensors, tensors.shards(), arena);
-    }
-    List<Path> ggufs = ggufsIn(directory);
+    List<Path> ggufs = ggufsIn(path);
     if (ggufs.size() == 1) {
-      return openGguf(ggufs.getFirst(), arena);
+      return ggufs.getFirst();
     }
     throw bad(
-        directory,
+        path,
         "holds %s; expected %s with %s or %s, or exactly one .gguf file (found %d)"
             .formatted(
-                config ? CONFIG + " but no safetensors" : "no " + CONFIG,
+                Files.isRegularFile(path.resolve(CONFIG))
+                    ? CONFIG + " but no safetensors"
+                    : "no " + CONFIG,
                 CONFIG,
                 SINGLE,
                 INDEX,
                 ggufs.size()));
+  }
+
+  /** The weights of a directory that {@link #holdsSafetensors}, in one file or several. */
+  static TensorIndex safetensors(Path directory, Arena arena) {
+    Path single = directory.resolve(SINGLE);
+    return Files.isRegularFile(single)
+        ? SafetensorsFile.open(single, ErrorCode.BAD_MODEL_FILE, arena)
+        : ShardedSafetensors.open(directory.resolve(INDEX), arena);
   }
 
   private static List<Path> ggufsIn(Path directory) {
@@ -76,8 +92,8 @@ public final class Checkpoints {
     }
   }
 
-  private static Checkpoint openSafetensors(
-      Path directory, TensorIndex tensors, List<SafetensorsFile> files, Arena arena) {
+  private static Checkpoint openSafetensors(Path directory, Arena arena) {
+    TensorIndex tensors = safetensors(directory, arena);
     JsonFields config = JsonFields.read(directory.resolve(CONFIG), ErrorCode.BAD_MODEL_FILE);
     Path generationFile = directory.resolve(GENERATION_CONFIG);
     Optional<JsonFields> generation =
@@ -89,17 +105,31 @@ public final class Checkpoints {
     Architecture architecture =
         Architectures.byModelType(type)
             .orElseThrow(() -> unsupported(directory.resolve(CONFIG) + ": model_type", type));
-    if (config.has("quantization_config")) {
-      throw config.bad("quantization_config", "is set: quantised safetensors are not supported");
-    }
+    checkQuantisation(config, architecture);
     ModelSpec spec = architecture.fromConfig(config, SpecialTokens.from(config, generation));
     ParameterTable parameters =
-        ParameterTable.load(spec, tensors, architecture.hfNames(), false, arena);
-    long bytes = files.stream().mapToLong(f -> f.file().size()).sum();
+        ParameterTable.load(
+            spec, tensors, architecture.hfLayout(config, tensors.names()), false, arena);
+    long bytes = tensors.files().stream().mapToLong(MappedFile::size).sum();
     String description =
-        "%s, safetensors, %s, %d file(s), %s".formatted(type, directory, files.size(), mib(bytes));
+        "%s, safetensors, %s, %d file(s), %s"
+            .formatted(type, directory, tensors.files().size(), mib(bytes));
     return new MappedCheckpoint(
         spec, HfText.read(directory), parameters, tensors::fault, description, arena);
+  }
+
+  private static void checkQuantisation(JsonFields config, Architecture architecture) {
+    Optional<JsonFields> quantisation = config.object("quantization_config");
+    if (quantisation.isPresent()
+        && (architecture.quantMethod().isEmpty()
+            || !quantisation.get().text("quant_method").equals(architecture.quantMethod()))) {
+      throw config.bad(
+          "quantization_config",
+          "is set: quantised safetensors are not supported for %s%s"
+              .formatted(
+                  architecture.modelType(),
+                  architecture.quantMethod().map(m -> ", except " + m).orElse("")));
+    }
   }
 
   private static Checkpoint openGguf(Path path, Arena arena) {
@@ -108,11 +138,12 @@ public final class Checkpoints {
     String key = "general.architecture";
     String name = metadata.text(key).orElseThrow(() -> metadata.bad(key, "is missing"));
     Architecture architecture =
-        Architectures.byGgufName(name).orElseThrow(() -> unsupported(path + ": " + key, name));
+        Architectures.byGgufName(name, metadata)
+            .orElseThrow(() -> unsupported(path + ": " + key, name));
     ModelSpec spec = architecture.fromGguf(file);
     ParameterTable parameters =
         ParameterTable.load(
-            spec, file, architecture.ggufNames(), architecture.ggufPairsRows(), arena);
+            spec, file, architecture.ggufLayout(file.names()), architecture.ggufPairsRows(), arena);
     String description =
         "%s, GGUF v%d, %s, %s".formatted(name, file.version(), path, mib(file.file().size()));
     return new MappedCheckpoint(

@@ -21,7 +21,9 @@ import java.util.Set;
  */
 final class GgufFile implements TensorIndex {
 
-  private static final int MAGIC = 0x46554747; // "GGUF" read as a little-endian integer
+  /** "GGUF" read as a little-endian integer. */
+  static final int MAGIC = 0x46554747;
+
   private static final int DEFAULT_ALIGNMENT = 32;
   private static final int MAX_ALIGNMENT = 1 << 20;
   private static final int MAX_DIMENSIONS = 4;
@@ -73,7 +75,9 @@ final class GgufFile implements TensorIndex {
       cursor.reading("metadata pair " + (i + 1) + " of " + pairs);
       String key = cursor.name();
       cursor.reading("metadata key " + key);
-      metadata.put(key, cursor.value());
+      long start = cursor.position();
+      Object value = cursor.value();
+      metadata.put(key, value, file.bytes().asSlice(start, cursor.position() - start));
     }
     int alignment = alignment();
     for (long i = 0; i < tensors; i++) {
@@ -87,7 +91,8 @@ final class GgufFile implements TensorIndex {
     checkPlaces(alignment);
   }
 
-  private int alignment() {
+  /** What the offsets of tensors are multiples of. */
+  int alignment() {
     int alignment = metadata.integer("general.alignment", DEFAULT_ALIGNMENT);
     if (alignment < 8 || alignment > MAX_ALIGNMENT || Integer.bitCount(alignment) != 1) {
       throw metadata.bad("general.alignment", "is " + alignment + ", not a usable power of two");
@@ -204,6 +209,17 @@ final class GgufFile implements TensorIndex {
         entry.shape(),
         file.bytes().asSlice(dataStart + entry.offset(), entry.bytes()),
         file.path().toString());
+  }
+
+  /** Always fails: there are no such tensors in GGUF files. */
+  @Override
+  public TensorView bytes(String name) {
+    throw tensorFault(name, "is " + entries.get(name).type() + ", but should be bytes");
+  }
+
+  @Override
+  public List<MappedFile> files() {
+    return List.of(file);
   }
 
   @Override

@@ -1,27 +1,38 @@
 package io.infinilora.weights;
 
 import io.infinilora.core.InfiniLoraException;
+import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
 import java.util.HashMap;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.OptionalInt;
+import java.util.function.BiConsumer;
 
 /** The key-value pairs of a GGUF file with typed access, whose errors name file and key. */
 final class GgufMetadata {
 
   private final MappedFile file;
   private final Map<String, Object> values = new HashMap<>();
+  private final Map<String, MemorySegment> raw = new LinkedHashMap<>();
 
   GgufMetadata(MappedFile file) {
     this.file = file;
   }
 
-  void put(String key, Object value) {
+  /** Adds a pair; {@code bytes} are its type and value in the file. */
+  void put(String key, Object value, MemorySegment bytes) {
     if (values.putIfAbsent(key, value) != null) {
       throw file.fault("metadata key " + key + " occurs twice");
     }
+    raw.put(key, bytes);
+  }
+
+  /** Every key with its type and value as they lie in the file, in the file's order. */
+  void forEachRaw(BiConsumer<String, MemorySegment> action) {
+    raw.forEach(action);
   }
 
   boolean has(String key) {

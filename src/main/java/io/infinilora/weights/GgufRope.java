@@ -23,8 +23,10 @@ final class GgufRope {
    * Reads the rotation.
    *
    * @param prefix architecture and dot, e.g. {@code "llama."}
+   * @param truncate whether yarn rounds its correction range, of which the metadata say nothing
    */
-  static RopeSpec read(GgufFile file, String prefix, int headDim, int maxPositions) {
+  static RopeSpec read(
+      GgufFile file, String prefix, int headDim, int maxPositions, boolean truncate) {
     GgufMetadata metadata = file.metadata();
     String dimensions = prefix + "rope.dimension_count";
     if (metadata.integer(dimensions, headDim) != headDim) {
@@ -35,14 +37,15 @@ final class GgufRope {
     if (theta <= 1) {
       throw metadata.bad(base, "is " + theta + ", but must be above 1");
     }
-    RopeSpec.Scaling scaling = scaling(metadata, prefix, maxPositions);
+    RopeSpec.Scaling scaling = scaling(metadata, prefix, maxPositions, truncate);
     if (file.names().contains(FACTORS)) {
       scaling = withFactors(file, scaling, headDim);
     }
     return new RopeSpec(theta, scaling);
   }
 
-  private static RopeSpec.Scaling scaling(GgufMetadata metadata, String prefix, int maxPositions) {
+  private static RopeSpec.Scaling scaling(
+      GgufMetadata metadata, String prefix, int maxPositions, boolean truncate) {
     String factorKey = prefix + "rope.scaling.factor";
     // rope.scale_linear is the key of older files.
     double factor = metadata.number(factorKey, metadata.number(prefix + "rope.scale_linear", 1));
@@ -54,14 +57,14 @@ final class GgufRope {
     return switch (type) {
       case "none" -> new RopeSpec.None();
       case "linear" -> new RopeSpec.Linear(factor);
-      case "yarn" -> yarn(metadata, prefix, factor, maxPositions);
+      case "yarn" -> yarn(metadata, prefix, factor, maxPositions, truncate);
       default ->
           throw metadata.bad(typeKey, "is \"" + type + "\"; supported are none, linear and yarn");
     };
   }
 
   private static RopeSpec.Yarn yarn(
-      GgufMetadata metadata, String prefix, double factor, int maxPositions) {
+      GgufMetadata metadata, String prefix, double factor, int maxPositions, boolean truncate) {
     String key = prefix + "rope.scaling.";
     int original = metadata.integer(key + "original_context_length", maxPositions);
     double fast = metadata.number(key + "yarn_beta_fast", 32);
@@ -71,7 +74,7 @@ final class GgufRope {
       throw metadata.bad(key + "*", "must be positive for yarn");
     }
     double magnitude = attention * (0.1 * Math.log(Math.max(1, factor)) + 1);
-    return new RopeSpec.Yarn(factor, fast, slow, original, magnitude, true);
+    return new RopeSpec.Yarn(factor, fast, slow, original, magnitude, truncate);
   }
 
   private static RopeSpec.Scaling withFactors(

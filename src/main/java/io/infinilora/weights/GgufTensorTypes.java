@@ -18,7 +18,8 @@ final class GgufTensorTypes {
           12, DType.Q4_K,
           13, DType.Q5_K,
           14, DType.Q6_K,
-          30, DType.BF16);
+          30, DType.BF16,
+          39, DType.MXFP4);
 
   /** Names of the others, so that an error can say more than a number. */
   private static final Map<Integer, String> OTHERS =
@@ -44,13 +45,21 @@ final class GgufTensorTypes {
           Map.entry(28, "F64"),
           Map.entry(29, "IQ1_M"),
           Map.entry(34, "TQ1_0"),
-          Map.entry(35, "TQ2_0"),
-          Map.entry(39, "MXFP4"));
+          Map.entry(35, "TQ2_0"));
 
   private GgufTensorTypes() {}
 
   static Optional<DType> byId(int id) {
     return Optional.ofNullable(SUPPORTED.get(id));
+  }
+
+  /** The number of a type that {@link #byId} knows. */
+  static int idOf(DType type) {
+    return SUPPORTED.entrySet().stream()
+        .filter(e -> e.getValue() == type)
+        .map(Map.Entry::getKey)
+        .findFirst()
+        .orElseThrow(() -> new IllegalArgumentException(type + " in a GGUF file"));
   }
 
   /** What to call a type in an error. */

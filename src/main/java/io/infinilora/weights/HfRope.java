@@ -9,19 +9,18 @@ import java.util.Optional;
  */
 final class HfRope {
 
-  private static final double DEFAULT_THETA = 10000;
-
   private HfRope() {}
 
   /**
    * Reads the rotation.
    *
    * @param maxPositions the original context length where the configuration names no other
+   * @param absentTheta the base where the configuration names none
    */
-  static RopeSpec read(JsonFields config, int maxPositions) {
+  static RopeSpec read(JsonFields config, int maxPositions, double absentTheta) {
     Optional<JsonFields> parameters =
         config.object("rope_parameters").or(() -> config.object("rope_scaling"));
-    double outerTheta = config.number("rope_theta", DEFAULT_THETA);
+    double outerTheta = config.number("rope_theta", absentTheta);
     double theta = parameters.map(p -> p.number("rope_theta", outerTheta)).orElse(outerTheta);
     if (theta <= 1) {
       throw config.bad("rope_theta", "is " + theta + ", but must be above 1");

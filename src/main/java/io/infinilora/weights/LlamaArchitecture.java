@@ -3,7 +3,7 @@ package io.infinilora.weights;
 import java.util.List;
 
 /** Llama 1 to 3 and everything published as {@code model_type} llama. */
-class LlamaArchitecture extends DenseArchitecture {
+class LlamaArchitecture extends LlamaFamilyArchitecture {
 
   @Override
   public String modelType() {
@@ -18,21 +18,18 @@ class LlamaArchitecture extends DenseArchitecture {
 
   @Override
   Defaults defaults(int heads, int hidden) {
-    return new Defaults(heads, hidden / heads, 2048);
+    return new Defaults(heads, hidden / heads, 2048, 1e-6, 10000);
   }
 
   @Override
   AttentionExtras extras(JsonFields config) {
     boolean bias = config.flag("attention_bias", false);
-    return new AttentionExtras(bias, bias, false);
+    return AttentionExtras.biases(bias, bias);
   }
 
   @Override
   AttentionExtras extras(GgufFile file) {
-    return new AttentionExtras(
-        file.names().contains(ggufNames().of(Param.Q_BIAS, 0)),
-        file.names().contains(ggufNames().of(Param.O_BIAS, 0)),
-        false);
+    return presentBiases(file);
   }
 
   @Override

@@ -68,6 +68,24 @@ final class MappedCheckpoint implements Checkpoint {
   }
 
   @Override
+  public WeightMatrix matrix(Param param, int layer, int expert) {
+    WeightMatrix matrix = parameters.matrix(param, layer, expert);
+    if (matrix == null) {
+      throw fault.apply("has no matrix " + param + " of expert " + expert + " in layer " + layer);
+    }
+    return matrix;
+  }
+
+  @Override
+  public TensorView vector(Param param, int layer, int expert) {
+    TensorView vector = parameters.vector(param, layer, expert);
+    if (vector == null) {
+      throw fault.apply("has no vector " + param + " of expert " + expert + " in layer " + layer);
+    }
+    return vector;
+  }
+
+  @Override
   public String describe() {
     return description;
   }
@@ -78,15 +96,5 @@ final class MappedCheckpoint implements Checkpoint {
     if (arena.scope().isAlive()) {
       arena.close();
     }
-  }
-
-  @Override
-  public WeightMatrix matrix(Param param, int layer, int expert) {
-    throw new UnsupportedOperationException("routed experts");
-  }
-
-  @Override
-  public TensorView vector(Param param, int layer, int expert) {
-    throw new UnsupportedOperationException("routed experts");
   }
 }

@@ -21,12 +21,12 @@ final class MistralArchitecture extends LlamaArchitecture {
 
   @Override
   Defaults defaults(int heads, int hidden) {
-    return new Defaults(8, hidden / heads, 131072);
+    return new Defaults(8, hidden / heads, 131072, 1e-6, 10000);
   }
 
   @Override
   AttentionExtras extras(JsonFields config) {
-    return new AttentionExtras(false, false, false);
+    return AttentionExtras.biases(false, false);
   }
 
   @Override

@@ -5,11 +5,8 @@ import io.infinilora.core.TensorView;
 import io.infinilora.core.WeightMatrix;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
-import java.util.Arrays;
 import java.util.HashMap;
-import java.util.HashSet;
 import java.util.Map;
-import java.util.Set;
 
 /**
  * Every parameter of a model, found in its files and checked when the model is opened: present, of
@@ -17,23 +14,27 @@ import java.util.Set;
  */
 final class ParameterTable {
 
+  /** Stands for the expert of parameters that no expert has. */
+  private static final int DENSE = -1;
+
   /** Where a parameter belongs; layer 0 for those outside layers. */
-  private record Key(Param param, int layer) {}
+  private record Key(Param param, int layer, int expert) {}
 
   private final ModelSpec spec;
-  private final TensorIndex tensors;
-  private final TensorNames names;
+  private final TensorLayout layout;
+  private final CheckedTensors tensors;
+  private final Arena arena;
   private final Map<Key, WeightMatrix> matrices = new HashMap<>();
   private final Map<Key, TensorView> vectors = new HashMap<>();
-  private final Set<String> claimed = new HashSet<>();
   private final int[] qOrder;
   private final int[] kOrder;
 
   private ParameterTable(
-      ModelSpec spec, TensorIndex tensors, TensorNames names, boolean pairedRows) {
+      ModelSpec spec, TensorIndex tensors, TensorLayout layout, boolean pairedRows, Arena arena) {
     this.spec = spec;
-    this.tensors = tensors;
-    this.names = names;
+    this.layout = layout;
+    this.tensors = new CheckedTensors(tensors);
+    this.arena = arena;
     int headDim = spec.attention().headDim();
     qOrder = pairedRows ? RowPermutation.halvesFromPairs(spec.attention().heads(), headDim) : null;
     kOrder =
@@ -43,79 +44,105 @@ final class ParameterTable {
   /**
    * Finds all parameters.
    *
-   * @param pairedRows whether the rows of q and k lie as {@link RowPermutation} describes
+   * @param pairedRows whether the rows of q and k lie as {@link RowPermutation} describes; q and k
+   *     then have tensors of their own
    * @param arena owner of the few biases that have to be reordered
    * @throws io.infinilora.core.InfiniLoraException BAD_MODEL_FILE naming file and tensor
    */
   static ParameterTable load(
-      ModelSpec spec, TensorIndex tensors, TensorNames names, boolean pairedRows, Arena arena) {
-    ParameterTable table = new ParameterTable(spec, tensors, names, pairedRows);
+      ModelSpec spec, TensorIndex tensors, TensorLayout layout, boolean pairedRows, Arena arena) {
+    ParameterTable table = new ParameterTable(spec, tensors, layout, pairedRows, arena);
     for (Param param : ParamShapes.global(spec)) {
-      table.add(param, 0, arena);
+      table.add(param, 0, DENSE);
     }
     for (int layer = 0; layer < spec.layers(); layer++) {
       for (Param param : ParamShapes.perLayer(spec)) {
-        table.add(param, layer, arena);
+        table.add(param, layer, DENSE);
+      }
+      for (Param param : ParamShapes.perExpert(spec)) {
+        for (int expert = 0; expert < spec.mlp().moe().experts(); expert++) {
+          table.add(param, layer, expert);
+        }
       }
     }
-    table.refuseLeftovers();
+    table.tensors.refuseLeftovers(table::dispensable, spec);
     return table;
   }
 
-  private void add(Param param, int layer, Arena arena) {
-    String name = names.of(param, layer);
-    if (!tensors.names().contains(name)) {
-      throw tensors.fault("tensor " + name + " is missing");
+  private void add(Param param, int layer, int expert) {
+    Key key = new Key(param, layer, expert);
+    if (ParamShapes.shape(spec, param).length == 2) {
+      matrices.put(key, matrixOf(key));
+    } else {
+      vectors.put(key, vectorOf(key));
     }
-    claimed.add(name);
-    TensorView view = tensors.view(name);
-    long[] expected = ParamShapes.shape(spec, param);
-    if (!Arrays.equals(view.shape(), expected)) {
-      throw tensors.fault(
-          "tensor %s has shape %s, but the configuration asks for %s"
-              .formatted(name, Arrays.toString(view.shape()), Arrays.toString(expected)));
-    }
-    int[] order =
-        switch (param) {
-          case Q, Q_BIAS -> qOrder;
-          case K, K_BIAS -> kOrder;
-          default -> null;
-        };
-    Key key = new Key(param, layer);
-    if (expected.length == 2) {
-      matrices.put(key, WeightMatrix.of(view, order));
-      return;
-    }
-    if (view.dtype().quantised()) {
-      throw tensors.fault("tensor " + name + " is a vector, but quantised as " + view.dtype());
-    }
-    vectors.put(key, order == null ? view : reordered(view, order, arena));
   }
 
-  private static TensorView reordered(TensorView vector, int[] order, Arena arena) {
-    int bytes = vector.dtype().blockBytes();
-    MemorySegment copy = arena.allocate(vector.data().byteSize(), bytes);
-    for (int i = 0; i < order.length; i++) {
-      MemorySegment.copy(vector.data(), (long) order[i] * bytes, copy, (long) i * bytes, bytes);
-    }
-    return new TensorView(vector.name(), vector.dtype(), vector.shape(), copy, vector.source());
+  private WeightMatrix matrixOf(Key key) {
+    TensorPlace place = layout.place(key.param());
+    String name = place.name(key.layer(), key.expert());
+    long[] shape = place.shape(spec, key.param());
+    WeightMatrix tensor =
+        place.scales() == null
+            ? WeightMatrix.of(tensors.plain(name, shape))
+            : tensors.scaled(name, place.scalesName(key.layer(), key.expert()), shape);
+    int[] order = order(key.param());
+    return order == null
+        ? place.part(tensor, spec, key.param(), key.expert())
+        : WeightMatrix.of(tensor.tensor(), order);
   }
 
-  private void refuseLeftovers() {
-    for (String name : tensors.names()) {
-      if (!claimed.contains(name) && tensors.supported(name) && !dispensable(name)) {
-        throw tensors.fault(
-            "tensor %s is no parameter of this %s model of %d layers"
-                .formatted(name, spec.architecture(), spec.layers()));
+  private TensorView vectorOf(Key key) {
+    TensorPlace place = layout.place(key.param());
+    TensorView tensor =
+        tensors.vectors(place.name(key.layer(), key.expert()), place.shape(spec, key.param()));
+    int[] order = order(key.param());
+    int[] elements =
+        order == null ? place.elements(tensor, spec, key.param(), key.expert()) : order;
+    return picked(tensor, elements);
+  }
+
+  /** These elements as a vector: a view where they are neighbours, else a copy. */
+  private TensorView picked(TensorView tensor, int[] elements) {
+    int bytes = tensor.dtype().blockBytes();
+    int count = elements.length;
+    long from = (long) elements[0] * bytes;
+    MemorySegment data;
+    if (neighbours(elements)) {
+      data = tensor.data().asSlice(from, (long) count * bytes);
+    } else {
+      data = arena.allocate((long) count * bytes, bytes);
+      for (int i = 0; i < count; i++) {
+        MemorySegment.copy(
+            tensor.data(), (long) elements[i] * bytes, data, (long) i * bytes, bytes);
       }
     }
+    return new TensorView(tensor.name(), tensor.dtype(), new long[] {count}, data, tensor.source());
+  }
+
+  private static boolean neighbours(int[] elements) {
+    for (int i = 1; i < elements.length; i++) {
+      if (elements[i] != elements[i - 1] + 1) {
+        return false;
+      }
+    }
+    return true;
+  }
+
+  /** The order of a parameter's outputs in the file, or null if it is theirs. */
+  private int[] order(Param param) {
+    return switch (param) {
+      case Q, Q_BIAS -> qOrder;
+      case K, K_BIAS -> kOrder;
+      default -> null;
+    };
   }
 
   /** Tensors that repeat what the configuration says, and a head that tying makes superfluous. */
   private boolean dispensable(String name) {
     return name.endsWith(".rotary_emb.inv_freq")
         || name.equals(GgufRope.FACTORS)
-        || (spec.tiedEmbeddings() && name.equals(names.of(Param.LM_HEAD, 0)));
+        || (spec.tiedEmbeddings() && name.equals(layout.firstName(Param.LM_HEAD)));
   }
 
   /** A matrix, or null if the model has no such matrix. */
@@ -123,16 +150,26 @@ final class ParameterTable {
     return matrices.get(key(param, layer));
   }
 
+  /** A matrix of an expert, or null if the model has no such matrix. */
+  WeightMatrix matrix(Param param, int layer, int expert) {
+    return matrices.get(new Key(param, layer, expert));
+  }
+
   /** A vector, or null if the model has no such vector. */
   TensorView vector(Param param, int layer) {
     return vectors.get(key(param, layer));
   }
 
+  /** A vector of an expert, or null if the model has no such vector. */
+  TensorView vector(Param param, int layer, int expert) {
+    return vectors.get(new Key(param, layer, expert));
+  }
+
   private Key key(Param param, int layer) {
     return switch (param) {
-      case EMBEDDING, FINAL_NORM -> new Key(param, 0);
-      case LM_HEAD -> new Key(spec.tiedEmbeddings() ? Param.EMBEDDING : Param.LM_HEAD, 0);
-      default -> new Key(param, layer);
+      case EMBEDDING, FINAL_NORM -> new Key(param, 0, DENSE);
+      case LM_HEAD -> new Key(spec.tiedEmbeddings() ? Param.EMBEDDING : Param.LM_HEAD, 0, DENSE);
+      default -> new Key(param, layer, DENSE);
     };
   }
 }

@@ -4,7 +4,7 @@ import java.util.ArrayList;
 import java.util.List;
 
 /** Qwen2 and Qwen2.5: llama with biases on q, k and v, and a sliding window on the upper layers. */
-class Qwen2Architecture extends DenseArchitecture {
+class Qwen2Architecture extends LlamaFamilyArchitecture {
 
   private static final int DEFAULT_WINDOW = 4096;
   private static final int DEFAULT_FULL_LAYERS = 28;
@@ -16,17 +16,17 @@ class Qwen2Architecture extends DenseArchitecture {
 
   @Override
   Defaults defaults(int heads, int hidden) {
-    return new Defaults(32, hidden / heads, 32768);
+    return new Defaults(32, hidden / heads, 32768, 1e-6, 10000);
   }
 
   @Override
   AttentionExtras extras(JsonFields config) {
-    return new AttentionExtras(true, false, false);
+    return AttentionExtras.biases(true, false);
   }
 
   @Override
   AttentionExtras extras(GgufFile file) {
-    return new AttentionExtras(true, false, false);
+    return AttentionExtras.biases(true, false);
   }
 
   /**
@@ -40,10 +40,7 @@ class Qwen2Architecture extends DenseArchitecture {
       return everyLayer(0, layers);
     }
     int window = config.has("sliding_window") ? window(config, "sliding_window") : DEFAULT_WINDOW;
-    List<String> types = config.texts("layer_types");
-    if (!types.isEmpty() && types.size() != layers) {
-      throw config.bad("layer_types", "has " + types.size() + " entries for " + layers + " layers");
-    }
+    List<String> types = layerTypes(config, layers);
     int full = config.integer("max_window_layers", DEFAULT_FULL_LAYERS);
     List<Integer> windows = new ArrayList<>();
     for (int layer = 0; layer < layers; layer++) {
@@ -51,13 +48,5 @@ class Qwen2Architecture extends DenseArchitecture {
       windows.add(slides ? window : 0);
     }
     return windows;
-  }
-
-  private static boolean slides(JsonFields config, String type) {
-    return switch (type) {
-      case "sliding_attention" -> true;
-      case "full_attention" -> false;
-      default -> throw config.bad("layer_types", "has the unknown type \"" + type + "\"");
-    };
   }
 }

@@ -1,7 +1,7 @@
 package io.infinilora.weights;
 
 /** Qwen3: norms on q and k per head, biases only on request, a head size of its own. */
-final class Qwen3Architecture extends Qwen2Architecture {
+class Qwen3Architecture extends Qwen2Architecture {
 
   @Override
   public String modelType() {
@@ -10,20 +10,17 @@ final class Qwen3Architecture extends Qwen2Architecture {
 
   @Override
   Defaults defaults(int heads, int hidden) {
-    return new Defaults(32, 128, 32768);
+    return new Defaults(32, 128, 32768, 1e-6, 10000);
   }
 
   @Override
   AttentionExtras extras(JsonFields config) {
     boolean bias = config.flag("attention_bias", false);
-    return new AttentionExtras(bias, bias, true);
+    return AttentionExtras.biases(bias, bias).withQkNorm();
   }
 
   @Override
   AttentionExtras extras(GgufFile file) {
-    return new AttentionExtras(
-        file.names().contains(ggufNames().of(Param.Q_BIAS, 0)),
-        file.names().contains(ggufNames().of(Param.O_BIAS, 0)),
-        true);
+    return presentBiases(file).withQkNorm();
   }
 }

@@ -31,7 +31,7 @@ public final class SafetensorsFile implements TensorIndex {
   private static final ValueLayout.OfLong LENGTH =
       ValueLayout.JAVA_LONG_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
   private static final Map<String, DType> TYPES =
-      Map.of("F32", DType.F32, "F16", DType.F16, "BF16", DType.BF16);
+      Map.of("F32", DType.F32, "F16", DType.F16, "BF16", DType.BF16, "U8", DType.U8);
 
   /** A header entry; offsets count from the start of the file. */
   private record Entry(String name, String type, long[] shape, long begin, long end) {}
@@ -170,7 +170,7 @@ public final class SafetensorsFile implements TensorIndex {
   public TensorView view(String name) {
     Entry entry = entries.get(name);
     DType type = TYPES.get(entry.type());
-    if (type == null) {
+    if (type == null || type == DType.U8) {
       throw tensorFault(name, "has dtype " + entry.type() + "; supported are F32, F16 and BF16");
     }
     if (entry.begin() % type.blockBytes() != 0) {
@@ -179,13 +179,31 @@ public final class SafetensorsFile implements TensorIndex {
           "starts at byte %d, which is not aligned for %s; save the file again with a current writer"
               .formatted(entry.begin(), type));
     }
+    return view(entry, type);
+  }
+
+  @Override
+  public TensorView bytes(String name) {
+    Entry entry = entries.get(name);
+    if (TYPES.get(entry.type()) != DType.U8) {
+      throw tensorFault(name, "has dtype " + entry.type() + ", but should be U8");
+    }
+    return view(entry, DType.U8);
+  }
+
+  private TensorView view(Entry entry, DType type) {
     MemorySegment data = file.bytes().asSlice(entry.begin(), entry.end() - entry.begin());
-    return new TensorView(name, type, entry.shape(), data, file.path().toString());
+    return new TensorView(entry.name(), type, entry.shape(), data, file.path().toString());
   }
 
   /** The mapped file. */
   MappedFile file() {
     return file;
+  }
+
+  @Override
+  public List<MappedFile> files() {
+    return List.of(file);
   }
 
   @Override

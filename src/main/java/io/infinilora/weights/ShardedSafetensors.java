@@ -66,8 +66,9 @@ final class ShardedSafetensors implements TensorIndex {
   }
 
   /** The shards in the order in which the index names them. */
-  List<SafetensorsFile> shards() {
-    return Collections.unmodifiableList(shards);
+  @Override
+  public List<MappedFile> files() {
+    return shards.stream().map(SafetensorsFile::file).toList();
   }
 
   @Override
@@ -78,6 +79,11 @@ final class ShardedSafetensors implements TensorIndex {
   @Override
   public TensorView view(String name) {
     return owners.get(name).view(name);
+  }
+
+  @Override
+  public TensorView bytes(String name) {
+    return owners.get(name).bytes(name);
   }
 
   @Override

@@ -13,6 +13,7 @@ final class SpecLimits {
   private static final int MAX_WIDTH = 1 << 22;
   private static final int MAX_VOCAB = 1 << 26;
   private static final int MAX_HEAD_DIM = 1 << 14;
+  private static final int MAX_EXPERTS = 1 << 14;
 
   private final BiFunction<String, String, InfiniLoraException> fault;
 
@@ -55,6 +56,16 @@ final class SpecLimits {
     }
     if ((long) value * heads > MAX_WIDTH) {
       throw fault.apply(field, "is " + value + ", too much for " + heads + " heads");
+    }
+  }
+
+  void experts(String field, int value) {
+    between(field, value, MAX_EXPERTS);
+  }
+
+  void topK(String field, int value, int experts) {
+    if (value < 1 || value > experts) {
+      throw fault.apply(field, "is " + value + ", but there are " + experts + " experts");
     }
   }
 

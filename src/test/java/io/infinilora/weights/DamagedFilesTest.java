@@ -5,6 +5,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.ModelSpec;
+import io.infinilora.core.WeightMatrix;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -71,14 +72,28 @@ class DamagedFilesTest {
     try (Checkpoint checkpoint = Checkpoints.open(path)) {
       ModelSpec spec = checkpoint.spec();
       for (int layer = 0; layer < spec.layers(); layer++) {
-        for (Param param : List.of(Param.Q, Param.K, Param.V, Param.O, Param.DOWN)) {
-          var matrix = checkpoint.matrix(param, layer);
-          assertThat(matrix.tensor().data().byteSize())
-              .isEqualTo(matrix.rows() * matrix.tensor().rowBytes());
+        for (Param param : List.of(Param.Q, Param.K, Param.V, Param.O)) {
+          readAll(checkpoint.matrix(param, layer));
+        }
+        if (spec.mlp().moe() == null) {
+          readAll(checkpoint.matrix(Param.DOWN, layer));
+        } else {
+          for (int expert = 0; expert < spec.mlp().moe().experts(); expert++) {
+            readAll(checkpoint.matrix(Param.GATE, layer, expert));
+            readAll(checkpoint.matrix(Param.DOWN, layer, expert));
+          }
         }
       }
       spec.rope().inverseFrequencies(spec.attention().headDim());
     }
+  }
+
+  /** The first and the last row lie within the tensor. */
+  private static void readAll(WeightMatrix matrix) {
+    long last = matrix.element(matrix.rows() - 1) + (matrix.cols() - 1) * matrix.colStride();
+    assertThat(last).isLessThan(matrix.tensor().elements());
+    assertThat(matrix.tensor().data().byteSize())
+        .isEqualTo(matrix.dtype().bytes(matrix.tensor().elements()));
   }
 
   @BeforeEach
@@ -102,6 +117,15 @@ class DamagedFilesTest {
     TinyModel.copy("qwen2", folder);
     damage(
         folder.resolve("model.safetensors"), 2700, ErrorCode.BAD_MODEL_FILE, () -> readAll(folder));
+  }
+
+  @Test
+  void fusedExperts() throws IOException {
+    TinyGptOss.config(folder);
+    Path file = TinyGptOss.tensors().write(folder.resolve("model.safetensors"));
+    damage(file, 2400, ErrorCode.BAD_MODEL_FILE, () -> readAll(folder));
+    reset();
+    damage(folder.resolve("config.json"), 900, ErrorCode.BAD_MODEL_FILE, () -> readAll(folder));
   }
 
   @Test

@@ -247,7 +247,7 @@ class GgufCheckpointTest {
         () -> open(TinyGguf.of("llama").text("general.architecture", "gpt_oss")).close(),
         "\"gpt_oss\"",
         "llama, mistral, qwen2, qwen3");
-    assertFault(TinyGguf.of("llama").uint32("llama.expert_count", 8), "expert_count");
+    assertFault(TinyGguf.of("qwen2").uint32("qwen2.expert_count", 8), "qwen2.expert_count");
     assertFault(TinyGguf.of("llama").remove("llama.block_count"), "llama.block_count is missing");
     assertFault(TinyGguf.of("llama").uint32("llama.block_count", 2), "tensor blk.1.", "missing");
     assertFault(TinyGguf.of("llama").uint32("llama.block_count", 1 << 30), "llama.block_count");

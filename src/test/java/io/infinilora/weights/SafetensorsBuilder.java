@@ -1,8 +1,12 @@
 package io.infinilora.weights;
 
+import io.infinilora.core.ErrorCode;
+import io.infinilora.core.TensorView;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.UncheckedIOException;
+import java.lang.foreign.Arena;
+import java.lang.foreign.ValueLayout;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
@@ -19,6 +23,19 @@ final class SafetensorsBuilder {
   private record Tensor(String dtype, long[] shape, byte[] data) {}
 
   private final Map<String, Tensor> tensors = new LinkedHashMap<>();
+
+  /** The bf16 tensors of a sound file. */
+  static SafetensorsBuilder of(Path file) {
+    SafetensorsBuilder builder = new SafetensorsBuilder();
+    try (Arena arena = Arena.ofConfined()) {
+      SafetensorsFile source = SafetensorsFile.open(file, ErrorCode.BAD_MODEL_FILE, arena);
+      for (String name : source.names()) {
+        TensorView view = source.view(name);
+        builder.raw(name, "BF16", view.data().toArray(ValueLayout.JAVA_BYTE), view.shape());
+      }
+    }
+    return builder;
+  }
 
   /** A tensor given as bytes, in the place of one with the same name if there is one. */
   SafetensorsBuilder raw(String name, String dtype, byte[] data, long... shape) {
@@ -38,6 +55,12 @@ final class SafetensorsBuilder {
 
   SafetensorsBuilder remove(String name) {
     tensors.remove(name);
+    return this;
+  }
+
+  /** Gives a tensor another name. */
+  SafetensorsBuilder rename(String name, String other) {
+    tensors.put(other, tensors.remove(name));
     return this;
   }
 

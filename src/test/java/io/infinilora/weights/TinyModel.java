@@ -42,6 +42,16 @@ final class TinyModel {
     }
   }
 
+  /** Copies a fixture's checkpoint into a folder and changes its tensors there. */
+  static Path change(String fixture, Path folder, Consumer<SafetensorsBuilder> change) {
+    copy(fixture, folder);
+    Path file = folder.resolve("model.safetensors");
+    SafetensorsBuilder builder = SafetensorsBuilder.of(file);
+    change.accept(builder);
+    builder.write(file);
+    return folder;
+  }
+
   /** Changes a JSON file in place. */
   static void edit(Path file, Consumer<ObjectNode> change) {
     try {
