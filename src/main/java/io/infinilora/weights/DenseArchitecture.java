@@ -1,7 +1,6 @@
 package io.infinilora.weights;
 
 import io.infinilora.core.Activation;
-import io.infinilora.core.LoraTarget;
 import io.infinilora.core.ModelSpec;
 import io.infinilora.core.ModelSpec.Attention;
 import io.infinilora.core.ModelSpec.Mlp;
@@ -60,16 +59,6 @@ abstract class DenseArchitecture implements Architecture {
               Map.entry(Param.GATE, "blk.%d.ffn_gate.weight"),
               Map.entry(Param.UP, "blk.%d.ffn_up.weight"),
               Map.entry(Param.DOWN, "blk.%d.ffn_down.weight")));
-
-  private static final Map<String, LoraTarget> LORA_MODULES =
-      Map.of(
-          "self_attn.q_proj", LoraTarget.Q,
-          "self_attn.k_proj", LoraTarget.K,
-          "self_attn.v_proj", LoraTarget.V,
-          "self_attn.o_proj", LoraTarget.O,
-          "mlp.gate_proj", LoraTarget.GATE,
-          "mlp.up_proj", LoraTarget.UP,
-          "mlp.down_proj", LoraTarget.DOWN);
 
   /** Which of the optional parameters the attention block has. */
   record AttentionExtras(boolean qkvBias, boolean outBias, boolean qkNorm) {}
@@ -238,15 +227,5 @@ abstract class DenseArchitecture implements Architecture {
   @Override
   public boolean ggufPairsRows() {
     return false;
-  }
-
-  @Override
-  public String layerPrefix() {
-    return "model.layers.%d.";
-  }
-
-  @Override
-  public Map<String, LoraTarget> loraModules() {
-    return LORA_MODULES;
   }
 }
