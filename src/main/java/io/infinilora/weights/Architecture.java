@@ -1,8 +1,6 @@
 package io.infinilora.weights;
 
-import io.infinilora.core.LoraTarget;
 import io.infinilora.core.ModelSpec;
-import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
 
@@ -55,10 +53,4 @@ interface Architecture {
 
   /** Whether GGUF files store the rows of q and k with the rotation's pairs as neighbours. */
   boolean ggufPairsRows();
-
-  /** What precedes the module names of a layer, {@code %d} standing for the layer. */
-  String layerPrefix();
-
-  /** The linear modules of a layer that adapters can target, by their names within it. */
-  Map<String, LoraTarget> loraModules();
 }

@@ -1,7 +1,6 @@
 package io.infinilora.weights;
 
 import io.infinilora.core.Activation;
-import io.infinilora.core.LoraTarget;
 import io.infinilora.core.ModelSpec;
 import io.infinilora.core.ModelSpec.Mlp;
 import io.infinilora.core.ModelSpec.Moe;
@@ -195,16 +194,5 @@ final class DbrxArchitecture extends DecoderArchitecture {
     return super.ggufLayout(tensors)
         .withNames(Map.of(Param.MLP_NORM, "blk.%d.attn_output_norm.weight"))
         .with(Map.of(Param.Q, GGUF_QKV, Param.K, GGUF_QKV, Param.V, GGUF_QKV));
-  }
-
-  @Override
-  public String layerPrefix() {
-    return "transformer.blocks.%d.";
-  }
-
-  /** Adapters of {@code Wqkv} and of the experts do not target single projections. */
-  @Override
-  public Map<String, LoraTarget> loraModules() {
-    return Map.of("norm_attn_norm.attn.out_proj", LoraTarget.O);
   }
 }

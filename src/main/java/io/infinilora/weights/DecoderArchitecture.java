@@ -1,14 +1,12 @@
 package io.infinilora.weights;
 
 import io.infinilora.core.Activation;
-import io.infinilora.core.LoraTarget;
 import io.infinilora.core.ModelSpec;
 import io.infinilora.core.ModelSpec.Attention;
 import io.infinilora.core.ModelSpec.Mlp;
 import io.infinilora.core.ModelSpec.Norm;
 import java.util.Collections;
 import java.util.List;
-import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
 
@@ -18,16 +16,6 @@ import java.util.Set;
  * differ.
  */
 abstract class DecoderArchitecture implements Architecture {
-
-  private static final Map<String, LoraTarget> LORA_MODULES =
-      Map.of(
-          "self_attn.q_proj", LoraTarget.Q,
-          "self_attn.k_proj", LoraTarget.K,
-          "self_attn.v_proj", LoraTarget.V,
-          "self_attn.o_proj", LoraTarget.O,
-          "mlp.gate_proj", LoraTarget.GATE,
-          "mlp.up_proj", LoraTarget.UP,
-          "mlp.down_proj", LoraTarget.DOWN);
 
   /** Which of the optional parts the attention block has; no clip is 0. */
   record AttentionExtras(
@@ -196,15 +184,5 @@ abstract class DecoderArchitecture implements Architecture {
   @Override
   public boolean ggufPairsRows() {
     return false;
-  }
-
-  @Override
-  public String layerPrefix() {
-    return "model.layers.%d.";
-  }
-
-  @Override
-  public Map<String, LoraTarget> loraModules() {
-    return LORA_MODULES;
   }
 }

@@ -10,12 +10,42 @@ import java.util.regex.PatternSyntaxException;
 final class ModulePattern {
 
   private static final int MAX_LENGTH = 1000;
-  private static final int MAX_STEPS = 1_000_000;
 
   private final Pattern pattern;
 
   private ModulePattern(Pattern pattern) {
     this.pattern = pattern;
+  }
+
+  /**
+   * What all matches of an adapter may cost: a matcher's looks at the text are counted, since the
+   * matcher itself cannot be bounded.
+   */
+  static final class Effort {
+    private static final int MAX_STEPS_PER_MATCH = 1_000_000;
+    private static final long MAX_STEPS = 500_000_000;
+
+    private long steps;
+    private long limit;
+
+    private void begin() {
+      limit = Math.min(MAX_STEPS, steps + MAX_STEPS_PER_MATCH);
+    }
+
+    private void step(Pattern pattern) {
+      if (++steps > limit) {
+        throw new TooExpensiveException(pattern);
+      }
+    }
+  }
+
+  /** An expression took too long to match. */
+  static final class TooExpensiveException extends RuntimeException {
+    private static final long serialVersionUID = 1L;
+
+    private TooExpensiveException(Pattern pattern) {
+      super("has the expression \"" + pattern + "\", which takes too long to match");
+    }
   }
 
   /**
@@ -42,31 +72,23 @@ final class ModulePattern {
   /**
    * Whether the expression matches.
    *
-   * @throws IllegalStateException if that takes too long to say
+   * @throws TooExpensiveException if that takes too long to say
    */
-  boolean matches(String module) {
-    return pattern.matcher(new Metered(module)).matches();
-  }
-
-  @Override
-  public String toString() {
-    return pattern.pattern();
-  }
-
-  /** Counts the matcher's looks at the text, since the matcher itself cannot be bounded. */
-  private static final class Metered implements CharSequence {
-    private final String text;
-    private int steps;
-
-    Metered(String text) {
-      this.text = text;
+  boolean matches(String module, Effort effort) {
+    effort.begin();
+    try {
+      return pattern.matcher(new Metered(module, pattern, effort)).matches();
+    } catch (StackOverflowError e) {
+      throw new TooExpensiveException(pattern);
     }
+  }
+
+  /** A text that counts how often it is looked at. */
+  private record Metered(String text, Pattern pattern, Effort effort) implements CharSequence {
 
     @Override
     public char charAt(int index) {
-      if (++steps > MAX_STEPS) {
-        throw new IllegalStateException("takes too long to match");
-      }
+      effort.step(pattern);
       return text.charAt(index);
     }
 

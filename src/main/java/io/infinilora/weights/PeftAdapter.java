@@ -52,8 +52,8 @@ public final class PeftAdapter implements AutoCloseable {
    *     unsupported kind, or made for another model
    */
   public static PeftAdapter open(Path directory, ModelSpec spec) {
-    Architecture architecture =
-        Architectures.byModelType(spec.architecture())
+    AdapterLayout layout =
+        AdapterLayouts.of(spec)
             .orElseThrow(
                 () ->
                     new InfiniLoraException(
@@ -72,7 +72,7 @@ public final class PeftAdapter implements AutoCloseable {
     try {
       SafetensorsFile weights = SafetensorsFile.open(weightsFile, ErrorCode.BAD_ADAPTER, arena);
       Map<AdaptedModule, LoraFactors> factors =
-          new PeftTensors(weights, config, spec, architecture).factors();
+          new PeftTensors(weights, config, spec, layout).factors();
       String digest = AdapterDigest.of(config.fields().tree(), weights.file().bytes());
       return new PeftAdapter(factors, digest, weights.file().size(), arena);
     } catch (RuntimeException | Error e) {

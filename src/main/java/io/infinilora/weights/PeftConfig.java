@@ -3,12 +3,10 @@ package io.infinilora.weights;
 import com.fasterxml.jackson.databind.JsonNode;
 import io.infinilora.core.ErrorCode;
 import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
-import java.util.Map;
 import java.util.Optional;
-import java.util.function.Function;
+import java.util.OptionalDouble;
 import java.util.function.Predicate;
 import java.util.regex.PatternSyntaxException;
 
@@ -19,6 +17,9 @@ import java.util.regex.PatternSyntaxException;
  */
 final class PeftConfig {
 
+  static final String TARGET_PARAMETERS = "target_parameters";
+  private static final String TARGET_MODULES = "target_modules";
+
   /** Settings that must be absent, false or empty. */
   private static final List<String> REFUSED =
       List.of(
@@ -28,7 +29,6 @@ final class PeftConfig {
           "layer_replication",
           "fan_in_fan_out",
           "trainable_token_indices",
-          "target_parameters",
           "alora_invocation_tokens",
           "use_qalora",
           "use_bdlora",
@@ -40,15 +40,16 @@ final class PeftConfig {
   private static final List<String> REFUSED_INITS =
       List.of("pissa", "olora", "corda", "loftq", "lora_ga");
 
-  /** A value for the modules that a key matches. */
-  private record PatternValue(String key, ModulePattern pattern, double value) {}
+  /** Rank of a module and factor of its {@code B A}. */
+  record Scaling(int rank, float scale) {}
 
   private final JsonFields fields;
   private final int rank;
   private final double alpha;
   private final boolean rankStabilised;
-  private final List<PatternValue> ranks;
-  private final List<PatternValue> alphas;
+  private final PatternValues ranks;
+  private final PatternValues alphas;
+  private final ModulePattern.Effort effort = new ModulePattern.Effort();
 
   private PeftConfig(JsonFields fields) {
     this.fields = fields;
@@ -56,8 +57,8 @@ final class PeftConfig {
     rank = checkedRank("r", fields.number("r"));
     alpha = fields.number("lora_alpha");
     rankStabilised = fields.flag("use_rslora", false);
+    fields.numbers("rank_pattern").values().forEach(r -> checkedRank("rank_pattern", r));
     ranks = overrides("rank_pattern");
-    ranks.forEach(o -> checkedRank("rank_pattern", o.value()));
     alphas = overrides("alpha_pattern");
   }
 
@@ -110,52 +111,41 @@ final class PeftConfig {
     return (int) value;
   }
 
-  private List<PatternValue> overrides(String key) {
-    List<PatternValue> result = new ArrayList<>();
-    for (Map.Entry<String, Double> entry : fields.numbers(key).entrySet()) {
-      ModulePattern pattern = pattern(key, entry.getKey(), ModulePattern::suffix);
-      result.add(new PatternValue(key, pattern, entry.getValue()));
-    }
+  private PatternValues overrides(String key) {
+    PatternValues result = new PatternValues();
+    fields
+        .numbers(key)
+        .forEach(
+            (pattern, value) -> checkedPattern(key, pattern, () -> result.add(pattern, value)));
     return result;
   }
 
-  private ModulePattern pattern(
-      String key, String expression, Function<String, ModulePattern> compile) {
+  private void checkedPattern(String key, String expression, Runnable compile) {
     try {
-      return compile.apply(expression);
+      compile.run();
     } catch (PatternSyntaxException e) {
       throw fields.bad(
           key, "has the unusable expression \"" + expression + "\": " + e.getDescription());
     }
   }
 
-  private Optional<PatternValue> first(List<PatternValue> overrides, String module) {
-    return overrides.stream().filter(o -> matches(o.key(), o.pattern(), module)).findFirst();
-  }
-
-  private boolean matches(String key, ModulePattern pattern, String module) {
+  private OptionalDouble value(String key, PatternValues values, String module) {
     try {
-      return pattern.matches(module);
-    } catch (IllegalStateException | StackOverflowError e) {
-      throw fields.bad(
-          key, "has the expression \"" + pattern + "\", which takes too long to match");
+      return values.of(module, effort);
+    } catch (ModulePattern.TooExpensiveException e) {
+      throw fields.bad(key, e.getMessage());
     }
   }
 
-  /** The rank of a module, by its name in the model. */
-  int rank(String module) {
-    return first(ranks, module).map(o -> (int) o.value()).orElse(rank);
-  }
-
-  /** The factor of {@code B A} for a module. */
-  float scale(String module) {
-    double numerator = first(alphas, module).map(PatternValue::value).orElse(alpha);
-    int r = rank(module);
+  /** Rank and scale of a module or parameter, by its name in the model. */
+  Scaling scaling(String module) {
+    double r = value("rank_pattern", ranks, module).orElse(rank);
+    double numerator = value("alpha_pattern", alphas, module).orElse(alpha);
     float scale = (float) (numerator / (rankStabilised ? Math.sqrt(r) : r));
     if (!Float.isFinite(scale)) {
       throw fields.bad("lora_alpha", "gives " + module + " an infinite scale");
     }
-    return scale;
+    return new Scaling((int) r, scale);
   }
 
   /**
@@ -163,19 +153,41 @@ final class PeftConfig {
    * or their last parts, or because all linear modules are.
    */
   Predicate<String> targets() {
-    JsonNode value = fields.raw("target_modules");
+    JsonNode value = fields.raw(TARGET_MODULES);
     if (value.isTextual()) {
       if (value.textValue().equalsIgnoreCase("all-linear")) {
         return module -> true;
       }
-      ModulePattern pattern = pattern("target_modules", value.textValue(), ModulePattern::whole);
-      return module -> matches("target_modules", pattern, module);
+      return expression(value.textValue());
     }
-    List<String> names = fields.texts("target_modules");
-    if (names.isEmpty()) {
-      throw fields.bad("target_modules", "names no module");
+    List<String> names = fields.texts(TARGET_MODULES);
+    if (names.isEmpty() && targetParameters().isEmpty()) {
+      throw fields.bad(TARGET_MODULES, "names no module");
     }
-    return module -> names.stream().anyMatch(n -> module.equals(n) || module.endsWith("." + n));
+    NameEnds ends = new NameEnds(names);
+    return module -> !ends.of(module).isEmpty();
+  }
+
+  private Predicate<String> expression(String text) {
+    ModulePattern[] pattern = new ModulePattern[1];
+    checkedPattern(TARGET_MODULES, text, () -> pattern[0] = ModulePattern.whole(text));
+    return module -> {
+      try {
+        return pattern[0].matches(module, effort);
+      } catch (ModulePattern.TooExpensiveException e) {
+        throw fields.bad(TARGET_MODULES, e.getMessage());
+      }
+    };
+  }
+
+  /** Parameters that are targeted by themselves: names or their last parts. */
+  List<String> targetParameters() {
+    return fields.texts(TARGET_PARAMETERS);
+  }
+
+  /** The version of PEFT that wrote this, if it says so. */
+  Optional<String> peftVersion() {
+    return fields.text("peft_version");
   }
 
   /** The configuration as read. */

@@ -6,39 +6,46 @@ import io.infinilora.core.LoraTarget;
 import io.infinilora.core.ModelSpec;
 import io.infinilora.core.TensorView;
 import io.infinilora.core.WeightMatrix;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashMap;
+import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.function.Predicate;
-import java.util.regex.Matcher;
-import java.util.regex.Pattern;
 
-/**
- * Assigns the tensors of an adapter file to the modules of a model. Names are {@code
- * base_model.model.MODULE.lora_A.weight} and {@code lora_B}.
- */
+/** Assigns the tensors of an adapter file to the modules of a model. */
 final class PeftTensors {
 
-  private static final String PREFIX = "base_model.model.";
-  private static final String A = ".lora_A.weight";
-  private static final String B = ".lora_B.weight";
+  /** What a pair changes, and how strongly. */
+  private record Place(LoraModule module, ModulePath path, PeftConfig.Scaling scaling) {}
+
+  /** The two tensors of a module or parameter. */
+  private record Pair(Place place, TensorView a, TensorView b) {
+    LoraModule module() {
+      return place.module();
+    }
+
+    int rank() {
+      return place.scaling().rank();
+    }
+  }
 
   private final SafetensorsFile file;
   private final PeftConfig config;
   private final ModelSpec spec;
-  private final Architecture architecture;
-  private final Pattern layerPrefix;
+  private final AdapterLayout layout;
   private final Predicate<String> targeted;
+  private final TargetedParameters parameters;
+  private final Map<AdaptedModule, LoraFactors> result = new HashMap<>();
 
-  PeftTensors(SafetensorsFile file, PeftConfig config, ModelSpec spec, Architecture architecture) {
+  PeftTensors(SafetensorsFile file, PeftConfig config, ModelSpec spec, AdapterLayout layout) {
     this.file = file;
     this.config = config;
     this.spec = spec;
-    this.architecture = architecture;
+    this.layout = layout;
     this.targeted = config.targets();
-    String[] around = architecture.layerPrefix().split("%d", -1);
-    layerPrefix =
-        Pattern.compile(Pattern.quote(around[0]) + "(0|[1-9]\\d{0,8})" + Pattern.quote(around[1]));
+    this.parameters = new TargetedParameters(config, layout, spec);
   }
 
   /**
@@ -48,87 +55,182 @@ final class PeftTensors {
    *     model, no partner, a wrong shape or values that are not finite
    */
   Map<AdaptedModule, LoraFactors> factors() {
-    Map<AdaptedModule, LoraFactors> result = new HashMap<>();
-    for (String name : file.names()) {
-      if (name.endsWith(A)) {
-        String module = moduleOf(name, A);
-        AdaptedModule place = place(name, module);
-        String partner = PREFIX + module + B;
-        requirePartner(name, partner);
-        result.put(place, pair(module, place.target(), name, partner));
-      } else if (name.endsWith(B)) {
-        String module = moduleOf(name, B);
-        place(name, module);
-        requirePartner(name, PREFIX + module + A);
-      } else if (name.contains("lora_embedding_")) {
-        throw file.tensorFault(name, "adapts an embedding, which is not supported");
-      } else {
-        throw file.tensorFault(name, "is neither a lora_A nor a lora_B weight");
-      }
-    }
-    if (result.isEmpty()) {
+    List<Pair> pairs = pairs();
+    if (pairs.isEmpty()) {
       throw file.fault("holds no LoRA tensors");
     }
+    Optional<Boolean> transposed = pairs.stream().flatMap(p -> byShape(p).stream()).findFirst();
+    for (Pair pair : pairs) {
+      split(pair, pair.module().stacked() != null && transposed(pair, transposed));
+    }
+    parameters.requireAllSeen(file);
     return result;
   }
 
-  private String moduleOf(String name, String suffix) {
-    if (!name.startsWith(PREFIX) || name.length() <= PREFIX.length() + suffix.length()) {
-      throw file.tensorFault(name, "does not begin with " + PREFIX + " and a module");
+  private List<Pair> pairs() {
+    List<Pair> pairs = new ArrayList<>();
+    Optional<Boolean> raw = Optional.empty();
+    for (String name : file.names()) {
+      PeftTensorName parsed = parse(name);
+      if (raw.isPresent() && raw.get() != parsed.raw()) {
+        throw file.tensorFault(
+            name, "differs from others in this file in that it has the adapter's name or lacks it");
+      }
+      raw = Optional.of(parsed.raw());
+      if (!parsed.isA()) {
+        requirePartner(name, parsed);
+        continue;
+      }
+      Place place = place(name, parsed);
+      requirePartner(name, parsed);
+      pairs.add(new Pair(place, file.view(name), file.view(parsed.partner())));
     }
-    return name.substring(PREFIX.length(), name.length() - suffix.length());
+    return pairs;
   }
 
-  private AdaptedModule place(String name, String module) {
-    Matcher matcher = layerPrefix.matcher(module);
-    LoraTarget target =
-        matcher.lookingAt()
-            ? architecture.loraModules().get(module.substring(matcher.end()))
-            : null;
-    if (target == null) {
+  private PeftTensorName parse(String name) {
+    if (name.contains("lora_embedding_")) {
+      throw file.tensorFault(name, "adapts an embedding, which is not supported");
+    }
+    PeftTensorName parsed =
+        PeftTensorName.parse(name)
+            .orElseThrow(() -> file.tensorFault(name, "is neither a lora_A nor a lora_B weight"));
+    if (parsed.module().isEmpty()) {
+      throw file.tensorFault(
+          name, "does not begin with " + PeftTensorName.PREFIX + " and a module");
+    }
+    return parsed;
+  }
+
+  private Place place(String name, PeftTensorName parsed) {
+    ModulePath path =
+        ModulePath.parse(parsed.module(), layout.layers()).orElseThrow(() -> noModule(name));
+    if (layout.isRouter(path.name())) {
+      throw file.tensorFault(name, "adapts a router, which is not supported");
+    }
+    boolean held = layout.parameters().containsKey(path.name());
+    LoraModule module = parsed.wrappers() == 0 ? layout.modules().get(path.name()) : null;
+    if (module == null && !held) {
+      throw noModule(name);
+    }
+    if (path.layer() >= spec.layers()) {
       throw file.tensorFault(
           name,
-          "matches no module of a %s model that adapters can change"
-              .formatted(spec.architecture()));
+          "is for layer %d, but the model has %d layers".formatted(path.layer(), spec.layers()));
     }
-    int layer = Integer.parseInt(matcher.group(1));
-    if (layer >= spec.layers()) {
+    if (held) {
+      return parameter(name, parsed, path);
+    }
+    if (path.expert() != AdaptedModule.DENSE && path.expert() >= spec.mlp().moe().experts()) {
       throw file.tensorFault(
-          name, "is for layer %d, but the model has %d layers".formatted(layer, spec.layers()));
+          name,
+          "is for expert %d, but the model has %d experts"
+              .formatted(path.expert(), spec.mlp().moe().experts()));
     }
-    if (!targeted.test(module)) {
+    if (!targeted.test(parsed.module())) {
       throw file.tensorFault(name, "belongs to a module that target_modules does not name");
     }
-    return new AdaptedModule(layer, target);
+    return new Place(module, path, config.scaling(parsed.module()));
   }
 
-  private void requirePartner(String name, String partner) {
-    if (!file.names().contains(partner)) {
-      throw file.tensorFault(name, "has no partner " + partner);
+  private Place parameter(String name, PeftTensorName parsed, ModulePath path) {
+    int count = parameters.count(parsed.module());
+    LoraModule parameter =
+        parameters
+            .find(parsed.module(), parsed.wrappers())
+            .orElseThrow(
+                () ->
+                    file.tensorFault(
+                        name,
+                        "would be number %d of the parameters of %s, of which target_parameters names %d"
+                            .formatted(parsed.wrappers() + 1, parsed.module(), count)));
+    for (int i = 0; i < count; i++) {
+      if (!file.names().contains(parsed.within(i))) {
+        throw file.tensorFault(
+            parsed.within(i),
+            "is missing: target_parameters names %d parameters of %s"
+                .formatted(count, parsed.module()));
+      }
+    }
+    String fullName = layout.fullName(path.layer(), parameter.name());
+    parameters.seen(fullName);
+    return new Place(parameter, path, config.scaling(fullName));
+  }
+
+  private InfiniLoraException noModule(String name) {
+    return file.tensorFault(
+        name,
+        "matches no module of a %s model that adapters can change".formatted(spec.architecture()));
+  }
+
+  private void requirePartner(String name, PeftTensorName parsed) {
+    if (!file.names().contains(parsed.partner())) {
+      throw file.tensorFault(name, "has no partner " + parsed.partner());
     }
   }
 
-  private LoraFactors pair(String module, LoraTarget target, String nameA, String nameB) {
-    int rank = config.rank(module);
-    TensorView a = checked(nameA, rank, spec.inWidth(target.site()));
-    TensorView b = checked(nameB, spec.outWidth(target), rank);
-    return new LoraFactors(WeightMatrix.of(a), WeightMatrix.of(b), config.scale(module));
+  private static Optional<Boolean> byShape(Pair pair) {
+    return pair.module().stacked() == null
+        ? Optional.empty()
+        : StackedPairs.transposed(pair.module(), pair.rank(), pair.a().shape(), pair.b().shape());
   }
 
-  private TensorView checked(String name, long rows, long cols) {
-    TensorView tensor = file.view(name);
-    long[] expected = {rows, cols};
+  /** One version of PEFT wrote the file, so what one pair shows holds for all. */
+  private boolean transposed(Pair pair, Optional<Boolean> shown) {
+    return byShape(pair)
+        .or(() -> shown)
+        .or(() -> StackedPairs.transposed(pair.module().stacked().order(), config.peftVersion()))
+        .orElseThrow(
+            () ->
+                file.tensorFault(
+                    pair.a().name(),
+                    "could be on the inputs or the outputs of %s, which peft_version %s does not settle"
+                        .formatted(
+                            pair.module().name(), config.peftVersion().orElse("(missing)"))));
+  }
+
+  private void split(Pair pair, boolean transposed) {
+    LoraModule module = pair.module();
+    LoraFactors whole =
+        new LoraFactors(
+            checked(pair.a(), module.shapeOfA(pair.rank(), transposed)),
+            checked(pair.b(), module.shapeOfB(pair.rank(), transposed)),
+            pair.place().scaling().scale());
+    LoraSplit.Sink sink = (target, expert, part) -> put(pair, target, expert, part);
+    if (module.stacked() == null) {
+      module.split().split(whole, pair.place().path().expert(), sink);
+      return;
+    }
+    int experts = module.stacked().experts();
+    for (int e = 0; e < experts; e++) {
+      module.split().split(StackedPairs.ofExpert(whole, e, experts, transposed), e, sink);
+    }
+  }
+
+  private void put(Pair pair, LoraTarget target, int expert, LoraFactors part) {
+    AdaptedModule module = new AdaptedModule(pair.place().path().layer(), target, expert);
+    LoraFactors other = result.putIfAbsent(module, part);
+    if (other != null) {
+      throw file.tensorFault(
+          pair.a().name(),
+          "changes what tensor %s changes, too".formatted(other.a().tensor().name()));
+    }
+  }
+
+  private WeightMatrix checked(TensorView tensor, long[] expected) {
     if (!Arrays.equals(tensor.shape(), expected)) {
       throw file.tensorFault(
-          name,
+          tensor.name(),
           "has shape %s, but configured rank and model ask for %s"
               .formatted(Arrays.toString(tensor.shape()), Arrays.toString(expected)));
     }
     long bad = FiniteCheck.firstNonFinite(tensor);
     if (bad >= 0) {
       throw file.tensorFault(
-          name, "holds a value that is not finite at [%d, %d]".formatted(bad / cols, bad % cols));
+          tensor.name(),
+          "holds a value that is not finite at [%d, %d]"
+              .formatted(bad / expected[1], bad % expected[1]));
     }
-    return tensor;
+    return WeightMatrix.of(tensor);
   }
 }
