@@ -27,6 +27,7 @@ import java.util.stream.Collectors;
  */
 final class HubClient implements AutoCloseable {
   private static final Duration CONNECT_TIMEOUT = Duration.ofSeconds(30);
+  private static final Duration HEAD_TIMEOUT = Duration.ofSeconds(60);
   private static final int MAX_HOPS = 10;
   private static final int MAX_LISTING_BYTES = 32 << 20;
   private static final Set<Integer> REDIRECTIONS = Set.of(301, 302, 303, 307, 308);
@@ -137,7 +138,7 @@ final class HubClient implements AutoCloseable {
     HttpRequest.Builder request =
         HttpRequest.newBuilder(uri)
             .method(method, HttpRequest.BodyPublishers.noBody())
-            .timeout(runtime.patience())
+            .timeout(HEAD_TIMEOUT)
             .header("User-Agent", "infinilora")
             .header("Accept-Encoding", "identity");
     headers.forEach(request::header);

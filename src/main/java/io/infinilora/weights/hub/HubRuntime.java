@@ -11,7 +11,7 @@ import java.time.InstantSource;
  *
  * @param pause waits between tries
  * @param clock against which a server's dates are read
- * @param patience how long a connection may be silent
+ * @param patience how long a body that has begun may be silent
  * @param space bytes that can be written below a directory
  */
 record HubRuntime(Backoff.Pause pause, InstantSource clock, Duration patience, Space space) {
