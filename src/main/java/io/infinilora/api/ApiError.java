@@ -43,7 +43,7 @@ record ApiError(int status, String type, String code, String param, String messa
           new ApiError(503, "service_unavailable", "unavailable", null, e.getMessage());
       case DEADLINE_EXCEEDED ->
           new ApiError(500, "server_error", "deadline_exceeded", null, e.getMessage());
-      case BAD_MODEL_FILE, UNSUPPORTED_MODEL, BAD_CONFIG, INTERNAL -> internal(e);
+      case BAD_MODEL_FILE, UNSUPPORTED_MODEL, DOWNLOAD_FAILED, BAD_CONFIG, INTERNAL -> internal(e);
     };
   }
 

@@ -13,7 +13,12 @@ import picocli.CommandLine.ScopeType;
     scope = ScopeType.INHERIT,
     versionProvider = Main.Version.class,
     synopsisSubcommandLabel = "COMMAND",
-    subcommands = {ServeCommand.class, VerifyCommand.class, UpcycleCommand.class})
+    subcommands = {
+      ServeCommand.class,
+      PullCommand.class,
+      VerifyCommand.class,
+      UpcycleCommand.class
+    })
 public final class Main {
   private Main() {}
 
@@ -25,6 +30,11 @@ public final class Main {
 
   /** Parses and executes; returns the exit code: 0 success, 1 failure, 2 wrong usage. */
   static int run(String... args) {
+    return commandLine().execute(args);
+  }
+
+  /** The parser with all commands. */
+  static CommandLine commandLine() {
     return new CommandLine(new Main())
         .setCaseInsensitiveEnumValuesAllowed(true)
         .setExecutionExceptionHandler(
@@ -37,8 +47,7 @@ public final class Main {
                 e.printStackTrace(command.getErr());
               }
               return 1;
-            })
-        .execute(args);
+            });
   }
 
   /** Version from the jar's manifest. */

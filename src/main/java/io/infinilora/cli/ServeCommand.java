@@ -35,8 +35,10 @@ final class ServeCommand implements Callable<Integer> {
 
   @Option(
       names = "--model",
-      paramLabel = "PATH",
-      description = "GGUF file, or directory with safetensors and config.json.")
+      paramLabel = "SOURCE",
+      description =
+          "GGUF file, directory with safetensors and config.json, or hf:REPO[@REVISION][:FILE.gguf]"
+              + " of the Hugging Face hub.")
   void model(String value) {
     flags.put("model", value);
   }
@@ -47,6 +49,31 @@ final class ServeCommand implements Callable<Integer> {
       description = "Directory of PEFT adapters, one per subdirectory.")
   void adapters(String value) {
     flags.put("adapters", value);
+  }
+
+  @Option(
+      names = "--adapter",
+      paramLabel = "NAME=SOURCE",
+      description =
+          "One adapter more, a directory or hf:REPO[@REVISION], and its name for requests; may be"
+              + " repeated.")
+  void adapter(Map<String, String> values) {
+    values.forEach((name, source) -> flags.put("adapter." + name, source));
+  }
+
+  @Option(
+      names = "--endpoint",
+      paramLabel = "URL",
+      description = "Mirror of the hub; also HF_ENDPOINT.")
+  void endpoint(String value) {
+    flags.put("hub.endpoint", value);
+  }
+
+  @Option(
+      names = "--offline",
+      description = "Use what is in the hub's cache only; also HF_HUB_OFFLINE=1.")
+  void offline(boolean value) {
+    flags.put("hub.offline", Boolean.toString(value));
   }
 
   @Option(
@@ -110,7 +137,7 @@ final class ServeCommand implements Callable<Integer> {
     InfiniLoraConfig settings = ConfigLoader.load(flags, config);
     if (settings.model().isEmpty()) {
       throw new InfiniLoraException(
-          ErrorCode.BAD_CONFIG, "no model: give --model PATH, or set model in the settings file");
+          ErrorCode.BAD_CONFIG, "no model: give --model SOURCE, or set model in the settings file");
     }
     PrintWriter out = command.commandLine().getOut();
     return new Server(settings, out).run();

@@ -8,8 +8,10 @@ import io.infinilora.api.ServingState;
 import io.infinilora.api.text.ChatTemplate;
 import io.infinilora.api.text.HuggingFaceTokenizer;
 import io.infinilora.config.InfiniLoraConfig;
+import io.infinilora.core.HubReference;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.TextAssets;
+import io.infinilora.core.WeightSource;
 import io.infinilora.metrics.PrometheusMetrics;
 import io.infinilora.node.Node;
 import io.vertx.core.Future;
@@ -66,18 +68,18 @@ final class Server {
     // Listening comes first, so that a port in use is known before the model is loaded, and /ready
     // answers meanwhile.
     await(vertx.deployVerticle(http));
-    Node node = await(Node.start(vertx, config, metrics));
+    Node node = await(Node.start(vertx, config, metrics, PullProgress.of(out)));
     Runtime.getRuntime().addShutdownHook(new Thread(() -> shutDown(vertx, node), "shutdown"));
     metrics.watch(node.engine()::load, config.engine().maxRunning());
     report(node);
-    Path model = config.model().orElseThrow();
+    WeightSource model = config.model().orElseThrow();
     ServedModel served = served(node, model);
     state.open(served);
     say("ready after %.1f s".formatted((System.nanoTime() - started) / 1e9));
     invite(served, http.port());
   }
 
-  private static ServedModel served(Node node, Path model) {
+  private static ServedModel served(Node node, WeightSource model) {
     TextAssets text = node.checkpoint().text();
     return new ServedModel(
         modelId(model),
@@ -87,9 +89,19 @@ final class Server {
         text.chatTemplate().map(t -> new ChatTemplate(t, text.bosToken(), text.eosToken())));
   }
 
-  /** The file's name without extension and quantisation, or the directory's name. */
-  private static String modelId(Path model) {
-    String name = model.toAbsolutePath().normalize().getFileName().toString();
+  /**
+   * The repository's name; for files the file's name without extension and quantisation, or the
+   * directory's name.
+   */
+  private static String modelId(WeightSource model) {
+    return switch (model) {
+      case WeightSource.Local(Path path) -> stem(path.toAbsolutePath().normalize());
+      case HubReference hub -> hub.file().map(file -> stem(Path.of(file))).orElse(hub.repo());
+    };
+  }
+
+  private static String stem(Path path) {
+    String name = path.getFileName().toString();
     return name.endsWith(".gguf") ? name.substring(0, name.length() - ".gguf".length()) : name;
   }
 

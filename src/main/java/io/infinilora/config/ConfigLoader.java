@@ -13,7 +13,8 @@ import java.util.stream.Collectors;
 
 /**
  * Collects settings: flags over environment over file over defaults. Whatever is not a known key is
- * an error wherever it stands, so that a slip of the pen is never a silent default.
+ * an error wherever it stands, so that a slip of the pen is never a silent default. Variables of
+ * Hugging Face's tools rank below those of InfiniLoRA.
  */
 public final class ConfigLoader {
   /** Read if it exists and no other file is named. */
@@ -21,6 +22,9 @@ public final class ConfigLoader {
 
   private static final String VARIABLE_PREFIX = "INFINILORA_";
   private static final List<String> KEYS = RecordBinder.keys(InfiniLoraConfig.class);
+  private static final List<String> MAP_KEYS = RecordBinder.mapKeys(InfiniLoraConfig.class);
+
+  private static final String TOKEN = "hub.token";
 
   private ConfigLoader() {}
 
@@ -39,17 +43,62 @@ public final class ConfigLoader {
 
   static InfiniLoraConfig load(
       Map<String, String> flags, Map<String, String> environment, Optional<Path> file) {
+    HuggingFaceEnvironment huggingFace = new HuggingFaceEnvironment(environment);
     Map<String, Setting> settings = new HashMap<>();
-    file.map(YamlSettings::read).ifPresent(settings::putAll);
-    settings.entrySet().removeIf(ConfigLoader::isEmptyGroup);
-    settings.forEach((key, setting) -> checkKnown(key, setting.origin()));
-    settings.putAll(fromEnvironment(environment));
+    file.map(YamlSettings::read).ifPresent(read -> putAll(settings, fromFile(read)));
+    settings.putAll(huggingFace.settings());
+    putAll(settings, fromEnvironment(environment));
+    Map<String, Setting> given = new HashMap<>();
     flags.forEach(
         (key, text) -> {
           checkKnown(key, "command line");
-          settings.put(key, new Setting(text, "command line"));
+          given.put(key, new Setting(text, "command line"));
         });
+    putAll(settings, given);
+    if (settings.get(TOKEN) == null || settings.get(TOKEN).text() == null) {
+      settings.putAll(huggingFace.storedToken());
+    }
     return RecordBinder.bind(InfiniLoraConfig.DEFAULTS, settings);
+  }
+
+  private static Map<String, Setting> fromFile(Map<String, Setting> read) {
+    Map<String, Setting> settings = new HashMap<>(read);
+    settings.entrySet().removeIf(ConfigLoader::isEmptyGroup);
+    settings.forEach((key, setting) -> checkKnown(key, setting.origin()));
+    return settings;
+  }
+
+  /** Adds settings of higher rank; a map that is written as one text becomes its entries. */
+  private static void putAll(Map<String, Setting> settings, Map<String, Setting> higher) {
+    higher.forEach(
+        (key, setting) -> {
+          if (MAP_KEYS.contains(key)) {
+            putEntries(settings, key, setting);
+          }
+        });
+    higher.forEach(
+        (key, setting) -> {
+          if (!MAP_KEYS.contains(key)) {
+            settings.put(key, setting);
+          }
+        });
+  }
+
+  private static void putEntries(Map<String, Setting> settings, String key, Setting setting) {
+    if (setting.text() == null || setting.text().isBlank()) {
+      return;
+    }
+    for (String entry : setting.text().split(",")) {
+      int equals = entry.indexOf('=');
+      if (equals < 0) {
+        throw Check.error(
+            "%s: %s must be NAME=VALUE, several joined by commas, not \"%s\""
+                .formatted(setting.origin(), key, setting.text()));
+      }
+      settings.put(
+          key + "." + entry.substring(0, equals).strip(),
+          new Setting(entry.substring(equals + 1).strip(), setting.origin()));
+    }
   }
 
   /** Every key, in the order of the example file. */
@@ -87,7 +136,7 @@ public final class ConfigLoader {
   }
 
   private static void checkKnown(String key, String origin) {
-    if (!KEYS.contains(key)) {
+    if (!KEYS.contains(key) && MAP_KEYS.stream().noneMatch(map -> key.startsWith(map + "."))) {
       throw Check.error("%s: unknown key %s%s".formatted(origin, key, Suggestion.of(key, KEYS)));
     }
   }

@@ -1,42 +1,78 @@
 package io.infinilora.config;
 
 import io.infinilora.core.LoraMode;
+import io.infinilora.core.WeightSource;
 import java.nio.file.Path;
+import java.util.Collections;
+import java.util.Map;
 import java.util.Objects;
 import java.util.Optional;
+import java.util.TreeMap;
 
 /**
  * All settings of a serving node. Component names are the keys: {@code server.port} in the file and
  * among the flags, {@code INFINILORA_SERVER_PORT} in the environment.
  *
- * @param model model file or directory; must be set to serve
+ * @param model model file, directory or hub reference; must be set to serve
  * @param adapters directory of adapters, one per subdirectory; empty for none
+ * @param adapter further adapters by name
  * @param loraMode where low-rank products are computed
  * @param server the HTTP server
  * @param engine the base model and its LoRA server
+ * @param hub where hub references lead
  */
 public record InfiniLoraConfig(
-    Optional<Path> model,
+    Optional<WeightSource> model,
     Optional<Path> adapters,
+    Map<String, WeightSource> adapter,
     LoraMode loraMode,
     ServerConfig server,
-    EngineConfig engine) {
+    EngineConfig engine,
+    HubConfig hub) {
 
   /** All defaults. */
   public static final InfiniLoraConfig DEFAULTS =
       new InfiniLoraConfig(
           Optional.empty(),
           Optional.empty(),
+          Map.of(),
           LoraMode.DISAGGREGATED,
           ServerConfig.DEFAULTS,
-          EngineConfig.DEFAULTS);
+          EngineConfig.DEFAULTS,
+          HubConfig.DEFAULTS);
 
-  /** Rejects nulls. */
+  /** Rejects nulls and impossible names; entries of {@code adapter} are put in order of name. */
   public InfiniLoraConfig {
     Objects.requireNonNull(model);
     Objects.requireNonNull(adapters);
     Objects.requireNonNull(loraMode);
     Objects.requireNonNull(server);
     Objects.requireNonNull(engine);
+    Objects.requireNonNull(hub);
+    adapter = Collections.unmodifiableMap(new TreeMap<>(adapter));
+    for (String name : adapter.keySet()) {
+      if (name.isEmpty() || !name.chars().allMatch(c -> c > ' ' && c != ',' && c != '=')) {
+        throw Check.error(
+            "adapter: \"%s\" is no name for an adapter; it must not be empty nor hold spaces, commas or \"=\""
+                .formatted(name));
+      }
+    }
+  }
+
+  /** Settings of a node whose model and adapters are files of this machine. */
+  public InfiniLoraConfig(
+      Optional<Path> model,
+      Optional<Path> adapters,
+      LoraMode loraMode,
+      ServerConfig server,
+      EngineConfig engine) {
+    this(
+        model.map(WeightSource.Local::new),
+        adapters,
+        Map.of(),
+        loraMode,
+        server,
+        engine,
+        HubConfig.DEFAULTS);
   }
 }

@@ -7,6 +7,8 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.TreeMap;
+import java.util.function.Predicate;
 
 /**
  * Makes configuration records out of settings. Keys are the names of record components, joined by
@@ -18,7 +20,14 @@ final class RecordBinder {
   /** Every key of a record, in order of declaration. */
   static List<String> keys(Class<? extends Record> type) {
     List<String> keys = new ArrayList<>();
-    addKeys(type, "", keys);
+    addKeys(type, "", keys, component -> true);
+    return keys;
+  }
+
+  /** The keys of maps: below each, any name is a key. */
+  static List<String> mapKeys(Class<? extends Record> type) {
+    List<String> keys = new ArrayList<>();
+    addKeys(type, "", keys, component -> SettingType.isMap(component.getGenericType()));
     return keys;
   }
 
@@ -27,15 +36,24 @@ final class RecordBinder {
     return bind(defaults, "", settings);
   }
 
-  private static void addKeys(Class<? extends Record> type, String prefix, List<String> keys) {
+  private static void addKeys(
+      Class<? extends Record> type,
+      String prefix,
+      List<String> keys,
+      Predicate<RecordComponent> wanted) {
     for (RecordComponent component : type.getRecordComponents()) {
       String key = prefix + component.getName();
-      if (SettingType.of(component.getGenericType()) != null) {
+      if (isGroup(component)) {
+        addKeys(component.getType().asSubclass(Record.class), key + ".", keys, wanted);
+      } else if (wanted.test(component)) {
         keys.add(key);
-      } else {
-        addKeys(component.getType().asSubclass(Record.class), key + ".", keys);
       }
     }
+  }
+
+  private static boolean isGroup(RecordComponent component) {
+    return SettingType.of(component.getGenericType()) == null
+        && !SettingType.isMap(component.getGenericType());
   }
 
   private static <R extends Record> R bind(
@@ -46,8 +64,10 @@ final class RecordBinder {
       RecordComponent component = components[i];
       String key = prefix + component.getName();
       Object value = call(() -> component.getAccessor().invoke(defaults));
-      if (SettingType.of(component.getGenericType()) == null) {
+      if (isGroup(component)) {
         value = bind((Record) value, key + ".", settings);
+      } else if (SettingType.isMap(component.getGenericType())) {
+        value = map(key + ".", SettingType.ofValues(component.getGenericType()), settings);
       } else if (settings.containsKey(key)) {
         value = parse(key, component, settings.get(key));
       }
@@ -70,9 +90,26 @@ final class RecordBinder {
       throw Check.error(
           "%s: %s must be %s, not null".formatted(setting.origin(), key, type.expected()));
     }
+    Object value = parse(key, type, setting);
+    return optional ? Optional.of(value) : value;
+  }
+
+  /** Entries in order of their names; null takes one away. */
+  private static Map<String, Object> map(
+      String prefix, SettingType type, Map<String, Setting> settings) {
+    Map<String, Object> values = new TreeMap<>();
+    settings.forEach(
+        (key, setting) -> {
+          if (key.startsWith(prefix) && setting.text() != null) {
+            values.put(key.substring(prefix.length()), parse(key, type, setting));
+          }
+        });
+    return values;
+  }
+
+  private static Object parse(String key, SettingType type, Setting setting) {
     try {
-      Object value = type.parser().apply(setting.text());
-      return optional ? Optional.of(value) : value;
+      return type.parser().apply(setting.text());
     } catch (IllegalArgumentException e) {
       throw Check.error(
           "%s: %s must be %s, not \"%s\""

@@ -1,8 +1,10 @@
 package io.infinilora.config;
 
 import io.infinilora.core.LoraMode;
+import io.infinilora.core.WeightSource;
 import java.lang.reflect.ParameterizedType;
 import java.lang.reflect.Type;
+import java.net.URI;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.Arrays;
@@ -24,15 +26,22 @@ record SettingType(String expected, Function<String, Object> parser) {
   private static final Pattern DURATION = Pattern.compile("(\\d{1,9})\\s*(ms|s|m|h)");
 
   private static final Map<Type, SettingType> TYPES =
-      Map.of(
-          String.class, new SettingType("text", text -> text),
-          Integer.class, new SettingType("a whole number", Integer::valueOf),
-          int.class, new SettingType("a whole number", Integer::valueOf),
-          boolean.class, new SettingType("true or false", SettingType::bool),
-          Path.class, new SettingType("a path", SettingType::path),
-          ByteSize.class, new SettingType("a size such as 512MiB", ByteSize::parse),
-          Duration.class, new SettingType("a duration such as 30s", SettingType::duration),
-          LoraMode.class, new SettingType(modes(), SettingType::mode));
+      Map.ofEntries(
+          Map.entry(String.class, new SettingType("text", text -> text)),
+          Map.entry(Integer.class, new SettingType("a whole number", Integer::valueOf)),
+          Map.entry(int.class, new SettingType("a whole number", Integer::valueOf)),
+          Map.entry(boolean.class, new SettingType("true or false", SettingType::bool)),
+          Map.entry(Path.class, new SettingType("a path", SettingType::path)),
+          Map.entry(
+              WeightSource.class,
+              new SettingType("a path or hf:REPO[@REVISION][:FILE.gguf]", WeightSource::parse)),
+          Map.entry(
+              URI.class, new SettingType("an address such as https://example.org", URI::create)),
+          Map.entry(Secret.class, new SettingType("text", Secret::new)),
+          Map.entry(ByteSize.class, new SettingType("a size such as 512MiB", ByteSize::parse)),
+          Map.entry(
+              Duration.class, new SettingType("a duration such as 30s", SettingType::duration)),
+          Map.entry(LoraMode.class, new SettingType(modes(), SettingType::mode)));
 
   /** The type of a record component's values, or null if the component is a group of settings. */
   static SettingType of(Type type) {
@@ -42,6 +51,16 @@ record SettingType(String expected, Function<String, Object> parser) {
   /** Whether a component may be not set. */
   static boolean isOptional(Type type) {
     return type instanceof ParameterizedType generic && generic.getRawType() == Optional.class;
+  }
+
+  /** Whether a component is a map from names to values, each of which is a setting. */
+  static boolean isMap(Type type) {
+    return type instanceof ParameterizedType generic && generic.getRawType() == Map.class;
+  }
+
+  /** The type of a map's values. */
+  static SettingType ofValues(Type map) {
+    return of(((ParameterizedType) map).getActualTypeArguments()[1]);
   }
 
   private static Type argument(Type type) {

@@ -19,6 +19,8 @@ public enum ErrorCode {
   UNSUPPORTED_MODEL,
   /** An adapter is malformed, unsupported or made for another model. */
   BAD_ADAPTER,
+  /** A model or an adapter could not be had from the hub, or not as the hub describes it. */
+  DOWNLOAD_FAILED,
   /** A setting is unknown or has an impossible value. */
   BAD_CONFIG,
   /** A signal did not arrive before its deadline, so the step was given up. */

@@ -6,7 +6,6 @@ import io.infinilora.backend.Backend;
 import io.infinilora.backend.cpu.CpuBackend;
 import io.infinilora.config.InfiniLoraConfig;
 import io.infinilora.config.SchedulerConfig;
-import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.LoraMode;
 import io.infinilora.core.ModelSpec;
@@ -21,11 +20,12 @@ import io.infinilora.metrics.EngineMetrics;
 import io.infinilora.model.TransformerLoader;
 import io.infinilora.weights.Checkpoint;
 import io.infinilora.weights.Checkpoints;
+import io.infinilora.weights.hub.HubListener;
 import io.infinilora.wire.LocalCodec;
 import io.vertx.core.Future;
 import io.vertx.core.Vertx;
-import java.nio.file.Path;
-import java.util.List;
+import io.vertx.core.WorkerExecutor;
+import java.util.concurrent.TimeUnit;
 import java.util.function.Supplier;
 
 /**
@@ -43,17 +43,14 @@ public final class Node {
   private final SchedulerConfig schedulerConfig;
   private final BaseModelVerticle base;
 
-  private Node(Vertx vertx, InfiniLoraConfig config, EngineMetrics metrics) {
+  private Node(Vertx vertx, InfiniLoraConfig config, NodeSources sources, EngineMetrics metrics) {
     this.vertx = vertx;
-    checkpoint = Checkpoints.open(model(config));
+    checkpoint = Checkpoints.open(sources.model());
     backend = new CpuBackend();
     ModelSpec spec = checkpoint.spec();
     adapters = new AdapterStore(spec, backend);
     try {
-      adapterReport =
-          config.adapters().isPresent() && config.loraMode() != LoraMode.NONE
-              ? AdapterDirectory.load(config.adapters().get(), adapters)
-              : new AdapterDirectory.Report(List.of(), List.of());
+      adapterReport = sources.register(adapters);
       schedulerConfig = KvSizing.schedulerConfig(config.engine(), spec);
       BaseModel model =
           BaseModel.allocate(TransformerLoader.load(checkpoint, backend), schedulerConfig, backend);
@@ -72,12 +69,6 @@ public final class Node {
     }
   }
 
-  private static Path model(InfiniLoraConfig config) {
-    return config
-        .model()
-        .orElseThrow(() -> new InfiniLoraException(ErrorCode.BAD_CONFIG, "model is not set"));
-  }
-
   private Supplier<Future<LoraRuntime>> loraRuntime(LoraMode mode, ModelSpec spec) {
     return switch (mode) {
       case NONE -> () -> Future.succeededFuture(new NoLora());
@@ -89,15 +80,28 @@ public final class Node {
     };
   }
 
+  /** Starts without an ear for downloads; see the other {@code start}. */
+  public static Future<Node> start(Vertx vertx, InfiniLoraConfig config, EngineMetrics metrics) {
+    return start(vertx, config, metrics, HubListener.NONE);
+  }
+
   /**
-   * Loads everything on a worker thread and deploys the verticles.
+   * Downloads what is on the hub, loads everything, both on worker threads, and deploys the
+   * verticles.
    *
+   * @param downloads told how downloads go
    * @return fails with {@link InfiniLoraException} if the model cannot be served; adapters that
    *     were refused are in {@link #adapterReport}
    */
-  public static Future<Node> start(Vertx vertx, InfiniLoraConfig config, EngineMetrics metrics) {
-    return vertx
-        .executeBlocking(() -> new Node(vertx, config, metrics))
+  public static Future<Node> start(
+      Vertx vertx, InfiniLoraConfig config, EngineMetrics metrics, HubListener downloads) {
+    // A worker of its own, since a download may take longer than workers otherwise may.
+    WorkerExecutor downloader =
+        vertx.createSharedWorkerExecutor("hub-downloads", 1, 1, TimeUnit.DAYS);
+    return downloader
+        .executeBlocking(() -> NodeSources.resolve(config, downloads))
+        .eventually(downloader::close)
+        .compose(sources -> vertx.executeBlocking(() -> new Node(vertx, config, sources, metrics)))
         .compose(node -> node.deploy(config).map(node).onFailure(e -> node.release()));
   }
 

@@ -4,9 +4,12 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import io.infinilora.core.ErrorCode;
+import io.infinilora.core.HubReference;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.LoraMode;
+import io.infinilora.core.WeightSource;
 import java.io.IOException;
+import java.net.URI;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
@@ -43,6 +46,9 @@ class ConfigLoaderTest {
             """
             model: m.gguf
             adapters: some/adapters
+            adapter:
+              legal: some/legal
+              support.eu: hf:acme/support@v1
             loraMode: coupled
             server:
               host: 0.0.0.0
@@ -60,12 +66,20 @@ class ConfigLoaderTest {
               prefillChunk: 11
               prefixCache: false
               stepDeadline: 12m
+            hub:
+              endpoint: http://mirror:8000/hf/
+              cache: some/cache
+              offline: true
+              token: hf_x
             """);
     assertThat(ConfigLoader.load(Map.of(), Map.of(), Optional.of(file)))
         .isEqualTo(
             new InfiniLoraConfig(
-                Optional.of(Path.of("m.gguf")),
+                Optional.of(new WeightSource.Local(Path.of("m.gguf"))),
                 Optional.of(Path.of("some/adapters")),
+                Map.of(
+                    "legal", new WeightSource.Local(Path.of("some/legal")),
+                    "support.eu", new HubReference("acme/support", "v1", Optional.empty())),
                 LoraMode.COUPLED,
                 new ServerConfig("0.0.0.0", 1, new ByteSize(2048), Duration.ofMillis(3)),
                 new EngineConfig(
@@ -78,7 +92,12 @@ class ConfigLoaderTest {
                     10,
                     11,
                     false,
-                    Duration.ofMinutes(12))));
+                    Duration.ofMinutes(12)),
+                new HubConfig(
+                    URI.create("http://mirror:8000/hf"),
+                    Optional.of(Path.of("some/cache")),
+                    true,
+                    Optional.of(new Secret("hf_x")))));
   }
 
   @Test
@@ -92,6 +111,92 @@ class ConfigLoaderTest {
     assertThat(config.server().host()).isEqualTo("file");
     assertThat(config.engine().maxWaiting()).isEqualTo(2);
     assertThat(config.server().port()).isEqualTo(3);
+  }
+
+  @Test
+  void namedAdaptersAreCollectedByName() throws IOException {
+    Path file = write("adapter: {a: file, b: file, c: file, d: file}\n");
+    InfiniLoraConfig config =
+        ConfigLoader.load(
+            Map.of("adapter.c", "flag", "adapter", "e=hf:acme/e@v"),
+            Map.of("INFINILORA_ADAPTER", "b=variable, c=variable,d=variable"),
+            Optional.of(file));
+    assertThat(config.adapter())
+        .isEqualTo(
+            Map.of(
+                "a", new WeightSource.Local(Path.of("file")),
+                "b", new WeightSource.Local(Path.of("variable")),
+                "c", new WeightSource.Local(Path.of("flag")),
+                "d", new WeightSource.Local(Path.of("variable")),
+                "e", WeightSource.parse("hf:acme/e@v")));
+  }
+
+  @Test
+  void aNamedAdapterOfAWrongFormIsNamedWithItsPlace() throws IOException {
+    Path file = write("adapter:\n  a: hf:x/y/z\n");
+    assertRefused(file)
+        .hasMessage(
+            file
+                + ":2: adapter.a must be a path or hf:REPO[@REVISION][:FILE.gguf], not \"hf:x/y/z\"");
+    assertThat(
+            ConfigLoader.load(Map.of(), Map.of(), Optional.of(write("adapter: {a: null}\n")))
+                .adapter())
+        .isEmpty();
+  }
+
+  @Test
+  void variablesOfHuggingFacesToolsRankBetweenTheFileAndInfiniLoras() throws IOException {
+    Path file = write("hub: {endpoint: 'http://file', cache: file, token: file}\n");
+    Map<String, String> environment =
+        Map.of(
+            "HF_ENDPOINT", "http://hf/",
+            "HF_HOME", "home",
+            "HF_HUB_OFFLINE", "yes",
+            "HF_TOKEN", " hf_a\n",
+            "HUGGING_FACE_HUB_TOKEN", "hf_b",
+            "INFINILORA_HUB_ENDPOINT", "http://own");
+    assertThat(ConfigLoader.load(Map.of(), environment, Optional.of(file)).hub())
+        .isEqualTo(
+            new HubConfig(
+                URI.create("http://own"),
+                Optional.of(Path.of("home/hub")),
+                true,
+                Optional.of(new Secret("hf_a"))));
+    assertThat(hub(Map.of("HUGGING_FACE_HUB_TOKEN", "hf_b")).token()).contains(new Secret("hf_b"));
+    assertThat(hub(Map.of("HF_HOME", "home", "HF_HUB_CACHE", "cache")).cache())
+        .contains(Path.of("cache"));
+    assertThat(hub(Map.of("XDG_CACHE_HOME", "xdg")).cache())
+        .contains(Path.of("xdg/huggingface/hub"));
+    assertThat(hub(Map.of("HF_HUB_OFFLINE", "0")).offline()).isFalse();
+  }
+
+  @Test
+  void theStoredTokenIsTheLastResort() throws IOException {
+    Files.writeString(directory.resolve("token"), "hf_stored\n");
+    Map<String, String> environment = Map.of("HF_HOME", directory.toString());
+    Path file = write("hub: {token: null}\n");
+    assertThat(ConfigLoader.load(Map.of(), environment, Optional.of(file)).hub().token())
+        .contains(new Secret("hf_stored"));
+    assertThat(
+            ConfigLoader.load(Map.of("hub.token", "hf_flag"), environment, Optional.of(file))
+                .hub()
+                .token())
+        .contains(new Secret("hf_flag"));
+    assertThat(hub(Map.of("HF_TOKEN_PATH", directory.resolve("token").toString())).token())
+        .contains(new Secret("hf_stored"));
+  }
+
+  @Test
+  void aTokenIsNeverPrinted() {
+    assertThat(
+            ConfigLoader.load(Map.of("hub.token", "hf_secret"), Map.of(), Optional.empty())
+                .toString())
+        .contains("token=Optional[(secret)]")
+        .doesNotContain("hf_secret");
+  }
+
+  private static HubConfig hub(Map<String, String> environment) {
+    return ConfigLoader.load(Map.of(), environment, Optional.empty()).hub();
   }
 
   @Test
@@ -137,7 +242,10 @@ class ConfigLoaderTest {
         "engine.stepDeadline|30|engine.stepDeadline must be a duration such as 30s, not \"30\"",
         "engine.prefixCache|yes|engine.prefixCache must be true or false, not \"yes\"",
         "loraMode|both|loraMode must be one of none, coupled, disaggregated, not \"both\"",
-        "model|''|model must be a path, not \"\"",
+        "model|''|model must be a path or hf:REPO[@REVISION][:FILE.gguf], not \"\"",
+        "model|hf:../x|model must be a path or hf:REPO[@REVISION][:FILE.gguf], not \"hf:../x\"",
+        "adapter|a=b,c|adapter must be NAME=VALUE, several joined by commas, not \"a=b,c\"",
+        "hub.endpoint|http://a b|hub.endpoint must be an address such as https://example.org, not \"http://a b\"",
       })
   void aWrongTypeNamesPlaceKeyValueAndWhatIsExpected(String key, String value, String message) {
     assertThatThrownBy(() -> ConfigLoader.load(Map.of(key, value), Map.of(), Optional.empty()))
@@ -163,6 +271,10 @@ class ConfigLoaderTest {
         "engine.maxRunning|0|engine.maxRunning must be at least 1, not 0",
         "engine.maxWaiting|0|engine.maxWaiting must be at least 1, not 0",
         "engine.prefillChunk|0|engine.prefillChunk must be at least 1, not 0",
+        "adapter|=b|adapter: \"\" is no name for an adapter; it must not be empty nor hold spaces, commas or \"=\"",
+        "hub.endpoint|ftp://a|hub.endpoint must be an http or https address with a host and without user, query or fragment",
+        "hub.endpoint|http://u:p@a|hub.endpoint must be an http or https address with a host and without user, query or fragment",
+        "hub.token|'a b'|hub.token must be visible ASCII characters without spaces",
         "engine.stepDeadline|0s|engine.stepDeadline must be greater than 0",
       })
   void anImpossibleValueIsRefused(String key, String value, String message) {

@@ -4,7 +4,10 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import io.infinilora.core.LoraMode;
+import java.net.URI;
+import java.nio.file.Path;
 import java.time.Duration;
+import java.util.Map;
 import java.util.Optional;
 import org.junit.jupiter.api.Test;
 
@@ -18,9 +21,21 @@ class DefaultsTest {
             new InfiniLoraConfig(
                 Optional.empty(),
                 Optional.empty(),
+                Map.of(),
                 LoraMode.DISAGGREGATED,
                 ServerConfig.DEFAULTS,
-                EngineConfig.DEFAULTS));
+                EngineConfig.DEFAULTS,
+                HubConfig.DEFAULTS));
+  }
+
+  @Test
+  void hub() {
+    assertThat(HubConfig.DEFAULTS)
+        .isEqualTo(
+            new HubConfig(
+                URI.create("https://huggingface.co"), Optional.empty(), false, Optional.empty()));
+    assertThat(HubConfig.DEFAULTS.cacheOrDefault())
+        .isEqualTo(Path.of(System.getProperty("user.home"), ".cache/huggingface/hub"));
   }
 
   @Test
