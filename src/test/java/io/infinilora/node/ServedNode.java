@@ -11,6 +11,7 @@ import io.infinilora.api.ServedModel;
 import io.infinilora.api.ServingState;
 import io.infinilora.config.InfiniLoraConfig;
 import io.infinilora.core.EngineLoad;
+import io.infinilora.fake.StepGate;
 import io.infinilora.loops.EventLoopWatch;
 import io.infinilora.metrics.PrometheusMetrics;
 import io.vertx.core.Vertx;

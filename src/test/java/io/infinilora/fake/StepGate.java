@@ -1,4 +1,4 @@
-package io.infinilora.node;
+package io.infinilora.fake;
 
 import io.infinilora.metrics.EngineMetrics;
 import java.util.Optional;
@@ -8,24 +8,25 @@ import java.util.concurrent.Semaphore;
  * Holds the driver thread at the end of a step until the test lets it go on, so that a test knows
  * what the engine has done and what it has not. Passes all figures on.
  */
-final class StepGate implements EngineMetrics {
+public final class StepGate implements EngineMetrics {
   private static final int NO_LIMIT = 1 << 30;
 
   private final EngineMetrics metrics;
   private final Semaphore steps = new Semaphore(NO_LIMIT);
 
-  StepGate(EngineMetrics metrics) {
+  /** A gate that is open. */
+  public StepGate(EngineMetrics metrics) {
     this.metrics = metrics;
   }
 
   /** Lets this many more steps end. */
-  void allow(int count) {
+  public void allow(int count) {
     steps.drainPermits();
     steps.release(count);
   }
 
   /** Lets all steps end. */
-  void open() {
+  public void open() {
     allow(NO_LIMIT);
   }
 
