@@ -141,7 +141,8 @@ class StepFailureTest {
     CompletableFuture<List<Integer>> neighbour = tokens(engine, 1, Optional.empty());
     CompletableFuture<List<Integer>> culprit = tokens(engine, 2, Optional.of("a2"));
     CompletableFuture<List<Integer>> waiting = tokens(engine, 3, Optional.of("a1"));
-    until(1, 2); // The neighbour's first step is done and held; two at most run at once.
+    gate.awaitHeld(); // The neighbour's first step has been computed.
+    until(1, 2); // At most two run at once, so the next step has the first two.
     faults.arm();
     gate.open();
 

@@ -3,6 +3,7 @@ package io.infinilora.fake;
 import io.infinilora.metrics.EngineMetrics;
 import java.util.Optional;
 import java.util.concurrent.Semaphore;
+import java.util.concurrent.TimeUnit;
 
 /**
  * Holds the driver thread at the end of a step until the test lets it go on, so that a test knows
@@ -13,6 +14,7 @@ public final class StepGate implements EngineMetrics {
 
   private final EngineMetrics metrics;
   private final Semaphore steps = new Semaphore(NO_LIMIT);
+  private final Semaphore held = new Semaphore(0);
 
   /** A gate that is open. */
   public StepGate(EngineMetrics metrics) {
@@ -22,7 +24,20 @@ public final class StepGate implements EngineMetrics {
   /** Lets this many more steps end. */
   public void allow(int count) {
     steps.drainPermits();
+    held.drainPermits();
     steps.release(count);
+  }
+
+  /** Waits until as many steps have ended and the driver thread is held at the end of one more. */
+  public void awaitHeld() {
+    try {
+      if (!held.tryAcquire(1, TimeUnit.MINUTES)) {
+        throw new IllegalStateException("no step came to the gate");
+      }
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+      throw new IllegalStateException(e);
+    }
   }
 
   /** Lets all steps end. */
@@ -33,7 +48,10 @@ public final class StepGate implements EngineMetrics {
   @Override
   public void step(int sequences, int rows, long nanos) {
     metrics.step(sequences, rows, nanos);
-    steps.acquireUninterruptibly();
+    if (!steps.tryAcquire()) {
+      held.release();
+      steps.acquireUninterruptibly();
+    }
   }
 
   @Override

@@ -204,6 +204,7 @@ class LoadHttpTest {
       }
       server.until(() -> server.load().running() == leavers + survivors);
 
+      server.gate.awaitHeld();
       // Half of them go while a step with their rows is held, the others while steps go on.
       vanish(vanishing.subList(0, leavers / 2));
       server.until(() -> server.state.active() == leavers / 2 + survivors);
