@@ -53,7 +53,7 @@ class StepFailureTest {
   private static final Path MODEL = Path.of("src/test/resources/fixtures/qwen3");
   private static final int VOCAB = 320;
   private static final AtomicInteger IDS = new AtomicInteger();
-  private static final Duration STEP_DEADLINE = Duration.ofSeconds(3);
+  private static final Duration SHORT_DEADLINE = Duration.ofSeconds(3);
   private static final SchedulerConfig LIMITS =
       new SchedulerConfig(2, 8, 64, 16, 32, 16, 128, true);
 
@@ -116,7 +116,7 @@ class StepFailureTest {
             BaseModel.allocate(TransformerLoader.load(checkpoint, backend), LIMITS, backend),
             LIMITS,
             1,
-            STEP_DEADLINE,
+            place == Place.LORA_SERVER_HANGS ? SHORT_DEADLINE : Duration.ofMinutes(2),
             lora,
             gate);
     await(vertx.deployVerticle(engine));
