@@ -16,6 +16,7 @@ import java.util.Map;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.TimeUnit;
+import java.util.stream.Stream;
 
 /**
  * A {@link Vertx} whose blocked-thread checker looks often and has tight limits, and the judge of
@@ -26,7 +27,9 @@ import java.util.concurrent.TimeUnit;
  * checker's limit, it is seen twice in a row
  *
  * <ul>
- *   <li><em>waiting</em>, for a lock or a signal, in a call from InfiniLoRA's code; or
+ *   <li><em>waiting</em>, for a lock or a signal, in a call from InfiniLoRA's code (but not for the
+ *       locks of class loaders and of the log, which whoever holds them may be kept from giving up
+ *       for want of a processor); or
  *   <li><em>computing</em> in InfiniLoRA's code, with {@link #MOST_CPU} of processor time spent
  *       between the first and the last sight. A thread that is kept from the processor spends none.
  * </ul>
@@ -45,6 +48,8 @@ public final class EventLoopWatch {
   static final Duration MOST_CPU = Duration.ofMillis(300);
 
   private static final String OURS = "io.infinilora.";
+  private static final List<String> SHARED_LOCKS =
+      List.of("java.lang.ClassLoader", "ch.qos.logback.");
   private static final String EVENT_LOOP = "vert.x-eventloop-thread";
 
   private final ThreadMXBean threads = ManagementFactory.getThreadMXBean();
@@ -61,7 +66,7 @@ public final class EventLoopWatch {
    *
    * @param atNanos when
    * @param cpuNanos processor time that the thread has spent in its life
-   * @param waits whether it waits, rather than runs or would like to
+   * @param waits whether it waits for something, rather than runs or would like to
    * @param ours whether InfiniLoRA's code is on its stack
    */
   record Sight(long atNanos, long cpuNanos, boolean waits, boolean ours) {}
@@ -105,8 +110,9 @@ public final class EventLoopWatch {
         new Sight(
             System.nanoTime(),
             threads.getThreadCpuTime(id),
-            info.getThreadState() != Thread.State.RUNNABLE,
-            List.of(stack).stream().anyMatch(frame -> frame.getClassName().startsWith(OURS)));
+            info.getThreadState() != Thread.State.RUNNABLE
+                && SHARED_LOCKS.stream().noneMatch(name -> calls(stack, name)),
+            calls(stack, OURS));
     Sight previous = lastSights.put(id, now);
     boolean sameTask = previous != null && event.duration() > now.atNanos - previous.atNanos;
     if (!sameTask) {
@@ -121,6 +127,10 @@ public final class EventLoopWatch {
       offences.add(text.toString());
       first.complete(text.toString());
     }
+  }
+
+  private static boolean calls(StackTraceElement[] stack, String prefix) {
+    return Stream.of(stack).anyMatch(frame -> frame.getClassName().startsWith(prefix));
   }
 
   /** What a task is guilty of, from three sights of it; null if of nothing. */
