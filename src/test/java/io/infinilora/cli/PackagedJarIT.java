@@ -59,11 +59,13 @@ class PackagedJarIT {
                 "--adapters",
                 "examples/adapters",
                 "--port",
-                "0")
+                "0",
+                "--set",
+                "server.drainTimeout=5m")
             .redirectErrorStream(true)
             .start();
     BufferedReader output = process.inputReader();
-    String url = CompletableFuture.supplyAsync(() -> invitation(output)).get(2, TimeUnit.MINUTES);
+    String url = CompletableFuture.supplyAsync(() -> invitation(output)).get(5, TimeUnit.MINUTES);
 
     try (HttpClient client = HttpClient.newHttpClient()) {
       HttpResponse<String> whole =
@@ -74,7 +76,7 @@ class PackagedJarIT {
           .isNotBlank();
 
       HttpResponse<InputStream> stream =
-          client.send(chat(url, true, 100), HttpResponse.BodyHandlers.ofInputStream());
+          client.send(chat(url, true, 40), HttpResponse.BodyHandlers.ofInputStream());
       try (InputStream body = stream.body()) {
         body.readNBytes(6);
         process.toHandle().destroy(); // SIGTERM, in the middle of the answer.
@@ -83,7 +85,7 @@ class PackagedJarIT {
       }
     }
 
-    assertThat(process.waitFor(2, TimeUnit.MINUTES)).isTrue();
+    assertThat(process.waitFor(6, TimeUnit.MINUTES)).isTrue();
     assertThat(process.exitValue()).isZero();
     List<String> rest = output.lines().toList();
     assertThat(rest).contains("draining", "drained");
