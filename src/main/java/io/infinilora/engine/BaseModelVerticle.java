@@ -10,6 +10,7 @@ import io.infinilora.core.ErrorCode;
 import io.infinilora.core.GenerateRequest;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.ModelSpec;
+import io.infinilora.core.OverloadedException;
 import io.infinilora.core.TokenEvent;
 import io.infinilora.metrics.EngineMetrics;
 import io.infinilora.scheduler.Outcome;
@@ -58,6 +59,7 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
   // Owned by the event loop.
   private final Scheduler scheduler;
   private final Map<String, Generation> generations = new HashMap<>();
+  private final ServiceRate service = new ServiceRate(System.nanoTime());
   private boolean stepInFlight;
   private Promise<Void> drained;
 
@@ -165,11 +167,13 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
     try {
       admit(generation, request);
     } catch (RuntimeException e) {
-      generation.failed(e);
+      generation.failed(withRetryTime(e));
       return;
     }
+    long now = System.nanoTime();
     generations.put(request.id(), generation);
-    generation.queued(metrics, System.nanoTime());
+    service.joined(now);
+    generation.queued(metrics, now);
     step();
   }
 
@@ -192,6 +196,14 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
     scheduler.add(sequence);
     generation.admitted(
         sequence, adapter.map(LoraRuntime.Adapter::slot).orElse(AdapterGroups.NO_ADAPTER));
+  }
+
+  /** Tells whom a full queue refused how long the queue is likely to take. */
+  private RuntimeException withRetryTime(RuntimeException refusal) {
+    return refusal instanceof InfiniLoraException e && e.code() == ErrorCode.OVERLOADED
+        ? new OverloadedException(
+            e.getMessage(), service.timeFor(scheduler.load().waiting(), System.nanoTime()))
+        : refusal;
   }
 
   private LoraRuntime.Adapter adapter(String adapterName) {
@@ -238,6 +250,7 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
   /** Starts the next step unless one is in flight or there is nothing to do. */
   private void step() {
     if (stepInFlight) {
+      publishLoad(); // Requests came or left, though they wait for the step to end.
       return;
     }
     Optional<StepPlan> next = scheduler.next();
@@ -249,7 +262,13 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
     }
     StepPlan plan = next.get();
     stepInFlight = true;
-    StepTask task = StepAssembler.assemble(plan, generations, lora, now + stepDeadline.toNanos());
+    StepTask task;
+    try {
+      task = StepAssembler.assemble(plan, generations, lora, now + stepDeadline.toNanos());
+    } catch (RuntimeException e) {
+      failed(plan, e);
+      return;
+    }
     driver.submit(() -> run(plan, task, now));
   }
 
@@ -319,6 +338,7 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
 
   private void remove(Generation generation) {
     generations.remove(generation.request().id(), generation);
+    service.left(generation.running(), System.nanoTime());
     generation.left(metrics);
   }
 

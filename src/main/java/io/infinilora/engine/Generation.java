@@ -84,6 +84,11 @@ final class Generation {
     running = runs;
   }
 
+  /** Whether it computed, rather than waited, when its state was last tracked. */
+  boolean running() {
+    return running;
+  }
+
   /** It is gone from the scheduler. */
   void left(EngineMetrics metrics) {
     if (running) {

@@ -5,6 +5,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import com.fasterxml.jackson.databind.JsonNode;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
+import io.infinilora.core.OverloadedException;
 import io.infinilora.fake.Script;
 import io.infinilora.metrics.RequestMetrics;
 import java.io.ByteArrayInputStream;
@@ -12,6 +13,7 @@ import java.net.http.HttpRequest;
 import java.net.http.HttpRequest.BodyPublishers;
 import java.net.http.HttpResponse;
 import java.nio.charset.StandardCharsets;
+import java.time.Duration;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeAll;
@@ -304,6 +306,20 @@ class BadRequestHttpTest {
       error(response, status);
       assertThat(response.headers().firstValue("retry-after").isPresent())
           .isEqualTo(status == 429 || status == 503);
+    } finally {
+      server.engine.plays(Script.tokens(1));
+    }
+  }
+
+  @ParameterizedTest
+  @CsvSource({"7000,7", "7001,8", "12,1"})
+  void passesOnWhenAFullQueueIsLikelyToHaveRoom(long millis, String seconds) {
+    server.engine.plays(Script.refuses(new OverloadedException("full", Duration.ofMillis(millis))));
+    try {
+      HttpResponse<String> response =
+          server.post(TEXT, "{\"model\":\"base-model\",\"prompt\":\"x\",\"stream\":true}");
+      assertThat(error(response, 429).path("code").asText()).isEqualTo("overloaded");
+      assertThat(response.headers().firstValue("retry-after")).contains(seconds);
     } finally {
       server.engine.plays(Script.tokens(1));
     }

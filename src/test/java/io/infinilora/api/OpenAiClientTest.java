@@ -22,6 +22,7 @@ import org.junit.jupiter.api.Test;
 @Tag("node")
 class OpenAiClientTest {
   private static final Path SOURCES = Path.of("src/test/js");
+  private static final int OLDEST_NODE = 18;
   private static final Path WORK = Path.of("target/openai-client");
 
   @Test
@@ -29,6 +30,10 @@ class OpenAiClientTest {
     assumeTrue(runs("node", "--version"), "node is not installed");
     assumeTrue(runs("npm", "--version"), "npm is not installed");
     Files.createDirectories(WORK);
+    String node = run("node", "--version").text().strip();
+    assertThat(Integer.parseInt(node.replaceFirst("^v(\\d+).*$", "$1")))
+        .as("major version of Node.js %s, as the openai client needs it", node)
+        .isGreaterThanOrEqualTo(OLDEST_NODE);
     for (String file : List.of("package.json", "package-lock.json", "openai-client.mjs")) {
       Files.copy(SOURCES.resolve(file), WORK.resolve(file), StandardCopyOption.REPLACE_EXISTING);
     }

@@ -8,6 +8,7 @@ import io.infinilora.core.GenerateRequest;
 import io.infinilora.fake.ByteTokenizer;
 import io.infinilora.fake.FakeEngine;
 import io.infinilora.fake.Script;
+import io.infinilora.loops.EventLoopWatch;
 import io.infinilora.metrics.RequestMetrics;
 import io.vertx.core.Future;
 import io.vertx.core.Vertx;
@@ -21,14 +22,18 @@ import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
 
-/** A server on a free port of the loopback interface, before a fake engine, and a client for it. */
+/**
+ * A server on a free port of the loopback interface, before a fake engine, and a client for it.
+ * Closing it fails if an event loop was blocked meanwhile.
+ */
 final class ServerFixture implements AutoCloseable {
   static final String TEMPLATE =
       "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:";
 
   private static final ObjectMapper JSON = new ObjectMapper();
 
-  final Vertx vertx = Vertx.vertx();
+  private final EventLoopWatch watch = new EventLoopWatch();
+  final Vertx vertx = watch.vertx();
   final Tokenizer tokenizer = new ByteTokenizer();
   final FakeEngine engine =
       new FakeEngine("pirate", "haiku").plays(Script.tokens(tokens("Hello, you!")));
@@ -119,6 +124,7 @@ final class ServerFixture implements AutoCloseable {
   public void close() {
     client.close();
     await(vertx.close());
+    watch.assertSilent();
   }
 
   private static <T> T await(Future<T> future) {

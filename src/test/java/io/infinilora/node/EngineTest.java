@@ -18,9 +18,9 @@ import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.LoraMode;
 import io.infinilora.core.SamplingParams;
 import io.infinilora.core.TokenEvent;
+import io.infinilora.loops.EventLoopWatch;
 import io.infinilora.metrics.EngineMetrics;
 import io.smallrye.mutiny.subscription.Cancellable;
-import io.vertx.core.Vertx;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
@@ -47,16 +47,19 @@ class EngineTest {
   private static final List<Optional<String>> ADAPTERS =
       List.of(Optional.empty(), Optional.of("a0"), Optional.of("a1"), Optional.of("a2"));
 
+  private final List<EventLoopWatch> watches = new ArrayList<>();
   private Node node;
 
   private void start(
       LoraMode mode, int kvBlocks, int batchedTokens, int prefillChunk, boolean prefixCache) {
     long bytesPerBlock =
         2L * 2 * 2 * 24 * 16 * Float.BYTES; // K and V, 2 layers, 2 heads of 24, 16 positions.
+    EventLoopWatch watch = new EventLoopWatch();
+    watches.add(watch);
     node =
         await(
             Node.start(
-                Vertx.vertx(),
+                watch.vertx(),
                 new InfiniLoraConfig(
                     Optional.of(MODEL),
                     Optional.of(MODEL.resolve("adapters")),
@@ -83,6 +86,7 @@ class EngineTest {
     if (node != null) {
       await(node.close());
     }
+    watches.forEach(EventLoopWatch::assertSilent);
   }
 
   private void assertNothingHeld() {

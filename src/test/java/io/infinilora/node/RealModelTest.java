@@ -10,8 +10,8 @@ import io.infinilora.config.InfiniLoraConfig;
 import io.infinilora.config.ServerConfig;
 import io.infinilora.core.LoraMode;
 import io.infinilora.core.SamplingParams;
+import io.infinilora.loops.EventLoopWatch;
 import io.infinilora.metrics.EngineMetrics;
-import io.vertx.core.Vertx;
 import java.io.IOException;
 import java.io.InputStream;
 import java.nio.file.Files;
@@ -33,6 +33,7 @@ import org.junit.jupiter.params.provider.MethodSource;
  */
 @TestInstance(TestInstance.Lifecycle.PER_CLASS)
 class RealModelTest {
+  private final EventLoopWatch watch = new EventLoopWatch();
   private Node node;
 
   @BeforeAll
@@ -42,7 +43,7 @@ class RealModelTest {
     node =
         Generations.await(
             Node.start(
-                Vertx.vertx(),
+                watch.vertx(),
                 new InfiniLoraConfig(
                     Optional.of(model),
                     Files.isDirectory(adapters) ? Optional.of(adapters) : Optional.empty(),
@@ -67,6 +68,7 @@ class RealModelTest {
     if (node != null) {
       Generations.await(node.close());
     }
+    watch.assertSilent();
   }
 
   static Stream<JsonNode> cases() throws IOException {

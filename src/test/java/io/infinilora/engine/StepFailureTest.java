@@ -1,0 +1,210 @@
+package io.infinilora.engine;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import io.infinilora.adapter.AdapterDirectory;
+import io.infinilora.adapter.AdapterStore;
+import io.infinilora.backend.Backend;
+import io.infinilora.backend.cpu.CpuBackend;
+import io.infinilora.config.ByteSize;
+import io.infinilora.config.EngineConfig;
+import io.infinilora.config.InfiniLoraConfig;
+import io.infinilora.config.SchedulerConfig;
+import io.infinilora.config.ServerConfig;
+import io.infinilora.core.Engine;
+import io.infinilora.core.EngineLoad;
+import io.infinilora.core.ErrorCode;
+import io.infinilora.core.GenerateRequest;
+import io.infinilora.core.InfiniLoraException;
+import io.infinilora.core.LoraMode;
+import io.infinilora.core.SamplingParams;
+import io.infinilora.core.TokenEvent;
+import io.infinilora.engine.Faults.Place;
+import io.infinilora.fake.StepGate;
+import io.infinilora.loops.EventLoopWatch;
+import io.infinilora.lora.LoraServerVerticle;
+import io.infinilora.metrics.EngineMetrics;
+import io.infinilora.model.TransformerLoader;
+import io.infinilora.node.Node;
+import io.infinilora.weights.Checkpoint;
+import io.infinilora.weights.Checkpoints;
+import io.infinilora.wire.LocalCodec;
+import io.vertx.core.Future;
+import io.vertx.core.Promise;
+import io.vertx.core.Vertx;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.List;
+import java.util.Optional;
+import java.util.Random;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CompletionException;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.function.Supplier;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.EnumSource;
+
+/** A step that fails takes its own requests with it, and nothing and nobody else. */
+class StepFailureTest {
+  private static final Path MODEL = Path.of("src/test/resources/fixtures/qwen3");
+  private static final int VOCAB = 320;
+  private static final AtomicInteger IDS = new AtomicInteger();
+  private static final Duration SHORT_DEADLINE = Duration.ofSeconds(3);
+  private static final SchedulerConfig LIMITS =
+      new SchedulerConfig(2, 8, 64, 16, 32, 16, 128, true);
+
+  private static final InfiniLoraConfig UNTROUBLED =
+      new InfiniLoraConfig(
+          Optional.of(MODEL),
+          Optional.of(MODEL.resolve("adapters")),
+          LoraMode.COUPLED,
+          ServerConfig.DEFAULTS,
+          new EngineConfig(
+              Optional.of(1),
+              Optional.of(1),
+              Optional.empty(),
+              ByteSize.mebibytes(1),
+              1,
+              8,
+              64,
+              64,
+              false,
+              Duration.ofSeconds(60)));
+
+  private static List<Integer> first;
+  private static List<Integer> second;
+  private static List<Integer> third;
+
+  private final EventLoopWatch watch = new EventLoopWatch();
+  private final Vertx vertx = watch.vertx();
+  private final StepGate gate = new StepGate(EngineMetrics.NONE);
+  private final Faults faults = new Faults();
+  private final Checkpoint checkpoint = Checkpoints.open(MODEL);
+  private final Backend backend = new CpuBackend();
+  private final AdapterStore adapters = new AdapterStore(checkpoint.spec(), backend);
+  private BaseModelVerticle engine;
+
+  @BeforeAll
+  static void askAnEngineWithoutFaults() {
+    Node node = await(Node.start(Vertx.vertx(), UNTROUBLED, EngineMetrics.NONE));
+    first = tokens(node.engine(), 1, Optional.empty()).join();
+    second = tokens(node.engine(), 2, Optional.of("a2")).join();
+    third = tokens(node.engine(), 3, Optional.of("a1")).join();
+    await(node.close());
+  }
+
+  private void start(Place place) {
+    assertThat(AdapterDirectory.load(MODEL.resolve("adapters"), adapters).failures()).isEmpty();
+    boolean server = place == Place.LORA_SERVER || place == Place.LORA_SERVER_HANGS;
+    if (server) {
+      LocalCodec.registerAll(vertx.eventBus());
+      await(vertx.deployVerticle(new LoraServerVerticle(adapters, faults.in(backend, place), 1)));
+    }
+    Supplier<Future<LoraRuntime>> lora =
+        server
+            ? () ->
+                DisaggregatedLora.attach(
+                    vertx.eventBus(), "base", backend, checkpoint.spec(), LIMITS.maxBatchedTokens())
+            : () -> Future.succeededFuture(faults.in(new CoupledLora(adapters), place));
+    engine =
+        new BaseModelVerticle(
+            "base",
+            BaseModel.allocate(TransformerLoader.load(checkpoint, backend), LIMITS, backend),
+            LIMITS,
+            1,
+            place == Place.LORA_SERVER_HANGS ? SHORT_DEADLINE : Duration.ofMinutes(2),
+            lora,
+            gate);
+    await(vertx.deployVerticle(engine));
+  }
+
+  @AfterEach
+  void stop() {
+    faults.disarm();
+    gate.open();
+    await(vertx.close());
+    adapters.close();
+    backend.close();
+    checkpoint.close();
+    watch.assertSilent();
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void failsTheRequestsOfTheStepWithItsCause(Place place) {
+    start(place);
+    gate.allow(0);
+    CompletableFuture<List<Integer>> neighbour = tokens(engine, 1, Optional.empty());
+    CompletableFuture<List<Integer>> culprit = tokens(engine, 2, Optional.of("a2"));
+    CompletableFuture<List<Integer>> waiting = tokens(engine, 3, Optional.of("a1"));
+    gate.awaitHeld(); // The neighbour's first step has been computed.
+    until(1, 2); // At most two run at once, so the next step has the first two.
+    faults.arm();
+    gate.open();
+
+    assertFailed(culprit, place);
+    faults.disarm();
+    assertFailed(neighbour, place);
+    assertThat(waiting.join()).isEqualTo(third);
+
+    // What the failed step had begun to write is not taken for a prefix.
+    assertThat(tokens(engine, 1, Optional.empty()).join()).isEqualTo(first);
+    assertThat(tokens(engine, 2, Optional.of("a2")).join()).isEqualTo(second);
+    await(engine.drain());
+    assertThat(engine.load()).isEqualTo(new EngineLoad(0, 0, 0, LIMITS.kvBlocks(), 0));
+    assertThat(faults.count()).isEqualTo(1);
+  }
+
+  private static void assertFailed(CompletableFuture<List<Integer>> request, Place place) {
+    assertThatThrownBy(request::join)
+        .isInstanceOf(CompletionException.class)
+        .cause()
+        .isInstanceOfSatisfying(
+            InfiniLoraException.class,
+            e ->
+                assertThat(e.code())
+                    .isEqualTo(
+                        place == Place.LORA_SERVER_HANGS
+                            ? ErrorCode.DEADLINE_EXCEEDED
+                            : ErrorCode.INTERNAL))
+        .hasMessageContaining(
+            place == Place.LORA_SERVER_HANGS ? "before the step's deadline" : Faults.MESSAGE);
+  }
+
+  /** The greedy tokens after one of the prompts, which are longer than a block and a chunk. */
+  private static CompletableFuture<List<Integer>> tokens(
+      Engine engine, int prompt, Optional<String> adapter) {
+    return engine
+        .generate(
+            new GenerateRequest(
+                "r" + IDS.incrementAndGet(),
+                new Random(prompt).ints(37, 3, VOCAB).toArray(),
+                adapter,
+                SamplingParams.greedy(10).ignoringEos()))
+        .filter(TokenEvent.Token.class::isInstance)
+        .map(event -> ((TokenEvent.Token) event).token())
+        .collect()
+        .asList()
+        .subscribeAsCompletionStage()
+        .orTimeout(60, TimeUnit.SECONDS);
+  }
+
+  /** Lets the event loops take turns until so many requests run and wait. */
+  private void until(int running, int waiting) {
+    long deadline = System.nanoTime() + Duration.ofSeconds(60).toNanos();
+    while (engine.load().running() != running || engine.load().waiting() != waiting) {
+      assertThat(System.nanoTime()).as("time: %s", engine.load()).isLessThan(deadline);
+      Promise<Void> turn = Promise.promise();
+      vertx.runOnContext(turn::complete);
+      await(turn.future());
+    }
+  }
+
+  private static <T> T await(Future<T> future) {
+    return future.toCompletionStage().toCompletableFuture().orTimeout(60, TimeUnit.SECONDS).join();
+  }
+}

@@ -1,0 +1,2 @@
+/** Watches the event loops of tests. */
+package io.infinilora.loops;
