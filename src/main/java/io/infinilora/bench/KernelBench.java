@@ -32,8 +32,8 @@ import java.util.Random;
 
 /**
  * Times the CPU operators with the shapes of SmolLM2-135M (Q4_1 blocks, Q8_0 head, random weights),
- * each beside the limit that it runs against. Arguments: threads (default: all processors), seconds
- * per figure (default 2).
+ * and those of a mixture of experts, each beside the limit that it runs against. Arguments: threads
+ * (default: all processors), seconds per figure (default 2), {@code experts} for the mixture only.
  */
 public final class KernelBench {
   private static final int HIDDEN = 576;
@@ -95,24 +95,48 @@ public final class KernelBench {
         args.length > 0 ? Integer.parseInt(args[0]) : Runtime.getRuntime().availableProcessors();
     double seconds = args.length > 1 ? Double.parseDouble(args[1]) : 2;
     KernelBench bench = new KernelBench(threads, seconds);
-    bench.projections(1);
-    bench.projections(2);
-    bench.projections(4);
-    bench.projections(8);
-    bench.projections(512);
-    bench.head(1);
-    bench.head(8);
-    bench.attention(512, 512);
-    bench.attention(1, 512);
-    bench.attention(1, 4096);
-    bench.elements(1);
-    bench.elements(512);
-    bench.lora(8, 1, DType.BF16);
-    bench.lora(8, 1, DType.F32);
-    bench.lora(1, 512, DType.F32);
-    bench.sampling();
+    if (args.length < 3) {
+      bench.dense();
+    }
+    bench.experts();
     bench.ops.close();
     bench.backend.close();
+  }
+
+  private void dense() {
+    projections(1);
+    projections(2);
+    projections(4);
+    projections(8);
+    projections(512);
+    head(1);
+    head(8);
+    attention(512, 512);
+    attention(1, 512);
+    attention(1, 4096);
+    elements(1);
+    elements(512);
+    lora(8, 1, DType.BF16);
+    lora(8, 1, DType.F32);
+    lora(1, 512, DType.F32);
+    sampling();
+  }
+
+  private void experts() {
+    ExpertCases experts = new ExpertCases(this);
+    experts.projections(DType.MXFP4, 1, 8, 512);
+    experts.projections(DType.Q4_1, 1, 8, 512);
+    experts.lora(8, 1, DType.BF16);
+    experts.lora(1, 512, DType.BF16);
+    experts.routing(512);
+  }
+
+  Backend backend() {
+    return backend;
+  }
+
+  OpStream ops() {
+    return ops;
   }
 
   private void projections(int rows) {
@@ -193,7 +217,7 @@ public final class KernelBench {
     Tensor y = filled(rows, HIDDEN);
     Tensor gate = filled(rows, INTER);
     Tensor up = filled(rows, INTER);
-    Vec weight = backend.vec(tensor(DType.F32, 1, HIDDEN));
+    Vec weight = backend.vec(random(DType.F32, 1, HIDDEN));
     double time =
         median(
             () -> {
@@ -232,8 +256,8 @@ public final class KernelBench {
           for (int t = 1; t < site.length; t++) {
             targets.add(
                 new LoraFactors(
-                    WeightMatrix.of(tensor(dtype, rank, site[0])),
-                    WeightMatrix.of(tensor(dtype, site[t], rank)),
+                    WeightMatrix.of(random(dtype, rank, site[0])),
+                    WeightMatrix.of(random(dtype, site[t], rank)),
                     1));
             work += 2.0 * rank * rowsPerGroup * (site[0] + site[t]);
           }
@@ -279,7 +303,7 @@ public final class KernelBench {
     }
   }
 
-  private double median(Runnable body) {
+  double median(Runnable body) {
     long warm = System.nanoTime() + (long) (seconds * 1e9);
     while (System.nanoTime() < warm) {
       body.run();
@@ -296,7 +320,7 @@ public final class KernelBench {
     return times.get(times.size() / 2) / 1e9;
   }
 
-  private void report(String what, double time, double bytes, double work) {
+  void report(String what, double time, double bytes, double work) {
     StringBuilder line = new StringBuilder();
     line.append(
         String.format(Locale.ROOT, "%-62s %9.3f ms, best %9.3f", what, time * 1e3, best * 1e3));
@@ -323,20 +347,38 @@ public final class KernelBench {
     List<WeightMatrix> weights = new ArrayList<>();
     List<Vec> biases = new ArrayList<>();
     for (int out : outs) {
-      weights.add(WeightMatrix.of(tensor(dtype, out, in)));
+      weights.add(WeightMatrix.of(random(dtype, out, in)));
       biases.add(null);
     }
     return backend.projection(weights, biases);
   }
 
-  private Tensor filled(int rows, int cols) {
+  Tensor filled(int rows, int cols) {
     Tensor t = backend.tensor(rows, cols);
-    ops.embed(backend.embedding(tensor(DType.F32, 1, cols)), new int[rows], t);
+    ops.embed(backend.embedding(random(DType.F32, 1, cols)), new int[rows], t);
+    return t;
+  }
+
+  /** A tensor with these values. */
+  Tensor tensor(float[][] values) {
+    int cols = values[0].length;
+    MemorySegment segment = MemorySegment.ofArray(new byte[4 * values.length * cols]);
+    int[] rows = new int[values.length];
+    for (int r = 0; r < values.length; r++) {
+      rows[r] = r;
+      for (int c = 0; c < cols; c++) {
+        segment.set(ValueLayout.JAVA_FLOAT_UNALIGNED, 4L * (r * cols + c), values[r][c]);
+      }
+    }
+    TensorView view =
+        new TensorView("values", DType.F32, new long[] {values.length, cols}, segment, "memory");
+    Tensor t = backend.tensor(values.length, cols);
+    ops.embed(backend.embedding(view), rows, t);
     return t;
   }
 
   /** Random weights of about 0.1. */
-  private TensorView tensor(DType dtype, int rows, int cols) {
+  TensorView random(DType dtype, int rows, int cols) {
     byte[] bytes = new byte[Math.toIntExact(rows * dtype.bytes(cols))];
     random.nextBytes(bytes);
     MemorySegment data = MemorySegment.ofArray(bytes);
@@ -350,6 +392,7 @@ public final class KernelBench {
           data.set(ValueLayout.JAVA_SHORT_UNALIGNED, at, Float.floatToFloat16(0.02f));
           data.set(ValueLayout.JAVA_SHORT_UNALIGNED, at + 2, Float.floatToFloat16(-0.15f));
         }
+        case MXFP4 -> data.set(ValueLayout.JAVA_BYTE, at, (byte) 121);
         case Q8_0 -> data.set(ValueLayout.JAVA_SHORT_UNALIGNED, at, Float.floatToFloat16(0.001f));
         default -> throw new IllegalArgumentException(dtype + " is not benchmarked");
       }

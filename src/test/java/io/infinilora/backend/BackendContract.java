@@ -220,6 +220,11 @@ public abstract class BackendContract {
           .isInstanceOf(InfiniLoraException.class)
           .hasMessageContaining("test data: tensor w holds NaN");
     }
+    within.tensor().data().set(ValueLayout.JAVA_BYTE, 17 * 3, (byte) 253);
+    WeightMatrix large = within.rows(1, 1, 1);
+    assertThatThrownBy(() -> backend.projection(List.of(large), none))
+        .isInstanceOf(InfiniLoraException.class)
+        .hasMessageContaining("test data: tensor w holds Infinity");
     Tensor row = backend.tensor(1, 64);
     Embedding table = backend.embedding(within.tensor());
     assertThatThrownBy(() -> ops.embed(table, new int[] {2}, row))

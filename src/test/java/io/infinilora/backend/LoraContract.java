@@ -100,7 +100,8 @@ public abstract class LoraContract extends BackendContract {
     int rank = 7;
     WeightMatrix a = data.weights(dtype, in, 2 * rank).cols(1, 2, rank).transposed();
     WeightMatrix b = data.weights(dtype, 4 * rank, 20).rows(2, 3, rank).transposed();
-    WeightMatrix other = data.weights(dtype, 40, rank).rows(0, 2, 20);
+    WeightMatrix both = data.weights(dtype, 40, rank);
+    WeightMatrix other = both.rows(0, 2, 20);
     LoraWeights one = backend.loraWeights(List.of(new LoraFactors(a, b, 2)));
     LoraWeights two =
         backend.loraWeights(List.of(new LoraFactors(a, b, 2), new LoraFactors(a, other, 3)));
@@ -119,10 +120,21 @@ public abstract class LoraContract extends BackendContract {
     double[][] low = ReferenceOps.linear(x, decode(a), null);
     close(download(first), scaled(ReferenceOps.linear(low, decode(b), null), 2), in, 2);
     close(download(second), scaled(ReferenceOps.linear(low, decode(other), null), 3), in, 2);
+    LoraWeights steps =
+        backend.loraWeights(
+            List.of(new LoraFactors(a, other, 3), new LoraFactors(a, both.rows(0, 1, 20), 3)));
+    Tensor everySecond = backend.tensor(5, 20);
+    Tensor neighbours = backend.tensor(5, 20);
+    ops.loraAdd(
+        new RowGroups(rows, new int[] {0, 5}), List.of(steps), upload(x), everySecond, neighbours);
+    assertThat(download(everySecond)).isDeepEqualTo(download(second));
+    // Row 2 of the whole is row 1 of every second.
+    assertThat(download(neighbours)[0][2]).isEqualTo(download(second)[0][1]);
+    assertThat(download(neighbours)[0][1]).isNotEqualTo(download(second)[0][1]);
     Tensor alone = backend.tensor(5, 20);
     ops.loraAdd(new RowGroups(rows, new int[] {0, 5}), List.of(one), upload(x), alone);
     assertThat(download(alone)).isDeepEqualTo(download(first));
-    for (LoraWeights w : List.of(one, two, apart)) {
+    for (LoraWeights w : List.of(one, two, apart, steps)) {
       backend.free(w);
     }
   }

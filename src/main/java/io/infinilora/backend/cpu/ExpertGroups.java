@@ -49,6 +49,11 @@ final class ExpertGroups {
     return starts[expert];
   }
 
+  /** Number of an expert's routed rows. */
+  int rows(int expert) {
+    return starts[expert + 1] - starts[expert];
+  }
+
   /** Routed rows by expert. */
   int[] order() {
     return order;

@@ -2,6 +2,7 @@ package io.infinilora.backend.cpu;
 
 import io.infinilora.backend.ExpertLoraWeights;
 import io.infinilora.backend.RowGroups;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 
@@ -10,7 +11,14 @@ import java.util.List;
  * into chunks of at most {@link LoraKernels#MAX_ROWS}.
  */
 final class ExpertLoraPlan {
-  private static final int FIELDS = 4;
+  /**
+   * Routed rows of one adapter and expert.
+   *
+   * @param pairs one per target
+   * @param from first place in {@link #order}
+   * @param to place after the last
+   */
+  record Chunk(LoraPair[] pairs, int from, int to) {}
 
   private final RowGroups groups;
   private final List<ExpertLoraWeights> weights;
@@ -19,10 +27,7 @@ final class ExpertLoraPlan {
   /** Routed rows by adapter, then expert, then as the group has them. */
   private final int[] order;
 
-  /** Per chunk: group, expert, first and end place in {@link #order}. */
-  private int[] chunks;
-
-  private int count;
+  private final List<Chunk> chunks = new ArrayList<>();
   private int routedRows;
 
   ExpertLoraPlan(RowGroups groups, List<ExpertLoraWeights> weights, CpuRouting routing) {
@@ -30,7 +35,6 @@ final class ExpertLoraPlan {
     this.weights = weights;
     this.routing = routing;
     order = new int[groups.rows().length * routing.topK()];
-    chunks = new int[16 * FIELDS];
     int[] places = new int[routing.experts() + 1];
     for (int g = 0; g < groups.groups(); g++) {
       if (weights.get(g) != null) {
@@ -53,7 +57,7 @@ final class ExpertLoraPlan {
     places[0] = routedRows;
     for (int e = 0; e < routing.experts(); e++) {
       int rows = w.pairs(e) == null ? 0 : places[e + 1];
-      addChunks(g, e, places[e], places[e] + rows);
+      addChunks(w.pairs(e), places[e], places[e] + rows);
       places[e + 1] = places[e] + rows;
     }
     routedRows = places[routing.experts()];
@@ -67,23 +71,16 @@ final class ExpertLoraPlan {
     }
   }
 
-  private void addChunks(int g, int expert, int from, int to) {
+  private void addChunks(LoraPair[] pairs, int from, int to) {
     int n = Math.ceilDiv(to - from, LoraKernels.MAX_ROWS);
     for (int c = 0; c < n; c++) {
-      int at = FIELDS * count++;
-      if (at == chunks.length) {
-        chunks = Arrays.copyOf(chunks, 2 * at);
-      }
-      chunks[at] = g;
-      chunks[at + 1] = expert;
-      chunks[at + 2] = from + (to - from) * c / n;
-      chunks[at + 3] = from + (to - from) * (c + 1) / n;
+      chunks.add(new Chunk(pairs, from + (to - from) * c / n, from + (to - from) * (c + 1) / n));
     }
   }
 
-  /** Number of chunks. */
-  int chunks() {
-    return count;
+  /** All chunks. */
+  List<Chunk> chunks() {
+    return chunks;
   }
 
   /** Number of routed rows that have weights. */
@@ -133,25 +130,5 @@ final class ExpertLoraPlan {
 
   private CpuExpertLoraWeights weights(int g) {
     return (CpuExpertLoraWeights) weights.get(g);
-  }
-
-  /** The adapter of a chunk. */
-  CpuExpertLoraWeights weightsOf(int chunk) {
-    return weights(chunks[FIELDS * chunk]);
-  }
-
-  /** The pairs of a chunk. */
-  LoraPair[] pairs(int chunk) {
-    return weightsOf(chunk).pairs(chunks[FIELDS * chunk + 1]);
-  }
-
-  /** Place of a chunk's first routed row in {@link #order}. */
-  int from(int chunk) {
-    return chunks[FIELDS * chunk + 2];
-  }
-
-  /** Place after a chunk's last routed row. */
-  int to(int chunk) {
-    return chunks[FIELDS * chunk + 3];
   }
 }

@@ -26,6 +26,9 @@ final class ExpertOps {
   /** Elements of sums below which a task is not worth waking a worker for. */
   private static final int ELEMENTS_PER_TASK = 16_384;
 
+  /** Logits likewise; a choice costs more than a sum. */
+  private static final int LOGITS_PER_TASK = 1024;
+
   private final Runner runner;
   private final int threads;
   private final Scratch[] scratch;
@@ -44,7 +47,7 @@ final class ExpertOps {
 
   /** Makes a choice per row of logits, then groups the rows. */
   void route(CpuTensor logits, ModelSpec.Moe moe, CpuRouting out) {
-    int perTask = Math.max(1, ELEMENTS_PER_TASK / 16 / logits.cols());
+    int perTask = Math.max(1, LOGITS_PER_TASK / logits.cols());
     runner.run(
         "route",
         logits::shape,
@@ -75,7 +78,7 @@ final class ExpertOps {
     runner.run(
         "expertProject",
         () -> x.shape() + " " + weights,
-        plan.tasks(),
+        plan.tasks().size(),
         (index, thread) ->
             plan.project(index, x, routing.topK(), outs, scratch[thread], matrixScratch[thread]));
   }
@@ -87,7 +90,7 @@ final class ExpertOps {
     runner.run(
         "expertCombine",
         () -> x.shape() + " " + weights,
-        plan.tasks(),
+        plan.tasks().size(),
         (index, thread) ->
             plan.multiply(index, x, products, scratch[thread], matrixScratch[thread]));
     int[] rows = new int[out.rows()];
@@ -111,19 +114,21 @@ final class ExpertOps {
     runner.run(
         "expertLoraAdd",
         () -> x.shape() + " in " + groups.groups() + " groups",
-        plan.chunks(),
-        (c, thread) ->
-            LoraKernels.add(
-                plan.pairs(c),
-                plan.weightsOf(c).in(),
-                inputs,
-                routed,
-                plan.from(c),
-                plan.to(c),
-                x,
-                outs,
-                scratch[thread],
-                matrixScratch[thread]));
+        plan.chunks().size(),
+        (index, thread) -> {
+          ExpertLoraPlan.Chunk chunk = plan.chunks().get(index);
+          LoraKernels.add(
+              chunk.pairs(),
+              x.cols(),
+              inputs,
+              routed,
+              chunk.from(),
+              chunk.to(),
+              x,
+              outs,
+              scratch[thread],
+              matrixScratch[thread]);
+        });
   }
 
   void loraCombine(
@@ -137,18 +142,20 @@ final class ExpertOps {
     runner.run(
         "expertLoraCombine",
         () -> x.shape() + " in " + groups.groups() + " groups",
-        plan.chunks(),
-        (c, thread) ->
-            LoraKernels.multiply(
-                plan.pairs(c)[0],
-                plan.weightsOf(c).in(),
-                plan.order(),
-                plan.from(c),
-                plan.to(c),
-                x,
-                products + plan.from(c) * out.stride(),
-                scratch[thread],
-                matrixScratch[thread]));
+        plan.chunks().size(),
+        (index, thread) -> {
+          ExpertLoraPlan.Chunk chunk = plan.chunks().get(index);
+          LoraKernels.multiply(
+              chunk.pairs()[0],
+              x.cols(),
+              plan.order(),
+              chunk.from(),
+              chunk.to(),
+              x,
+              products + chunk.from() * out.stride(),
+              scratch[thread],
+              matrixScratch[thread]);
+        });
     sum(plan.terms(), products, out);
   }
 

@@ -1,5 +1,8 @@
 package io.infinilora.backend.cpu;
 
+import java.util.ArrayList;
+import java.util.List;
+
 /**
  * How a product with routed experts is cut into tasks. A task takes some of the rows of one expert
  * and a run of panels of one output: it gathers the rows, multiplies them together and puts the
@@ -16,82 +19,71 @@ final class ExpertPlan {
   /** Panels are taken in pairs, since a single row is computed for two panels at once. */
   private static final int PAIR = 2;
 
-  private static final int FIELDS = 6;
+  /**
+   * Part of the product.
+   *
+   * @param from first place in the order of the groups
+   * @param to place after the last
+   */
+  record Task(int expert, int output, int from, int to, int fromPanel, int toPanel) {
+    int rows() {
+      return to - from;
+    }
+
+    int panels() {
+      return toPanel - fromPanel;
+    }
+
+    /** Products of a row with a panel, unpacking included. */
+    long cost() {
+      return ExpertPlan.cost(rows(), panels());
+    }
+  }
 
   private final PackedExperts weights;
   private final ExpertGroups groups;
-
-  /** Per task: expert, output, first and end place in the order of the groups, panels. */
-  private final int[] tasks;
-
-  private int count;
+  private final List<Task> tasks = new ArrayList<>();
 
   ExpertPlan(PackedExperts weights, ExpertGroups groups, int threads) {
     this.weights = weights;
     this.groups = groups;
-    long work = threads == 1 ? Integer.MAX_VALUE : work() / (threads * TASKS_PER_THREAD) + 1;
-    int needed = 0;
-    for (int e = 0; e < weights.experts(); e++) {
-      needed += cut(e, work, null);
-    }
-    tasks = new int[FIELDS * needed];
-    for (int e = 0; e < weights.experts(); e++) {
-      cut(e, work, tasks);
-    }
-  }
-
-  private int rows(int expert) {
-    return groups.start(expert + 1) - groups.start(expert);
-  }
-
-  /** Products of a row with a panel, unpacking included. */
-  private long work() {
     long work = 0;
     for (int e = 0; e < weights.experts(); e++) {
-      for (int i = 0; rows(e) > 0 && i < weights.outputs(); i++) {
-        work += (long) (rows(e) + UNPACK_ROWS) * weights.matrix(e, i).panels();
+      for (int i = 0; groups.rows(e) > 0 && i < weights.outputs(); i++) {
+        work += cost(groups.rows(e), weights.matrix(e, i).panels());
       }
     }
-    return work;
-  }
-
-  /**
-   * Cuts the rows of an expert into tasks of about {@code work}.
-   *
-   * @param into where they go; null to count only
-   * @return how many
-   */
-  private int cut(int e, long work, int[] into) {
-    int rows = rows(e);
-    int chunks = Math.ceilDiv(rows, MatrixKernels.MAX_ROWS);
-    int cut = 0;
-    for (int c = 0; c < chunks; c++) {
-      int from = (int) ((long) rows * c / chunks);
-      int to = (int) ((long) rows * (c + 1) / chunks);
-      for (int i = 0; i < weights.outputs(); i++) {
-        int panels = weights.matrix(e, i).panels();
-        int most = (int) Math.clamp(work / (to - from + UNPACK_ROWS), 1, panels);
-        int step = Memory.roundUp(Math.ceilDiv(panels, Math.ceilDiv(panels, most)), PAIR);
-        for (int panel = 0; panel < panels; panel += step) {
-          if (into != null) {
-            int at = FIELDS * count++;
-            into[at] = e;
-            into[at + 1] = i;
-            into[at + 2] = groups.start(e) + from;
-            into[at + 3] = groups.start(e) + to;
-            into[at + 4] = panel;
-            into[at + 5] = Math.min(panels, panel + step);
-          }
-          cut++;
+    long perTask = threads == 1 ? work : Math.ceilDiv(work, threads * TASKS_PER_THREAD);
+    for (int e = 0; e < weights.experts(); e++) {
+      int rows = groups.rows(e);
+      int chunks = Math.ceilDiv(rows, MatrixKernels.MAX_ROWS);
+      for (int c = 0; c < chunks; c++) {
+        int from = groups.start(e) + (int) ((long) rows * c / chunks);
+        int to = groups.start(e) + (int) ((long) rows * (c + 1) / chunks);
+        for (int i = 0; i < weights.outputs(); i++) {
+          cut(e, i, from, to, perTask);
         }
       }
     }
-    return cut;
   }
 
-  /** Number of tasks. */
-  int tasks() {
-    return count;
+  private static long cost(int rows, int panels) {
+    return (long) (rows + UNPACK_ROWS) * panels;
+  }
+
+  /** Cuts a product into runs of panels of about the same length, which cost {@code perTask}. */
+  private void cut(int expert, int output, int from, int to, long perTask) {
+    int panels = weights.matrix(expert, output).panels();
+    long tasksNeeded = Math.ceilDiv(cost(to - from, panels), perTask);
+    int step = Memory.roundUp(Math.ceilDiv(panels, (int) Math.min(panels, tasksNeeded)), PAIR);
+    for (int panel = 0; panel < panels; panel += step) {
+      tasks.add(new Task(expert, output, from, to, panel, Math.min(panels, panel + step)));
+    }
+  }
+
+  /** All tasks; they do not overlap. */
+  List<Task> tasks() {
+    return tasks;
   }
 
   /**
@@ -100,31 +92,27 @@ final class ExpertPlan {
    * @param x {@code [rows, in]}, each for {@code topK} routed rows
    */
   void project(
-      int task, CpuTensor x, int topK, CpuTensor[] outs, Scratch scratch, Scratch matrixScratch) {
-    int at = FIELDS * task;
-    PackedMatrix m = weights.matrix(tasks[at], tasks[at + 1]);
-    CpuTensor out = outs[tasks[at + 1]];
-    int from = tasks[at + 2];
-    int rows = tasks[at + 3] - from;
-    int fromPanel = tasks[at + 4];
-    int toPanel = tasks[at + 5];
+      int index, CpuTensor x, int topK, CpuTensor[] outs, Scratch scratch, Scratch matrixScratch) {
+    Task task = tasks.get(index);
+    CpuTensor out = outs[task.output()];
     int[] order = groups.order();
+    int rows = task.rows();
     if (rows == 1) {
-      multiply(m, task, 1, x.row(order[from] / topK), 0, out.row(order[from]), 0, matrixScratch);
+      int routed = order[task.from()];
+      multiply(task, x.row(routed / topK), 0, out.row(routed), 0, matrixScratch);
       return;
     }
-    long inputs =
-        scratch.reserve(rows * (x.stride() + (toPanel - fromPanel) * TileKernels.PANEL_BYTES));
+    long resultStride = task.panels() * TileKernels.PANEL_BYTES;
+    long inputs = scratch.reserve(rows * (x.stride() + resultStride));
     long results = inputs + rows * x.stride();
-    long resultStride = (toPanel - fromPanel) * TileKernels.PANEL_BYTES;
     for (int r = 0; r < rows; r++) {
-      Memory.copy(x.row(order[from + r] / topK), inputs + r * x.stride(), x.stride());
+      Memory.copy(x.row(order[task.from() + r] / topK), inputs + r * x.stride(), x.stride());
     }
-    long offset = fromPanel * TileKernels.PANEL_BYTES;
-    multiply(m, task, rows, inputs, x.stride(), results - offset, resultStride, matrixScratch);
+    long offset = task.fromPanel() * TileKernels.PANEL_BYTES;
+    multiply(task, inputs, x.stride(), results - offset, resultStride, matrixScratch);
     long bytes = Math.min(resultStride, out.stride() - offset);
     for (int r = 0; r < rows; r++) {
-      Memory.copy(results + r * resultStride, out.row(order[from + r]) + offset, bytes);
+      Memory.copy(results + r * resultStride, out.row(order[task.from() + r]) + offset, bytes);
     }
   }
 
@@ -132,36 +120,34 @@ final class ExpertPlan {
    * Does a task whose results stay in the order of the groups.
    *
    * @param x a row per routed row
-   * @param out first row of the results, a row of the output for each routed row
+   * @param out first row of the results, one per routed row
    */
-  void multiply(int task, CpuTensor x, long out, Scratch scratch, Scratch matrixScratch) {
-    int at = FIELDS * task;
-    PackedMatrix m = weights.matrix(tasks[at], tasks[at + 1]);
-    int from = tasks[at + 2];
-    int rows = tasks[at + 3] - from;
+  void multiply(int index, CpuTensor x, long out, Scratch scratch, Scratch matrixScratch) {
+    Task task = tasks.get(index);
     int[] order = groups.order();
-    long inputs = x.row(order[from]);
+    int rows = task.rows();
+    long inputs = x.row(order[task.from()]);
     if (rows > 1) {
       inputs = scratch.reserve(rows * x.stride());
       for (int r = 0; r < rows; r++) {
-        Memory.copy(x.row(order[from + r]), inputs + r * x.stride(), x.stride());
+        Memory.copy(x.row(order[task.from() + r]), inputs + r * x.stride(), x.stride());
       }
     }
-    long outStride = 4L * m.out();
-    multiply(m, task, rows, inputs, x.stride(), out + from * outStride, outStride, matrixScratch);
+    long outStride = 4L * weights.out(task.output());
+    multiply(task, inputs, x.stride(), out + task.from() * outStride, outStride, matrixScratch);
   }
 
   private void multiply(
-      PackedMatrix m,
-      int task,
-      int rows,
-      long x,
-      long xStride,
-      long out,
-      long outStride,
-      Scratch scratch) {
-    int at = FIELDS * task;
+      Task task, long x, long xStride, long out, long outStride, Scratch scratch) {
     MatrixKernels.multiply(
-        m, tasks[at + 4], tasks[at + 5], rows, x, xStride, out, outStride, scratch);
+        weights.matrix(task.expert(), task.output()),
+        task.fromPanel(),
+        task.toPanel(),
+        task.rows(),
+        x,
+        xStride,
+        out,
+        outStride,
+        scratch);
   }
 }
