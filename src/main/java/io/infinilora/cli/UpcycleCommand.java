@@ -17,8 +17,8 @@ import picocli.CommandLine.Spec;
     name = "upcycle",
     showDefaultValues = true,
     description = {
-      "Makes a mixture of experts out of a dense llama or mistral: every expert is a copy of the MLP,",
-      "so it answers as the dense model does, and takes adapters of single experts."
+      "Makes a mixture of experts (mixtral) out of a dense llama or mistral.",
+      "Every expert is a copy of the MLP, so the answers stay the same."
     })
 final class UpcycleCommand implements Callable<Integer> {
   @Spec private CommandSpec command;

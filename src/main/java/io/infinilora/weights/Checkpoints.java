@@ -145,7 +145,8 @@ public final class Checkpoints {
         ParameterTable.load(
             spec, file, architecture.ggufLayout(file.names()), architecture.ggufPairsRows(), arena);
     String description =
-        "%s, GGUF v%d, %s, %s".formatted(name, file.version(), path, mib(file.file().size()));
+        "%s, GGUF v%d, %s, %s"
+            .formatted(spec.architecture(), file.version(), path, mib(file.file().size()));
     return new MappedCheckpoint(
         spec, GgufText.read(metadata), parameters, file::fault, description, arena);
   }

@@ -2,6 +2,7 @@ package io.infinilora.engine;
 
 import io.infinilora.backend.Backend;
 import io.infinilora.backend.OpStream;
+import io.infinilora.backend.Routing;
 import io.infinilora.backend.Tensor;
 import io.infinilora.core.AdapterId;
 import io.infinilora.core.LoraSite;
@@ -101,6 +102,16 @@ final class Faults {
       public void join(int layer, LoraSite site, Tensor x, Tensor... outs) {
         strike(place == Place.JOIN && layer == 1 && site == LoraSite.ATTENTION_OUT);
         port.join(layer, site, x, outs);
+      }
+
+      @Override
+      public void publishRouted(int layer, LoraSite site, Tensor x, Routing routing) {
+        port.publishRouted(layer, site, x, routing);
+      }
+
+      @Override
+      public void joinRouted(int layer, LoraSite site, Tensor x, Routing routing, Tensor... outs) {
+        port.joinRouted(layer, site, x, routing, outs);
       }
     };
   }

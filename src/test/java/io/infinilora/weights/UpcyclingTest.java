@@ -127,6 +127,7 @@ class UpcyclingTest {
         Checkpoint routed = Checkpoints.open(out)) {
       assertUpcycled(dense, routed);
       assertThat(routed.matrix(Param.DOWN, 0, 2).dtype()).isEqualTo(DType.Q4_1);
+      assertThat(routed.describe()).startsWith("mixtral, GGUF");
       assertThat(routed.text()).isEqualTo(dense.text());
       assertThat(routed.text().vocabulary()).isPresent();
     }
