@@ -113,7 +113,9 @@ class UpcyclingTest {
         TinyGguf.of("llama")
             .alignment(64)
             .uint32("llama.expert_count", 0)
-            .floats("rope_freqs.weight", new long[] {4}, 1, 1, 2, 8)
+            .floats("rope_freqs.weight", new long[] {4}, 1, 1, 2, 8) // needs padding
+            .removeTensor("output_norm.weight")
+            .floats("output_norm.weight", new long[] {16}, 3, 1, 4)
             .tensor(
                 new GgufBuilder.Tensor(
                     "blk.0.ffn_down.weight",
