@@ -13,7 +13,7 @@ import picocli.CommandLine.ScopeType;
     scope = ScopeType.INHERIT,
     versionProvider = Main.Version.class,
     synopsisSubcommandLabel = "COMMAND",
-    subcommands = {ServeCommand.class, VerifyCommand.class})
+    subcommands = {ServeCommand.class, InspectCommand.class, VerifyCommand.class})
 public final class Main {
   private Main() {}
 
@@ -25,6 +25,11 @@ public final class Main {
 
   /** Parses and executes; returns the exit code: 0 success, 1 failure, 2 wrong usage. */
   static int run(String... args) {
+    return commandLine().execute(args);
+  }
+
+  /** The parser of the command line, which prints errors and gives the exit code. */
+  static CommandLine commandLine() {
     return new CommandLine(new Main())
         .setCaseInsensitiveEnumValuesAllowed(true)
         .setExecutionExceptionHandler(
@@ -37,8 +42,7 @@ public final class Main {
                 e.printStackTrace(command.getErr());
               }
               return 1;
-            })
-        .execute(args);
+            });
   }
 
   /** Version from the jar's manifest. */
