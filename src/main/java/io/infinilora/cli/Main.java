@@ -16,6 +16,7 @@ import picocli.CommandLine.ScopeType;
     subcommands = {
       ServeCommand.class,
       PullCommand.class,
+      InspectCommand.class,
       VerifyCommand.class,
       UpcycleCommand.class
     })
@@ -33,7 +34,7 @@ public final class Main {
     return commandLine().execute(args);
   }
 
-  /** The parser with all commands. */
+  /** The parser of the command line, which prints errors and gives the exit code. */
   static CommandLine commandLine() {
     return new CommandLine(new Main())
         .setCaseInsensitiveEnumValuesAllowed(true)

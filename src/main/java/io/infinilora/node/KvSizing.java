@@ -12,10 +12,14 @@ final class KvSizing {
 
   private KvSizing() {}
 
+  /** Bytes of the keys and values of one token. */
+  static long bytesPerToken(ModelSpec spec) {
+    return 2L * spec.layers() * spec.attention().kvWidth() * BYTES_PER_ELEMENT;
+  }
+
   static SchedulerConfig schedulerConfig(EngineConfig settings, ModelSpec spec) {
     int blockSize = SchedulerConfig.DEFAULT_BLOCK_SIZE;
-    long bytesPerBlock =
-        2L * spec.layers() * spec.attention().kvWidth() * blockSize * BYTES_PER_ELEMENT;
+    long bytesPerBlock = bytesPerToken(spec) * blockSize;
     long blocks = settings.kvMemory().bytes() / bytesPerBlock;
     if (blocks < 1) {
       throw new InfiniLoraException(

@@ -16,7 +16,9 @@ import java.util.Optional;
 final class AdapterLayouts {
 
   private static final String LAYERS = "model.layers.";
-  private static final String FUSED_EXPERTS = "mlp.experts.";
+  private static final String BLOCKS = "transformer.blocks.";
+  private static final String FUSED_EXPERTS = "mlp.experts";
+  private static final String FLAT_EXPERTS = "ffn.experts.mlp";
 
   private final ModelSpec spec;
   private final List<LoraModule> modules = new ArrayList<>();
@@ -38,6 +40,16 @@ final class AdapterLayouts {
           case "dbrx" -> layouts.dbrx();
           default -> null;
         });
+  }
+
+  /** A module's place in a model of any supported architecture, if its name has that form. */
+  static Optional<ModulePath> path(String module) {
+    return ModulePath.parse(module, LAYERS).or(() -> ModulePath.parse(module, BLOCKS));
+  }
+
+  /** Whether a module's parameters are targeted by themselves in some architecture. */
+  static boolean holdsParameters(ModulePath path) {
+    return path.name().equals(FUSED_EXPERTS) || path.name().equals(FLAT_EXPERTS);
   }
 
   private AdapterLayout dense() {
@@ -93,7 +105,7 @@ final class AdapterLayouts {
     flat("w1", LoraSplit.flattened(LoraTarget.GATE, experts(), inner()));
     flat("v1", LoraSplit.flattened(LoraTarget.UP, experts(), inner()));
     flat("w2", LoraSplit.flattenedInputs(LoraTarget.DOWN, experts(), inner()));
-    return layout("transformer.blocks.", "ffn.router");
+    return layout(BLOCKS, "ffn.router");
   }
 
   private AdapterLayout layout(String layers, String... routers) {
@@ -128,15 +140,15 @@ final class AdapterLayouts {
   private void fused(Order order, LoraSplit gateUp) {
     Stacked stacked = new Stacked(experts(), order);
     int in = spec.inWidth(LoraSite.MLP_IN);
-    String gateUpName = FUSED_EXPERTS + "gate_up_proj";
+    String gateUpName = FUSED_EXPERTS + ".gate_up_proj";
     parameters.add(new LoraModule(gateUpName, in, 2 * inner(), stacked, gateUp));
     LoraSplit down = LoraSplit.whole(LoraTarget.DOWN);
     parameters.add(
-        new LoraModule(FUSED_EXPERTS + "down_proj", inner(), spec.hidden(), stacked, down));
+        new LoraModule(FUSED_EXPERTS + ".down_proj", inner(), spec.hidden(), stacked, down));
   }
 
   private void flat(String name, LoraSplit split) {
-    String fullName = "ffn.experts.mlp." + name;
+    String fullName = FLAT_EXPERTS + "." + name;
     parameters.add(LoraModule.single(fullName, spec.hidden(), experts() * inner(), split));
   }
 

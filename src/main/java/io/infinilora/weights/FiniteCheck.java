@@ -15,6 +15,21 @@ final class FiniteCheck {
 
   private FiniteCheck() {}
 
+  /**
+   * Checks a plain matrix.
+   *
+   * @throws io.infinilora.core.InfiniLoraException naming {@code file}, tensor and place
+   */
+  static void require(TensorView matrix, SafetensorsFile file) {
+    long bad = firstNonFinite(matrix);
+    if (bad >= 0) {
+      throw file.tensorFault(
+          matrix.name(),
+          "holds a value that is not finite at [%d, %d]"
+              .formatted(bad / matrix.cols(), bad % matrix.cols()));
+    }
+  }
+
   /** Index of the first element of a plain tensor that is not finite, or -1. */
   static long firstNonFinite(TensorView tensor) {
     MemorySegment data = tensor.data();

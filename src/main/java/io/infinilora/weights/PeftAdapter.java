@@ -7,7 +7,6 @@ import io.infinilora.core.LoraFactors;
 import io.infinilora.core.LoraTarget;
 import io.infinilora.core.ModelSpec;
 import java.lang.foreign.Arena;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;
@@ -23,10 +22,6 @@ public final class PeftAdapter implements AutoCloseable {
 
   /** Highest rank that is accepted. */
   public static final int MAX_RANK = 512;
-
-  private static final String CONFIG = "adapter_config.json";
-  private static final String WEIGHTS = "adapter_model.safetensors";
-  private static final String PICKLE = "adapter_model.bin";
 
   private final Map<AdaptedModule, LoraFactors> factors;
   private final List<AdaptedModule> modules;
@@ -59,22 +54,13 @@ public final class PeftAdapter implements AutoCloseable {
                     new InfiniLoraException(
                         ErrorCode.BAD_ADAPTER,
                         directory + ": no adapters for architecture " + spec.architecture()));
-    Path weightsFile = directory.resolve(WEIGHTS);
-    PeftConfig config = PeftConfig.read(directory.resolve(CONFIG));
-    if (!Files.exists(weightsFile) && Files.exists(directory.resolve(PICKLE))) {
-      throw new InfiniLoraException(
-          ErrorCode.BAD_ADAPTER,
-          directory.resolve(PICKLE)
-              + ": pickled weights can run code and are not read; save them as "
-              + WEIGHTS);
-    }
     Arena arena = Arena.ofShared();
     try {
-      SafetensorsFile weights = SafetensorsFile.open(weightsFile, ErrorCode.BAD_ADAPTER, arena);
+      PeftFolder files = PeftFolder.open(directory, arena);
       Map<AdaptedModule, LoraFactors> factors =
-          new PeftTensors(weights, config, spec, layout).factors();
-      String digest = AdapterDigest.of(config.fields().tree(), weights.file().bytes());
-      return new PeftAdapter(factors, digest, weights.file().size(), arena);
+          new PeftTensors(files.weights(), files.config(), spec, layout).factors();
+      long bytes = files.weights().file().size();
+      return new PeftAdapter(factors, files.digest(), bytes, arena);
     } catch (RuntimeException | Error e) {
       arena.close();
       throw e;

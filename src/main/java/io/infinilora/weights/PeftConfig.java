@@ -185,6 +185,11 @@ final class PeftConfig {
     return fields.texts(TARGET_PARAMETERS);
   }
 
+  /** Whether scales are alpha / sqrt(rank). */
+  boolean rankStabilised() {
+    return rankStabilised;
+  }
+
   /** The version of PEFT that wrote this, if it says so. */
   Optional<String> peftVersion() {
     return fields.text("peft_version");

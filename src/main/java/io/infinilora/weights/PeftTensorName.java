@@ -48,7 +48,8 @@ record PeftTensorName(String module, int wrappers, boolean isA, boolean raw) {
     return new PeftTensorName(module, others, isA, raw).name();
   }
 
-  private String name() {
+  /** The whole name. */
+  String name() {
     String side = isA ? ".lora_A" : ".lora_B";
     return PREFIX + module + BASE_LAYER.repeat(wrappers) + side + (raw ? RAW : PLAIN);
   }

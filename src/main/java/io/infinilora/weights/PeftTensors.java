@@ -55,9 +55,11 @@ final class PeftTensors {
    *     model, no partner, a wrong shape or values that are not finite
    */
   Map<AdaptedModule, LoraFactors> factors() {
-    List<Pair> pairs = pairs();
-    if (pairs.isEmpty()) {
-      throw file.fault("holds no LoRA tensors");
+    PeftNames names = new PeftNames(file);
+    List<Pair> pairs = new ArrayList<>();
+    for (PeftTensorName name : names.pairs()) {
+      Place place = place(name);
+      pairs.add(new Pair(place, names.a(name), names.b(name)));
     }
     Optional<Boolean> transposed = pairs.stream().flatMap(p -> byShape(p).stream()).findFirst();
     for (Pair pair : pairs) {
@@ -67,42 +69,8 @@ final class PeftTensors {
     return result;
   }
 
-  private List<Pair> pairs() {
-    List<Pair> pairs = new ArrayList<>();
-    Optional<Boolean> raw = Optional.empty();
-    for (String name : file.names()) {
-      PeftTensorName parsed = parse(name);
-      if (raw.isPresent() && raw.get() != parsed.raw()) {
-        throw file.tensorFault(
-            name, "differs from others in this file in that it has the adapter's name or lacks it");
-      }
-      raw = Optional.of(parsed.raw());
-      if (!parsed.isA()) {
-        requirePartner(name, parsed);
-        continue;
-      }
-      Place place = place(name, parsed);
-      requirePartner(name, parsed);
-      pairs.add(new Pair(place, file.view(name), file.view(parsed.partner())));
-    }
-    return pairs;
-  }
-
-  private PeftTensorName parse(String name) {
-    if (name.contains("lora_embedding_")) {
-      throw file.tensorFault(name, "adapts an embedding, which is not supported");
-    }
-    PeftTensorName parsed =
-        PeftTensorName.parse(name)
-            .orElseThrow(() -> file.tensorFault(name, "is neither a lora_A nor a lora_B weight"));
-    if (parsed.module().isEmpty()) {
-      throw file.tensorFault(
-          name, "does not begin with " + PeftTensorName.PREFIX + " and a module");
-    }
-    return parsed;
-  }
-
-  private Place place(String name, PeftTensorName parsed) {
+  private Place place(PeftTensorName parsed) {
+    String name = parsed.name();
     ModulePath path =
         ModulePath.parse(parsed.module(), layout.layers()).orElseThrow(() -> noModule(name));
     if (layout.isRouter(path.name())) {
@@ -119,7 +87,7 @@ final class PeftTensors {
           "is for layer %d, but the model has %d layers".formatted(path.layer(), spec.layers()));
     }
     if (held) {
-      return parameter(name, parsed, path);
+      return parameter(parsed, path);
     }
     if (path.expert() != AdaptedModule.DENSE && path.expert() >= spec.mlp().moe().experts()) {
       throw file.tensorFault(
@@ -133,7 +101,7 @@ final class PeftTensors {
     return new Place(module, path, config.scaling(parsed.module()));
   }
 
-  private Place parameter(String name, PeftTensorName parsed, ModulePath path) {
+  private Place parameter(PeftTensorName parsed, ModulePath path) {
     int count = parameters.count(parsed.module());
     LoraModule parameter =
         parameters
@@ -141,7 +109,7 @@ final class PeftTensors {
             .orElseThrow(
                 () ->
                     file.tensorFault(
-                        name,
+                        parsed.name(),
                         "would be number %d of the parameters of %s, of which target_parameters names %d"
                             .formatted(parsed.wrappers() + 1, parsed.module(), count)));
     for (int i = 0; i < count; i++) {
@@ -161,12 +129,6 @@ final class PeftTensors {
     return file.tensorFault(
         name,
         "matches no module of a %s model that adapters can change".formatted(spec.architecture()));
-  }
-
-  private void requirePartner(String name, PeftTensorName parsed) {
-    if (!file.names().contains(parsed.partner())) {
-      throw file.tensorFault(name, "has no partner " + parsed.partner());
-    }
   }
 
   private static Optional<Boolean> byShape(Pair pair) {
@@ -224,13 +186,7 @@ final class PeftTensors {
           "has shape %s, but configured rank and model ask for %s"
               .formatted(Arrays.toString(tensor.shape()), Arrays.toString(expected)));
     }
-    long bad = FiniteCheck.firstNonFinite(tensor);
-    if (bad >= 0) {
-      throw file.tensorFault(
-          tensor.name(),
-          "holds a value that is not finite at [%d, %d]"
-              .formatted(bad / expected[1], bad % expected[1]));
-    }
+    FiniteCheck.require(tensor, file);
     return WeightMatrix.of(tensor);
   }
 }

@@ -1,14 +1,20 @@
 package io.infinilora.weights;
 
+import java.nio.file.Path;
 import java.util.List;
 
 /** The smallest models that exercise everything: 1 layer, hidden 16, 2 heads of 8, 1 key head. */
-final class TinyGguf {
+public final class TinyGguf {
 
   static final int HIDDEN = 16;
   static final int VOCAB = 6;
 
   private TinyGguf() {}
+
+  /** Writes {@link #of} to a file. */
+  public static Path write(String architecture, Path file) {
+    return of(architecture).write(file);
+  }
 
   /** A sound file of this architecture, with tied embeddings and a vocabulary. */
   static GgufBuilder of(String architecture) {
