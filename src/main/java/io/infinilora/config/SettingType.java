@@ -32,7 +32,8 @@ record SettingType(String expected, Function<String, Object> parser) {
           Path.class, new SettingType("a path", SettingType::path),
           ByteSize.class, new SettingType("a size such as 512MiB", ByteSize::parse),
           Duration.class, new SettingType("a duration such as 30s", SettingType::duration),
-          LoraMode.class, new SettingType(modes(), SettingType::mode));
+          LoraMode.class, choice(LoraMode.class),
+          Policy.class, choice(Policy.class));
 
   /** The type of a record component's values, or null if the component is a group of settings. */
   static SettingType of(Type type) {
@@ -77,13 +78,11 @@ record SettingType(String expected, Function<String, Object> parser) {
     };
   }
 
-  private static Object mode(String text) {
-    return LoraMode.valueOf(text.toUpperCase(Locale.ROOT));
-  }
-
-  private static String modes() {
-    return Arrays.stream(LoraMode.values())
-        .map(mode -> mode.name().toLowerCase(Locale.ROOT))
-        .collect(Collectors.joining(", ", "one of ", ""));
+  private static <E extends Enum<E>> SettingType choice(Class<E> type) {
+    return new SettingType(
+        Arrays.stream(type.getEnumConstants())
+            .map(value -> value.name().toLowerCase(Locale.ROOT).replace('_', '-'))
+            .collect(Collectors.joining(", ", "one of ", "")),
+        text -> Enum.valueOf(type, text.toUpperCase(Locale.ROOT).replace('-', '_')));
   }
 }

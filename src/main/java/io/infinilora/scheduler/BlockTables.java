@@ -1,7 +1,9 @@
 package io.infinilora.scheduler;
 
 import java.util.ArrayList;
+import java.util.HashMap;
 import java.util.List;
+import java.util.Map;
 
 /**
  * Gives sequences their KV blocks and shares the full ones between equal prefixes.
@@ -57,14 +59,28 @@ final class BlockTables {
     return match;
   }
 
-  /** Whether all tokens fit beside {@code reserved} further blocks, if this prefix is reused. */
-  boolean fits(Sequence sequence, List<PrefixCache.Node> match, int reserved) {
-    int idle = 0;
-    for (PrefixCache.Node node : match) {
-      idle += pool.references(node.block()) == 0 ? 1 : 0;
+  /**
+   * Whether all tokens fit beside {@code reserved} further blocks, if this prefix is reused.
+   *
+   * @param yielding sequences that would release their blocks for it
+   */
+  boolean fits(
+      Sequence sequence, List<PrefixCache.Node> match, int reserved, List<Sequence> yielding) {
+    Map<Integer, Integer> yielded = new HashMap<>();
+    for (Sequence other : yielding) {
+      for (int i = 0; i < other.blockCount(); i++) {
+        yielded.merge(other.block(i), 1, Integer::sum);
+      }
     }
-    int needed = blocksFor(sequence.length()) - match.size();
-    return needed + reserved <= pool.available() - idle;
+    int available = pool.available();
+    for (Map.Entry<Integer, Integer> entry : yielded.entrySet()) {
+      available += pool.references(entry.getKey()) == entry.getValue() ? 1 : 0;
+    }
+    for (PrefixCache.Node node : match) {
+      int block = node.block();
+      available -= pool.references(block) == yielded.getOrDefault(block, 0) ? 1 : 0;
+    }
+    return blocksFor(sequence.length()) - match.size() + reserved <= available;
   }
 
   /** Starts the table of a sequence that has none with a cached prefix. */

@@ -59,6 +59,7 @@ class ConfigLoaderTest {
               maxBatchedTokens: 10
               prefillChunk: 11
               prefixCache: false
+              policy: sjf
               stepDeadline: 12m
             """);
     assertThat(ConfigLoader.load(Map.of(), Map.of(), Optional.of(file)))
@@ -78,7 +79,18 @@ class ConfigLoaderTest {
                     10,
                     11,
                     false,
+                    Policy.SJF,
                     Duration.ofMinutes(12))));
+  }
+
+  @ParameterizedTest
+  @CsvSource({"fcfs,FCFS", "sjf,SJF", "adapter-fair,ADAPTER_FAIR"})
+  void everyPolicyHasItsName(String name, Policy policy) {
+    assertThat(
+            ConfigLoader.load(Map.of("engine.policy", name), Map.of(), Optional.empty())
+                .engine()
+                .policy())
+        .isEqualTo(policy);
   }
 
   @Test
@@ -137,6 +149,7 @@ class ConfigLoaderTest {
         "engine.stepDeadline|30|engine.stepDeadline must be a duration such as 30s, not \"30\"",
         "engine.prefixCache|yes|engine.prefixCache must be true or false, not \"yes\"",
         "loraMode|both|loraMode must be one of none, coupled, disaggregated, not \"both\"",
+        "engine.policy|fair|engine.policy must be one of fcfs, sjf, adapter-fair, not \"fair\"",
         "model|''|model must be a path, not \"\"",
       })
   void aWrongTypeNamesPlaceKeyValueAndWhatIsExpected(String key, String value, String message) {

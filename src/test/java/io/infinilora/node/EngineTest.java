@@ -72,6 +72,7 @@ class EngineTest {
                         batchedTokens,
                         prefillChunk,
                         prefixCache,
+                        EngineConfig.DEFAULT_POLICY,
                         Duration.ofSeconds(30))),
                 EngineMetrics.NONE));
     assertThat(node.adapterReport().failures()).isEmpty();
