@@ -1,9 +1,9 @@
 package io.infinilora.scheduler;
 
 import java.util.ArrayList;
-import java.util.HashMap;
+import java.util.HashSet;
 import java.util.List;
-import java.util.Map;
+import java.util.Set;
 
 /**
  * Gives sequences their KV blocks and shares the full ones between equal prefixes.
@@ -62,25 +62,23 @@ final class BlockTables {
   /**
    * Whether all tokens fit beside {@code reserved} further blocks, if this prefix is reused.
    *
-   * @param yielding sequences that would release their blocks for it
+   * @param yielding sequences that would release their blocks for it: all of some other adapters.
+   *     Since adapters share no blocks, nobody else holds theirs
    */
   boolean fits(
       Sequence sequence, List<PrefixCache.Node> match, int reserved, List<Sequence> yielding) {
-    Map<Integer, Integer> yielded = new HashMap<>();
+    int idle = 0;
+    for (PrefixCache.Node node : match) {
+      idle += pool.references(node.block()) == 0 ? 1 : 0;
+    }
+    Set<Integer> yielded = new HashSet<>();
     for (Sequence other : yielding) {
       for (int i = 0; i < other.blockCount(); i++) {
-        yielded.merge(other.block(i), 1, Integer::sum);
+        yielded.add(other.block(i));
       }
     }
-    int available = pool.available();
-    for (Map.Entry<Integer, Integer> entry : yielded.entrySet()) {
-      available += pool.references(entry.getKey()) == entry.getValue() ? 1 : 0;
-    }
-    for (PrefixCache.Node node : match) {
-      int block = node.block();
-      available -= pool.references(block) == yielded.getOrDefault(block, 0) ? 1 : 0;
-    }
-    return blocksFor(sequence.length()) - match.size() + reserved <= available;
+    int needed = blocksFor(sequence.length()) - match.size();
+    return needed + reserved <= pool.available() - idle + yielded.size();
   }
 
   /** Starts the table of a sequence that has none with a cached prefix. */

@@ -52,10 +52,10 @@ final class StepPlanner {
   private boolean planDecodes(List<StepPlan.Slice> slices) {
     boolean preempted = false;
     for (Sequence sequence : List.copyOf(roster.running())) {
-      // One admitted earlier may have preempted it.
-      if (!isRunning(sequence) || !gate.admits(sequence) || sequence.pending() != 1) {
+      if (!gate.admits(sequence) || sequence.pending() != 1) {
         continue;
       }
+      // One admitted earlier may preempt it, and it itself.
       while (isRunning(sequence) && !tables.extend(sequence, sequence.length())) {
         preempt(victim());
         preempted = true;
