@@ -90,6 +90,7 @@ public final class EngineBench {
             LONG_PROMPT,
             LONG_PROMPT, /* prefixCache, so that every prefill is computed */
             false,
+            EngineConfig.DEFAULT_POLICY,
             Duration.ofSeconds(60)));
   }
 

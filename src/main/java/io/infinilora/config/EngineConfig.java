@@ -12,10 +12,12 @@ import java.util.Optional;
  *     KV cache holds
  * @param kvMemory memory for keys and values
  * @param maxRunning most sequences computed at once
- * @param maxWaiting most requests in the queue; a further one is refused
+ * @param maxWaiting most requests in the queue; a further one is refused, unless it would be the
+ *     only one of its adapter
  * @param maxBatchedTokens most rows of a step; at least {@code maxRunning}
  * @param prefillChunk most prompt tokens of one sequence in one step
  * @param prefixCache whether equal prefixes share keys and values
+ * @param policy who is served first
  * @param stepDeadline how long a step may wait for its LoRA side before it is given up
  */
 public record EngineConfig(
@@ -28,6 +30,7 @@ public record EngineConfig(
     int maxBatchedTokens,
     int prefillChunk,
     boolean prefixCache,
+    Policy policy,
     Duration stepDeadline) {
 
   /** 512 MiB. */
@@ -45,6 +48,12 @@ public record EngineConfig(
   /** 256 tokens. */
   public static final int DEFAULT_PREFILL_CHUNK = 256;
 
+  /**
+   * Adapter-fair: one tenant's burst does not keep the others waiting, nothing is left idle for it,
+   * and with one tenant it is first come, first served.
+   */
+  public static final Policy DEFAULT_POLICY = Policy.ADAPTER_FAIR;
+
   /** 30 s. */
   public static final Duration DEFAULT_STEP_DEADLINE = Duration.ofSeconds(30);
 
@@ -60,6 +69,7 @@ public record EngineConfig(
           DEFAULT_MAX_BATCHED_TOKENS,
           DEFAULT_PREFILL_CHUNK,
           true,
+          DEFAULT_POLICY,
           DEFAULT_STEP_DEADLINE);
 
   /** Rejects impossible values, naming the key. */

@@ -41,7 +41,8 @@ record SettingType(String expected, Function<String, Object> parser) {
           Map.entry(ByteSize.class, new SettingType("a size such as 512MiB", ByteSize::parse)),
           Map.entry(
               Duration.class, new SettingType("a duration such as 30s", SettingType::duration)),
-          Map.entry(LoraMode.class, new SettingType(modes(), SettingType::mode)));
+          Map.entry(LoraMode.class, choice(LoraMode.class)),
+          Map.entry(Policy.class, choice(Policy.class)));
 
   /** The type of a record component's values, or null if the component is a group of settings. */
   static SettingType of(Type type) {
@@ -96,13 +97,11 @@ record SettingType(String expected, Function<String, Object> parser) {
     };
   }
 
-  private static Object mode(String text) {
-    return LoraMode.valueOf(text.toUpperCase(Locale.ROOT));
-  }
-
-  private static String modes() {
-    return Arrays.stream(LoraMode.values())
-        .map(mode -> mode.name().toLowerCase(Locale.ROOT))
-        .collect(Collectors.joining(", ", "one of ", ""));
+  private static <E extends Enum<E>> SettingType choice(Class<E> type) {
+    return new SettingType(
+        Arrays.stream(type.getEnumConstants())
+            .map(value -> value.name().toLowerCase(Locale.ROOT).replace('_', '-'))
+            .collect(Collectors.joining(", ", "one of ", "")),
+        text -> Enum.valueOf(type, text.toUpperCase(Locale.ROOT).replace('-', '_')));
   }
 }

@@ -52,6 +52,7 @@ final class KvSizing {
         kvBlocks,
         blockSize,
         context,
-        settings.prefixCache());
+        settings.prefixCache(),
+        settings.policy());
   }
 }

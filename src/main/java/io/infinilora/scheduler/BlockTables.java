@@ -1,7 +1,9 @@
 package io.infinilora.scheduler;
 
 import java.util.ArrayList;
+import java.util.HashSet;
 import java.util.List;
+import java.util.Set;
 
 /**
  * Gives sequences their KV blocks and shares the full ones between equal prefixes.
@@ -57,14 +59,26 @@ final class BlockTables {
     return match;
   }
 
-  /** Whether all tokens fit beside {@code reserved} further blocks, if this prefix is reused. */
-  boolean fits(Sequence sequence, List<PrefixCache.Node> match, int reserved) {
+  /**
+   * Whether all tokens fit beside {@code reserved} further blocks, if this prefix is reused.
+   *
+   * @param yielding sequences that would release their blocks for it: all of some other adapters.
+   *     Since adapters share no blocks, nobody else holds theirs
+   */
+  boolean fits(
+      Sequence sequence, List<PrefixCache.Node> match, int reserved, List<Sequence> yielding) {
     int idle = 0;
     for (PrefixCache.Node node : match) {
       idle += pool.references(node.block()) == 0 ? 1 : 0;
     }
+    Set<Integer> yielded = new HashSet<>();
+    for (Sequence other : yielding) {
+      for (int i = 0; i < other.blockCount(); i++) {
+        yielded.add(other.block(i));
+      }
+    }
     int needed = blocksFor(sequence.length()) - match.size();
-    return needed + reserved <= pool.available() - idle;
+    return needed + reserved <= pool.available() - idle + yielded.size();
   }
 
   /** Starts the table of a sequence that has none with a cached prefix. */

@@ -6,11 +6,8 @@ import io.infinilora.core.ErrorCode;
 import io.infinilora.core.FinishReason;
 import io.infinilora.core.InfiniLoraException;
 import java.util.ArrayList;
-import java.util.Collections;
-import java.util.HashMap;
 import java.util.HashSet;
 import java.util.List;
-import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
 
@@ -22,33 +19,46 @@ import java.util.Set;
  * plan is in flight. {@link #add}, {@link #abort} and {@link #load} may come at any time between.
  *
  * <p>A step holds one token of every sequence that decodes, then chunks of prompts within the token
- * budget, those of running sequences before those of new ones. When blocks run out for a decode,
- * the sequence admitted last gives its blocks up, goes to the head of the queue and is computed
- * again later, prompt and output. The sequence admitted first is never preempted, so there is
- * always progress.
+ * budget, in the order of the {@link SchedulingPolicy}. When blocks run out for a decode, the
+ * sequence admitted last gives its blocks up, goes to the head of the queue and is computed again
+ * later, prompt and output. The sequence admitted first of those whose adapter is ready is never
+ * preempted, so there is always progress.
+ *
+ * <p>Sequences whose adapter is not ready, as the {@link AdapterGate} says, stay out of all this.
+ * They are not admitted; those that run are paused: no rows, but they keep their blocks and their
+ * place for as long as nobody else needs them, and then give them up before anyone else does.
  */
 public final class Scheduler {
   private final SchedulerConfig config;
-  private final AdmissionPolicy policy;
+  private final SchedulingPolicy policy;
+  private final AdapterGate gate;
   private final BlockTables tables;
-  private final Map<String, Sequence> byId = new HashMap<>();
-  private final List<Sequence> waiting = new ArrayList<>();
-
-  /** In order of admission. */
-  private final List<Sequence> running = new ArrayList<>();
+  private final Roster roster = new Roster();
+  private final StepPlanner planner;
 
   private StepPlan inFlight;
 
-  /** A scheduler that admits first come, first served. */
+  /** A scheduler whose adapters are always ready. */
   public Scheduler(SchedulerConfig config) {
-    this(config, AdmissionPolicy.FCFS);
+    this(config, AdapterGate.OPEN);
   }
 
-  /** A scheduler with a policy. */
-  public Scheduler(SchedulerConfig config, AdmissionPolicy policy) {
+  /** A scheduler with the configured policy. */
+  public Scheduler(SchedulerConfig config, AdapterGate gate) {
+    this(config, gate, SchedulingPolicy.of(config.policy()));
+  }
+
+  /**
+   * A scheduler with a policy of its own.
+   *
+   * @param policy used by this scheduler only
+   */
+  public Scheduler(SchedulerConfig config, AdapterGate gate, SchedulingPolicy policy) {
     this.config = config;
     this.policy = policy;
+    this.gate = gate;
     this.tables = new BlockTables(config.kvBlocks(), config.blockSize(), config.prefixCache());
+    this.planner = new StepPlanner(config, policy, gate, tables, roster);
   }
 
   /** Longest prompt plus output: the configured length, or what the whole KV cache holds. */
@@ -58,6 +68,10 @@ public final class Scheduler {
 
   /**
    * Queues a sequence. It ends at the context's end if its token limit lies beyond.
+   *
+   * <p>The queue's limit holds for those whose adapter is ready and for the others apart, so that
+   * neither keep the other out. An adapter without a waiting sequence, or the base model, is always
+   * let in with one: however full others make the queue, nobody is shut out.
    *
    * @throws InfiniLoraException {@code OVERLOADED} if the queue is full, {@code
    *     CONTEXT_LENGTH_EXCEEDED} if there is no room for the prompt and one token, {@code
@@ -76,41 +90,38 @@ public final class Scheduler {
                   config.kvBlocks(),
                   config.blockSize()));
     }
-    if (waiting.size() >= config.maxWaiting()) {
+    boolean ready = gate.admits(sequence);
+    long rivals = roster.waiting().stream().filter(other -> gate.admits(other) == ready).count();
+    if (rivals >= config.maxWaiting()
+        && roster.waiting().stream().anyMatch(other -> other.tenant().equals(sequence.tenant()))) {
       throw new InfiniLoraException(
           ErrorCode.OVERLOADED,
-          "%d requests are waiting already; try again later".formatted(waiting.size()));
+          "%d requests are waiting already%s; try again later"
+              .formatted(rivals, ready ? "" : " for their adapters"));
     }
-    if (byId.putIfAbsent(sequence.id(), sequence) != null) {
+    if (roster.find(sequence.id()) != null) {
       throw new InfiniLoraException(
           ErrorCode.INVALID_REQUEST, "request id %s is in use".formatted(sequence.id()));
     }
     int room = contextLength() - prompt;
     sequence.limit(prompt + Math.min(room, sequence.request().sampling().maxTokens()));
-    waiting.add(sequence);
+    roster.add(sequence);
   }
 
   /**
-   * The next step, or empty if there is nothing to do. Blocks for its rows are allocated.
+   * The next step. Blocks for its rows are allocated.
    *
+   * @return empty if no sequence can go on: there is none, or ({@link #hasWork} tells) all wait for
+   *     adapters. In that case the owner asks again when a gate changes; whenever one adapter of a
+   *     sequence is ready, or a sequence needs none, there is a step
    * @throws IllegalStateException if a plan is in flight
    */
   public Optional<StepPlan> next() {
     if (inFlight != null) {
       throw new IllegalStateException("a plan is in flight");
     }
-    List<StepPlan.Slice> slices = new ArrayList<>();
-    boolean preempted = planDecodes(slices);
-    int budget = config.maxBatchedTokens() - slices.size();
-    budget = planPrefills(slices, budget);
-    // Who was just preempted would take the very blocks that the decodes need.
-    if (!preempted) {
-      admit(slices, budget);
-    }
+    List<StepPlan.Slice> slices = planner.plan();
     if (slices.isEmpty()) {
-      if (!running.isEmpty()) {
-        throw new IllegalStateException("no running sequence can go on: " + running);
-      }
       return Optional.empty();
     }
     inFlight = new StepPlan(slices);
@@ -135,6 +146,7 @@ public final class Scheduler {
     int sample = 0;
     for (StepPlan.Slice slice : plan.slices()) {
       Sequence sequence = slice.sequence();
+      sequence.stepCompleted();
       sequence.computed(slice.first() + slice.count());
       tables.publish(sequence);
       int token = slice.sampled() ? sampled[sample++] : -1;
@@ -149,7 +161,9 @@ public final class Scheduler {
 
   /**
    * Gives the plan in flight up, whatever part of it was computed. Its sequences stand where they
-   * stood before it, and the next plan computes the same positions again.
+   * stood before it, at their last token, and a later plan computes the same positions again. How
+   * often that is tried is up to the owner: {@link Sequence#failedSteps} counts, {@link #abort}
+   * ends it.
    */
   public void rollback(StepPlan plan) {
     land(plan);
@@ -158,6 +172,7 @@ public final class Scheduler {
       if (sequence.state() == Sequence.State.ABORTING) {
         retire(sequence);
       } else {
+        sequence.stepFailed();
         tables.trim(sequence);
       }
     }
@@ -170,7 +185,7 @@ public final class Scheduler {
    * @return false if no such sequence is waiting or running
    */
   public boolean abort(String id) {
-    Sequence sequence = byId.get(id);
+    Sequence sequence = roster.find(id);
     if (sequence == null || sequence.state() == Sequence.State.ABORTING) {
       return false;
     }
@@ -182,18 +197,18 @@ public final class Scheduler {
     return true;
   }
 
-  /** Whether sequences wait or run. */
+  /** Whether sequences wait or run, paused ones included. */
   public boolean hasWork() {
-    return !byId.isEmpty();
+    return !roster.isEmpty();
   }
 
   /** Figures at this moment. */
   public EngineLoad load() {
     Set<Object> adapters = new HashSet<>();
-    running.forEach(sequence -> sequence.adapter().ifPresent(adapters::add));
+    roster.running().forEach(sequence -> sequence.adapter().ifPresent(adapters::add));
     return new EngineLoad(
-        running.size(),
-        waiting.size(),
+        roster.running().size(),
+        roster.waiting().size(),
         tables.pool().inUse(),
         tables.pool().size(),
         adapters.size());
@@ -206,109 +221,12 @@ public final class Scheduler {
    * @throws IllegalStateException naming the first inconsistency
    */
   public void checkInvariants() {
-    for (Sequence sequence : waiting) {
-      if (sequence.blockCount() != 0
-          || sequence.computed() != 0
-          || sequence.state() != Sequence.State.WAITING) {
-        throw new IllegalStateException(sequence + " is not a plainly waiting one");
-      }
-    }
-    if (byId.size() != waiting.size() + running.size() || running.size() > config.maxRunning()) {
+    roster.checkInvariants();
+    if (roster.running().size() > config.maxRunning()) {
       throw new IllegalStateException(
-          "%d sequences known, %d waiting, %d running"
-              .formatted(byId.size(), waiting.size(), running.size()));
+          "%d sequences run, %d may".formatted(roster.running().size(), config.maxRunning()));
     }
-    tables.checkInvariants(running);
-  }
-
-  /** Plans a row for every sequence that lacks one token; says whether anyone was preempted. */
-  private boolean planDecodes(List<StepPlan.Slice> slices) {
-    boolean preempted = false;
-    // Preemption takes from the list's end, so the index stays right.
-    for (int i = 0; i < running.size(); i++) {
-      Sequence sequence = running.get(i);
-      if (sequence.pending() != 1) {
-        continue;
-      }
-      while (sequence.state() == Sequence.State.RUNNING
-          && !tables.extend(sequence, sequence.length())) {
-        preemptLast();
-        preempted = true;
-      }
-      if (sequence.state() == Sequence.State.RUNNING) {
-        slices.add(slice(sequence, 1));
-      }
-    }
-    return preempted;
-  }
-
-  /** Plans chunks of running sequences; returns what is left of the budget. */
-  private int planPrefills(List<StepPlan.Slice> slices, int budget) {
-    int left = budget;
-    for (Sequence sequence : running) {
-      if (sequence.pending() > 1) {
-        left -= planChunk(slices, sequence, left);
-      }
-    }
-    return left;
-  }
-
-  private int planChunk(List<StepPlan.Slice> slices, Sequence sequence, int budget) {
-    int count = Math.min(sequence.pending(), Math.min(config.prefillChunk(), budget));
-    count = Math.min(count, tables.reach(sequence) - sequence.computed());
-    if (count > 0) {
-      tables.extend(sequence, sequence.computed() + count);
-      slices.add(slice(sequence, count));
-    }
-    return count;
-  }
-
-  private void admit(List<StepPlan.Slice> slices, int budget) {
-    int left = budget;
-    while (left > 0 && !waiting.isEmpty() && running.size() < config.maxRunning()) {
-      int index =
-          policy.select(
-              Collections.unmodifiableList(waiting), Collections.unmodifiableList(running));
-      if (index < 0) {
-        return;
-      }
-      Sequence sequence = waiting.get(index);
-      List<PrefixCache.Node> match = tables.match(sequence);
-      // All known tokens must fit beside what running prompts still need. On the first chunk's
-      // blocks alone, long prompts would start together and block or preempt each other. This way
-      // only decodes take blocks that were counted on, and give them back when they end: as long as
-      // anything runs, something can go on.
-      if (!tables.fits(sequence, match, promised())) {
-        return;
-      }
-      waiting.remove(index);
-      running.add(sequence);
-      sequence.state(Sequence.State.RUNNING);
-      tables.adopt(sequence, match);
-      left -= planChunk(slices, sequence, left);
-    }
-  }
-
-  /** Blocks that running sequences still need for tokens they already have. */
-  private int promised() {
-    return running.stream().mapToInt(sequence -> Math.max(0, tables.missing(sequence))).sum();
-  }
-
-  private void preemptLast() {
-    Sequence victim = running.removeLast();
-    tables.release(victim);
-    victim.state(Sequence.State.WAITING);
-    waiting.addFirst(victim);
-  }
-
-  private static StepPlan.Slice slice(Sequence sequence, int count) {
-    int first = sequence.computed();
-    return new StepPlan.Slice(
-        sequence,
-        first,
-        sequence.tokens(first, first + count),
-        first + count == sequence.length(),
-        sequence.blockTable());
+    tables.checkInvariants(roster.running());
   }
 
   private void land(StepPlan plan) {
@@ -340,9 +258,8 @@ public final class Scheduler {
   }
 
   private void retire(Sequence sequence) {
-    (sequence.state() == Sequence.State.WAITING ? waiting : running).remove(sequence);
-    byId.remove(sequence.id());
     tables.release(sequence);
-    sequence.state(Sequence.State.DONE);
+    roster.remove(sequence);
+    policy.ended(sequence);
   }
 }

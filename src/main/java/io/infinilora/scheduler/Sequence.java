@@ -18,7 +18,7 @@ public final class Sequence {
   public enum State {
     /** In the queue, without blocks; either new or preempted. */
     WAITING,
-    /** Admitted; may hold blocks. */
+    /** Admitted; may hold blocks. Gets no rows while its adapter is not ready. */
     RUNNING,
     /** Aborted while its step is in flight; leaves when the step does. */
     ABORTING,
@@ -36,6 +36,9 @@ public final class Sequence {
   private int maxLength = Integer.MAX_VALUE;
   private State state = State.WAITING;
   private int cachedPromptTokens = -1;
+  private int overtaken;
+  private int charged;
+  private int failedSteps;
 
   private int[] blocks = new int[4];
   private int blockCount;
@@ -70,6 +73,11 @@ public final class Sequence {
   /** Generation of the adapter, or empty for the base model. */
   public Optional<AdapterId> adapter() {
     return adapter;
+  }
+
+  /** Whom its service is counted for: the adapter's name, or empty for the base model. */
+  public Optional<String> tenant() {
+    return request.adapter();
   }
 
   /** Where it stands. */
@@ -113,6 +121,21 @@ public final class Sequence {
     return Math.max(0, cachedPromptTokens);
   }
 
+  /** Whether it has run before; if it waits, it was preempted. */
+  public boolean wasAdmitted() {
+    return cachedPromptTokens >= 0;
+  }
+
+  /** How many that stood behind it were admitted while it could have been. */
+  public int overtaken() {
+    return overtaken;
+  }
+
+  /** Steps in a row that were given up with rows of this sequence; 0 after one that was not. */
+  public int failedSteps() {
+    return failedSteps;
+  }
+
   /** A copy of the block table. */
   public int[] blockTable() {
     return Arrays.copyOf(blocks, blockCount);
@@ -151,6 +174,27 @@ public final class Sequence {
 
   void computed(int newComputed) {
     computed = newComputed;
+  }
+
+  void countOvertaken() {
+    overtaken++;
+  }
+
+  void stepFailed() {
+    failedSteps++;
+  }
+
+  void stepCompleted() {
+    failedSteps = 0;
+  }
+
+  /** Number of leading positions that the policy knows of as served. */
+  int charged() {
+    return charged;
+  }
+
+  void charged(int newCharged) {
+    charged = newCharged;
   }
 
   /** Remembers the hit of the first admission; later ones (after a preemption) do not count. */

@@ -123,6 +123,7 @@ public final class Verifier {
             BATCHED_TOKENS,
             PREFILL_CHUNK,
             true,
+            EngineConfig.DEFAULT_POLICY,
             Duration.ofSeconds(30)));
   }
 

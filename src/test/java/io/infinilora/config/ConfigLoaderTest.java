@@ -65,6 +65,7 @@ class ConfigLoaderTest {
               maxBatchedTokens: 10
               prefillChunk: 11
               prefixCache: false
+              policy: sjf
               stepDeadline: 12m
             hub:
               endpoint: http://mirror:8000/hf/
@@ -92,12 +93,23 @@ class ConfigLoaderTest {
                     10,
                     11,
                     false,
+                    Policy.SJF,
                     Duration.ofMinutes(12)),
                 new HubConfig(
                     URI.create("http://mirror:8000/hf"),
                     Optional.of(Path.of("some/cache")),
                     true,
                     Optional.of(new Secret("hf_x")))));
+  }
+
+  @ParameterizedTest
+  @CsvSource({"fcfs,FCFS", "sjf,SJF", "adapter-fair,ADAPTER_FAIR"})
+  void everyPolicyHasItsName(String name, Policy policy) {
+    assertThat(
+            ConfigLoader.load(Map.of("engine.policy", name), Map.of(), Optional.empty())
+                .engine()
+                .policy())
+        .isEqualTo(policy);
   }
 
   @Test
@@ -246,6 +258,7 @@ class ConfigLoaderTest {
         "model|hf:../x|model must be a path or hf:REPO[@REVISION][:FILE.gguf], not \"hf:../x\"",
         "adapter|a=b,c|adapter must be NAME=VALUE, several joined by commas, not \"a=b,c\"",
         "hub.endpoint|http://a b|hub.endpoint must be an address such as https://example.org, not \"http://a b\"",
+        "engine.policy|fair|engine.policy must be one of fcfs, sjf, adapter-fair, not \"fair\"",
       })
   void aWrongTypeNamesPlaceKeyValueAndWhatIsExpected(String key, String value, String message) {
     assertThatThrownBy(() -> ConfigLoader.load(Map.of(key, value), Map.of(), Optional.empty()))

@@ -59,7 +59,14 @@ class DefaultsTest {
                 512,
                 256,
                 true,
+                Policy.ADAPTER_FAIR,
                 Duration.ofSeconds(30)));
+  }
+
+  @Test
+  void aSchedulerIsFairUnlessToldOtherwise() {
+    assertThat(new SchedulerConfig(4, 1, 4, 1, 1, 16, 16, true).policy())
+        .isEqualTo(Policy.ADAPTER_FAIR);
   }
 
   @Test

@@ -73,6 +73,7 @@ class StepFailureTest {
               64,
               64,
               false,
+              EngineConfig.DEFAULT_POLICY,
               Duration.ofSeconds(60)));
 
   private static List<Integer> first;

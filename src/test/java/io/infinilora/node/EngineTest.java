@@ -75,6 +75,7 @@ class EngineTest {
                         batchedTokens,
                         prefillChunk,
                         prefixCache,
+                        EngineConfig.DEFAULT_POLICY,
                         Duration.ofSeconds(30))),
                 EngineMetrics.NONE));
     assertThat(node.adapterReport().failures()).isEmpty();

@@ -52,6 +52,7 @@ class LoadHttpTest {
                 128,
                 16,
                 true,
+                EngineConfig.DEFAULT_POLICY,
                 Duration.ofSeconds(60))));
   }
 

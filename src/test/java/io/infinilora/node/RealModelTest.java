@@ -59,6 +59,7 @@ class RealModelTest {
                         256,
                         128,
                         true,
+                        EngineConfig.DEFAULT_POLICY,
                         Duration.ofSeconds(60))),
                 EngineMetrics.NONE));
   }

@@ -2,6 +2,7 @@ package io.infinilora.scheduler;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import io.infinilora.config.Policy;
 import io.infinilora.config.SchedulerConfig;
 import io.infinilora.core.AdapterId;
 import io.infinilora.core.ErrorCode;
@@ -25,7 +26,8 @@ import org.junit.jupiter.params.provider.ValueSource;
 
 /**
  * Random traffic against a model whose right answers are known: whatever is batched, chunked,
- * shared, preempted, aborted or rolled back, each request gets the tokens it would get alone.
+ * shared, preempted, paused, aborted or rolled back, each request gets the tokens it would get
+ * alone.
  */
 class SchedulerRandomTest {
   private static final int VOCABULARY = 40;
@@ -34,6 +36,9 @@ class SchedulerRandomTest {
   private int prefixHits;
   private int finished;
   private int refused;
+  private int resumptions;
+  private int pausedPreemptions;
+  private int idle;
 
   @AfterEach
   void someoneFinished() {
@@ -44,34 +49,43 @@ class SchedulerRandomTest {
   @ValueSource(longs = {1, 2, 3, 4, 5, 6, 7, 8})
   void everyRequestGetsWhatItWouldGetAlone(long seed) {
     for (int round = 0; round < 60; round++) {
-      new Run(new Random(seed * 1000 + round)).go();
+      new Run(new Random(seed * 1000 + round), policy(round)).go();
     }
+  }
+
+  private static Policy policy(int round) {
+    return Policy.values()[round % Policy.values().length];
   }
 
   @Test
   void theTrafficReachesEveryCorner() {
     for (int round = 0; round < 60; round++) {
-      new Run(new Random(round)).go();
+      new Run(new Random(round), policy(round)).go();
     }
     assertThat(preemptions).as("preemptions").isGreaterThan(100);
     assertThat(prefixHits).as("prefix hits").isGreaterThan(100);
     assertThat(finished).as("finished").isGreaterThan(500);
     assertThat(refused).as("refused").isGreaterThan(100);
+    assertThat(resumptions).as("resumed after a pause").isGreaterThan(25);
+    assertThat(pausedPreemptions).as("preempted in a pause").isGreaterThan(100);
+    assertThat(idle).as("no step although there is work").isGreaterThan(100);
   }
 
   /** One scheduler's life. */
   private final class Run {
     private final Random random;
     private final SchedulerConfig config;
+    private final FakeGate gate = new FakeGate();
     private final Scheduler scheduler;
     private final FakeModel model;
     private final Map<String, Sequence> alive = new LinkedHashMap<>();
     private final Map<String, List<Integer>> emitted = new HashMap<>();
     private final Set<String> running = new HashSet<>();
+    private final Set<String> paused = new HashSet<>();
     private StepPlan plan;
     private int nextId;
 
-    Run(Random random) {
+    Run(Random random, Policy policy) {
       this.random = random;
       int maxRunning = 1 + random.nextInt(8);
       config =
@@ -80,23 +94,26 @@ class SchedulerRandomTest {
               1 + random.nextInt(10),
               maxRunning + random.nextInt(40),
               1 + random.nextInt(24),
-              2 + random.nextInt(14),
+              2 + random.nextInt(random.nextBoolean() ? 14 : 40),
               1 + random.nextInt(6),
               10 + random.nextInt(40),
-              random.nextInt(4) > 0);
-      scheduler = new Scheduler(config);
+              random.nextInt(4) > 0,
+              policy);
+      scheduler = new Scheduler(config, gate);
       model = new FakeModel(config.kvBlocks(), config.blockSize(), VOCABULARY);
     }
 
     void go() {
       for (int i = 0; i < 300; i++) {
-        switch (random.nextInt(12)) {
+        switch (random.nextInt(15)) {
           case 0, 1, 2 -> add();
           case 3 -> abort();
+          case 4, 5, 6 -> flip();
           default -> step(random.nextInt(10) == 0);
         }
         scheduler.checkInvariants();
       }
+      gate.openAll();
       for (int i = 0; scheduler.hasWork() || plan != null; i++) {
         assertThat(i).as("steps to drain").isLessThan(20_000);
         step(false);
@@ -128,12 +145,9 @@ class SchedulerRandomTest {
     }
 
     private Sequence randomSequence() {
-      // Few distinct prefixes, tokens and adapters, so that prefixes are often shared; two adapters
-      // differ in the digest only.
+      // Few distinct prefixes, tokens and adapters, so that prefixes are often shared.
       Optional<AdapterId> adapter =
-          random.nextBoolean()
-              ? Optional.empty()
-              : Optional.of(new AdapterId("a", "digest" + random.nextInt(2)));
+          random.nextBoolean() ? Optional.empty() : Optional.of(adapter(random.nextInt(3)));
       int base = random.nextInt(2);
       int shared = random.nextInt(30);
       int own = 1 + random.nextInt(6);
@@ -150,6 +164,18 @@ class SchedulerRandomTest {
               random.nextInt(8) == 0),
           adapter,
           Set.of(Sequences.EOS));
+    }
+
+    private void flip() {
+      AdapterGate.State[] states = AdapterGate.State.values();
+      gate.set(
+          adapter(random.nextInt(3)),
+          random.nextBoolean() ? AdapterGate.State.READY : states[random.nextInt(states.length)]);
+    }
+
+    /** Three adapters, of which two are generations of the same name. */
+    private static AdapterId adapter(int index) {
+      return new AdapterId(index < 2 ? "a" : "b", "digest" + index % 2);
     }
 
     private void abort() {
@@ -171,7 +197,9 @@ class SchedulerRandomTest {
         plan = scheduler.next().orElse(null);
         noteStates();
         if (plan == null) {
-          assertThat(scheduler.hasWork()).as("work left without a plan").isFalse();
+          assertThat(alive.values()).as("ready, but no plan").noneMatch(gate::admits);
+          assertThat(scheduler.hasWork()).isEqualTo(!alive.isEmpty());
+          idle += alive.isEmpty() ? 0 : 1;
           return;
         }
         checkPlan();
@@ -187,6 +215,7 @@ class SchedulerRandomTest {
     }
 
     private void noteStates() {
+      boolean readyOnePreempted = false;
       for (Sequence sequence : alive.values()) {
         if (sequence.state() == Sequence.State.RUNNING) {
           if (running.add(sequence.id()) && sequence.cachedPromptTokens() > 0) {
@@ -194,6 +223,20 @@ class SchedulerRandomTest {
           }
         } else if (running.remove(sequence.id())) {
           preemptions++;
+          readyOnePreempted |= gate.admits(sequence);
+          pausedPreemptions += gate.admits(sequence) ? 0 : 1;
+          paused.remove(sequence.id());
+        }
+      }
+      for (Sequence sequence : alive.values()) {
+        if (sequence.state() != Sequence.State.RUNNING) {
+          continue;
+        }
+        if (gate.admits(sequence)) {
+          resumptions += paused.remove(sequence.id()) ? 1 : 0;
+        } else {
+          assertThat(readyOnePreempted).as("%s kept its blocks longer", sequence).isFalse();
+          paused.add(sequence.id());
         }
       }
     }
@@ -207,6 +250,7 @@ class SchedulerRandomTest {
       for (StepPlan.Slice slice : plan.slices()) {
         Sequence sequence = slice.sequence();
         assertThat(alive).containsEntry(sequence.id(), sequence);
+        assertThat(gate.admits(sequence)).as("%s is ready", sequence).isTrue();
         assertThat(slice.first()).isEqualTo(sequence.computed());
         assertThat(slice.count()).isBetween(1, config.prefillChunk());
         int end = slice.first() + slice.count();
@@ -218,6 +262,15 @@ class SchedulerRandomTest {
           assertThat(other).as("writer of the same block").isIn(null, sequence);
         }
       }
+      assertThat(plan.slices().stream().map(StepPlan.Slice::sequence))
+          .as("ready decodes have a row in every step")
+          .containsAll(alive.values().stream().filter(this::decodes).toList());
+    }
+
+    private boolean decodes(Sequence sequence) {
+      return sequence.state() == Sequence.State.RUNNING
+          && sequence.pending() == 1
+          && gate.admits(sequence);
     }
 
     private void take(Outcome outcome) {

@@ -1,5 +1,7 @@
 package io.infinilora.scheduler;
 
+import static io.infinilora.scheduler.Steps.shape;
+import static io.infinilora.scheduler.Steps.step;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
@@ -11,6 +13,7 @@ import io.infinilora.core.GenerateRequest;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.SamplingParams;
 import java.util.Arrays;
+import java.util.Comparator;
 import java.util.List;
 import java.util.Optional;
 import java.util.Set;
@@ -244,6 +247,46 @@ class SchedulerTest {
   }
 
   @Test
+  void aFailedDecodeIsTriedAgainFromTheLastTokenWithoutLossOrDuplicate() {
+    Scheduler scheduler = new Scheduler(ROOMY);
+    Sequence a = Sequences.counting("a", 3, 3);
+    scheduler.add(a);
+    scheduler.complete(scheduler.next().orElseThrow(), new int[] {7});
+    for (int attempt = 1; attempt <= 3; attempt++) {
+      StepPlan failing = scheduler.next().orElseThrow();
+      assertThat(shape(failing)).containsExactly("a 3+1 sampled");
+      assertThat(failing.slices().getFirst().tokens()).containsExactly(7);
+      scheduler.rollback(failing);
+      assertThat(a.failedSteps()).isEqualTo(attempt);
+      assertThat(a.outputLength()).isEqualTo(1);
+      scheduler.checkInvariants();
+    }
+    StepPlan retry = scheduler.next().orElseThrow();
+    assertThat(scheduler.complete(retry, new int[] {8}))
+        .containsExactly(new Outcome(a, 1, 8, true, null));
+    assertThat(a.failedSteps()).isZero();
+    StepPlan last = scheduler.next().orElseThrow();
+    assertThat(scheduler.complete(last, new int[] {9}))
+        .containsExactly(new Outcome(a, 2, 9, true, FinishReason.LENGTH));
+    assertThat(a.tokens(0, a.length())).containsExactly(1, 2, 3, 7, 8, 9);
+  }
+
+  @Test
+  void whoeverHasFailedTooOftenIsAbortedAndTheOthersGoOn() {
+    Scheduler scheduler = new Scheduler(ROOMY);
+    Sequence a = Sequences.counting("a", 3, 3);
+    scheduler.add(a);
+    step(scheduler);
+    scheduler.rollback(scheduler.next().orElseThrow());
+    scheduler.add(Sequences.counting("b", 2, 3));
+    scheduler.rollback(scheduler.next().orElseThrow());
+    assertThat(a.failedSteps()).isEqualTo(2);
+    assertThat(scheduler.abort("a")).isTrue();
+    assertThat(shape(step(scheduler))).containsExactly("b 0+2 sampled");
+    scheduler.checkInvariants();
+  }
+
+  @Test
   void anAbortFreesAtOnceOrWhenTheStepLands() {
     Scheduler scheduler = new Scheduler(ROOMY);
     Sequence a = Sequences.counting("a", 3, 4);
@@ -307,15 +350,11 @@ class SchedulerTest {
 
   @Test
   void aPolicyMayChooseAnotherThanTheFirst() {
-    AdmissionPolicy shortest =
-        (waiting, running) -> {
-          int best = 0;
-          for (int i = 1; i < waiting.size(); i++) {
-            best = waiting.get(i).length() < waiting.get(best).length() ? i : best;
-          }
-          return best;
-        };
-    Scheduler scheduler = new Scheduler(new SchedulerConfig(1, 8, 8, 8, 32, 4, 64, true), shortest);
+    SchedulingPolicy shortest =
+        (prefilling, candidates) ->
+            candidates.stream().min(Comparator.comparingInt(Sequence::length)).orElseThrow();
+    Scheduler scheduler =
+        new Scheduler(new SchedulerConfig(1, 8, 8, 8, 32, 4, 64, true), AdapterGate.OPEN, shortest);
     scheduler.add(Sequences.counting("long", 8, 1));
     scheduler.add(Sequences.counting("short", 3, 1));
     assertThat(shape(step(scheduler))).containsExactly("short 0+3 sampled");
@@ -351,25 +390,6 @@ class SchedulerTest {
     assertThatThrownBy(() -> scheduler.complete(plan, new int[] {5}))
         .isInstanceOf(IllegalStateException.class);
     assertThatThrownBy(() -> scheduler.rollback(plan)).isInstanceOf(IllegalStateException.class);
-  }
-
-  /** Plans and completes a step in which every sample is token 99. */
-  private static StepPlan step(Scheduler scheduler) {
-    StepPlan plan = scheduler.next().orElseThrow();
-    int[] sampled = new int[plan.samples().size()];
-    Arrays.fill(sampled, 99);
-    scheduler.complete(plan, sampled);
-    return plan;
-  }
-
-  private static List<String> shape(StepPlan plan) {
-    return plan.slices().stream()
-        .map(
-            s ->
-                "%s %d+%d%s"
-                    .formatted(
-                        s.sequence().id(), s.first(), s.count(), s.sampled() ? " sampled" : ""))
-        .toList();
   }
 
   private static Outcome onlyOutcome(SamplingParams sampling, int token) {
