@@ -59,7 +59,8 @@ final class TileKernels {
       long out,
       long outStride) {
     int r = 0;
-    for (; r + 6 <= rows; r += 6) {
+    // Eight rows are two tiles of four: six and two would leave the second short of chains.
+    for (; r + 6 <= rows && rows - r != 8; r += 6) {
       tile6(
           w0,
           w1,
@@ -73,7 +74,7 @@ final class TileKernels {
           out + r * outStride,
           outStride);
     }
-    if (r + 4 <= rows) {
+    for (; r + 4 <= rows; r += 4) {
       tile4(
           w0,
           w1,
@@ -86,7 +87,6 @@ final class TileKernels {
           initStride,
           out + r * outStride,
           outStride);
-      r += 4;
     }
     if (r + 2 <= rows) {
       tile2(
