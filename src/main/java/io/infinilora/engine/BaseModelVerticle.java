@@ -44,6 +44,7 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
 
   private final String name;
   private final BaseModel model;
+  private final SchedulerConfig config;
   private final Duration stepDeadline;
   private final int threads;
   private final Supplier<Future<LoraRuntime>> attach;
@@ -59,6 +60,7 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
   private final Scheduler scheduler;
   private final Map<String, Generation> generations = new HashMap<>();
   private boolean stepInFlight;
+  private boolean requested;
   private Promise<Void> drained;
 
   private volatile EngineLoad load;
@@ -81,6 +83,7 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
       EngineMetrics metrics) {
     this.name = Objects.requireNonNull(name);
     this.model = Objects.requireNonNull(model);
+    this.config = config;
     this.threads = threads;
     this.stepDeadline = stepDeadline;
     this.attach = attach;
@@ -168,6 +171,7 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
       generation.failed(e);
       return;
     }
+    requested = true;
     generations.put(request.id(), generation);
     generation.queued(metrics, System.nanoTime());
     step();
@@ -233,6 +237,59 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
     scheduler.abort(generation.request().id());
     step();
     settle();
+  }
+
+  /**
+   * Computes on random tokens until that does not get faster any more, so that the first request
+   * meets compiled code. Leaves neither keys and values nor metrics behind, and ends early if a
+   * request comes; does nothing after the first request. Any thread, once deployed.
+   *
+   * @param budget time after which no further step is begun; zero for none
+   * @return completes on the event loop; fails if a step does
+   */
+  public Future<Void> warmUp(Duration budget) {
+    Promise<Void> done = Promise.promise();
+    loop.runOnContext(
+        v ->
+            warmUp(
+                new WarmUp(
+                    config, model().vocab(), lora.adapters(), lora, budget, System.nanoTime()),
+                done));
+    return done.future();
+  }
+
+  private void warmUp(WarmUp plan, Promise<Void> done) {
+    long now = System.nanoTime();
+    if (requested || stepInFlight || plan.done(now)) {
+      done.complete();
+      step();
+      settle();
+      return;
+    }
+    stepInFlight = true;
+    StepTask task = plan.next(lora, now + stepDeadline.toNanos());
+    driver.submit(
+        () -> {
+          Throwable failure = null;
+          try {
+            runner.run(task);
+          } catch (RuntimeException | Error e) {
+            failure = e;
+          }
+          Throwable cause = failure;
+          loop.runOnContext(v -> warmedUp(plan, done, cause));
+        });
+  }
+
+  private void warmedUp(WarmUp plan, Promise<Void> done, Throwable failure) {
+    stepInFlight = false;
+    if (failure == null) {
+      warmUp(plan, done);
+    } else {
+      done.fail(failure);
+      step();
+      settle();
+    }
   }
 
   /** Starts the next step unless one is in flight or there is nothing to do. */
