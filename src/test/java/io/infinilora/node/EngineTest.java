@@ -148,7 +148,7 @@ class EngineTest {
                 .await()
                 .atMost(Duration.ofMinutes(1));
     assertThat(end.cachedPromptTokens()).isZero();
-    assertThat(reported).contains("queued", "step", "released");
+    assertThat(reported).contains("queued", "step", "released").doesNotContain("abandoned");
     assertThat(greedy(node.engine(), prompt(1, 40), adapter, 8).join()).isEqualTo(expected);
     assertNothingHeld();
   }
