@@ -21,11 +21,19 @@ final class MatrixKernels {
   private MatrixKernels() {}
 
   /**
-   * {@code out[r] = bias + W x[r]} for the rows of some panels.
+   * {@code out[r] = bias + W x[r]} for the matrix rows of the panels {@code fromPanel ..
+   * toPanel-1}.
    *
-   * @param rows at most {@link #MAX_ROWS}
-   * @param x first row, xStride bytes apart
+   * <p>Each element is one chain of fused multiply-adds in order of k that starts from the bias,
+   * over weights rounded to float32 once. So a row's bits depend neither on the other rows and
+   * their number nor on the cut into panels and tasks, and any kernel that is chosen here must keep
+   * that. Nothing is checked; nothing but the panels' columns of {@code out} and the scratch memory
+   * is written.
+   *
+   * @param rows 1 to {@link #MAX_ROWS}
+   * @param x first row, xStride bytes apart; must not overlap {@code out}
    * @param out first row of the whole output, outStride bytes apart
+   * @param scratch void afterwards, with everything that the caller kept in it
    */
   static void multiply(
       PackedMatrix m,
