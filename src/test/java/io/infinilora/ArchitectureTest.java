@@ -6,6 +6,7 @@ import static com.tngtech.archunit.core.domain.JavaClass.Predicates.resideInAnyP
 import static com.tngtech.archunit.core.domain.JavaClass.Predicates.resideOutsideOfPackage;
 import static com.tngtech.archunit.lang.syntax.ArchRuleDefinition.classes;
 import static com.tngtech.archunit.lang.syntax.ArchRuleDefinition.noClasses;
+import static com.tngtech.archunit.lang.syntax.ArchRuleDefinition.noMethods;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import com.tngtech.archunit.base.DescribedPredicate;
@@ -147,6 +148,23 @@ class ArchitectureTest {
             .that(DescribedPredicate.not(in("backend.cpu")))
             .should()
             .dependOnClassesThat(resideInAPackage("jdk.incubator.vector..")));
+  }
+
+  /**
+   * C2 inlines calls of the Vector API whatever the size of the method, but calls of ours only
+   * within limits; a vector that crosses a call becomes an object.
+   */
+  @Test
+  void noMethodTakesOrReturnsAVector() {
+    DescribedPredicate<JavaClass> vector = resideInAPackage("jdk.incubator.vector..");
+    check(
+        noMethods()
+            .that()
+            .areDeclaredInClassesThat(in("backend.cpu"))
+            .should()
+            .haveRawReturnType(vector)
+            .orShould()
+            .haveRawParameterTypes(DescribedPredicate.anyElementThat(vector)));
   }
 
   @Test

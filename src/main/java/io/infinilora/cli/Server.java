@@ -72,6 +72,7 @@ final class Server {
     Runtime.getRuntime().addShutdownHook(new Thread(() -> shutDown(vertx, node), "shutdown"));
     metrics.watch(node.engine()::load, config.engine().maxRunning());
     report(node);
+    await(node.engine().warmUp(config.server().warmUp()));
     WeightSource model = config.model().orElseThrow();
     ServedModel served = served(node, model);
     state.open(served);

@@ -45,6 +45,7 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
 
   private final String name;
   private final BaseModel model;
+  private final SchedulerConfig config;
   private final Duration stepDeadline;
   private final int threads;
   private final Supplier<Future<LoraRuntime>> attach;
@@ -61,6 +62,7 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
   private final Map<String, Generation> generations = new HashMap<>();
   private final ServiceRate service = new ServiceRate(System.nanoTime());
   private boolean stepInFlight;
+  private boolean requested;
   private Promise<Void> drained;
 
   private volatile EngineLoad load;
@@ -83,6 +85,7 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
       EngineMetrics metrics) {
     this.name = Objects.requireNonNull(name);
     this.model = Objects.requireNonNull(model);
+    this.config = config;
     this.threads = threads;
     this.stepDeadline = stepDeadline;
     this.attach = attach;
@@ -171,6 +174,7 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
       return;
     }
     long now = System.nanoTime();
+    requested = true;
     generations.put(request.id(), generation);
     service.joined(now);
     generation.queued(metrics, now);
@@ -245,6 +249,59 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
     scheduler.abort(generation.request().id());
     step();
     settle();
+  }
+
+  /**
+   * Computes on random tokens until that does not get faster any more, so that the first request
+   * meets compiled code. Leaves neither keys and values nor metrics behind, and ends early if a
+   * request comes; does nothing after the first request. Any thread, once deployed.
+   *
+   * @param budget time after which no further step is begun; zero for none
+   * @return completes on the event loop; fails if a step does
+   */
+  public Future<Void> warmUp(Duration budget) {
+    Promise<Void> done = Promise.promise();
+    loop.runOnContext(
+        v ->
+            warmUp(
+                new WarmUp(
+                    config, model().vocab(), lora.adapters(), lora, budget, System.nanoTime()),
+                done));
+    return done.future();
+  }
+
+  private void warmUp(WarmUp plan, Promise<Void> done) {
+    long now = System.nanoTime();
+    if (requested || stepInFlight || plan.done(now)) {
+      done.complete();
+      step();
+      settle();
+      return;
+    }
+    stepInFlight = true;
+    StepTask task = plan.next(lora, now + stepDeadline.toNanos());
+    driver.submit(
+        () -> {
+          Throwable failure = null;
+          try {
+            runner.run(task);
+          } catch (RuntimeException | Error e) {
+            failure = e;
+          }
+          Throwable cause = failure;
+          loop.runOnContext(v -> warmedUp(plan, done, cause));
+        });
+  }
+
+  private void warmedUp(WarmUp plan, Promise<Void> done, Throwable failure) {
+    stepInFlight = false;
+    if (failure == null) {
+      warmUp(plan, done);
+    } else {
+      done.fail(failure);
+      step();
+      settle();
+    }
   }
 
   /** Starts the next step unless one is in flight or there is nothing to do. */

@@ -73,15 +73,16 @@ final class Generation {
 
   /** Reports an admission or a preemption since the last call. */
   void trackState(EngineMetrics metrics, long nanos) {
-    boolean runs = sequence.state() == Sequence.State.RUNNING;
-    if (runs && !running) {
+    Sequence.State state = sequence.state();
+    if (state == Sequence.State.RUNNING && !running) {
+      running = true;
       metrics.admitted(request.adapter(), nanos - queuedAt, true);
       metrics.prefixLookup(sequence.promptLength(), sequence.cachedPromptTokens());
-    } else if (running && sequence.state() == Sequence.State.WAITING) {
+    } else if (state == Sequence.State.WAITING && running) {
+      running = false;
       queuedAt = nanos;
       metrics.preempted(request.adapter());
     }
-    running = runs;
   }
 
   /** Whether it computed, rather than waited, when its state was last tracked. */

@@ -54,6 +54,7 @@ class ConfigLoaderTest {
               host: 0.0.0.0
               port: 1
               maxBody: 2KiB
+              warmUp: 2s
               drainTimeout: 3ms
             engine:
               threads: 4
@@ -82,7 +83,8 @@ class ConfigLoaderTest {
                     "legal", new WeightSource.Local(Path.of("some/legal")),
                     "support.eu", new HubReference("acme/support", "v1", Optional.empty())),
                 LoraMode.COUPLED,
-                new ServerConfig("0.0.0.0", 1, new ByteSize(2048), Duration.ofMillis(3)),
+                new ServerConfig(
+                    "0.0.0.0", 1, new ByteSize(2048), Duration.ofSeconds(2), Duration.ofMillis(3)),
                 new EngineConfig(
                     Optional.of(4),
                     Optional.of(5),

@@ -42,7 +42,12 @@ class DefaultsTest {
   void server() {
     assertThat(ServerConfig.DEFAULTS)
         .isEqualTo(
-            new ServerConfig("127.0.0.1", 8080, new ByteSize(4 << 20), Duration.ofSeconds(30)));
+            new ServerConfig(
+                "127.0.0.1",
+                8080,
+                new ByteSize(4 << 20),
+                Duration.ofSeconds(5),
+                Duration.ofSeconds(30)));
   }
 
   @Test

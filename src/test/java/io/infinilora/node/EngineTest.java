@@ -11,6 +11,7 @@ import io.infinilora.config.EngineConfig;
 import io.infinilora.config.InfiniLoraConfig;
 import io.infinilora.config.ServerConfig;
 import io.infinilora.core.AdapterId;
+import io.infinilora.core.EngineLoad;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.FinishReason;
 import io.infinilora.core.GenerateRequest;
@@ -21,10 +22,13 @@ import io.infinilora.core.TokenEvent;
 import io.infinilora.loops.EventLoopWatch;
 import io.infinilora.metrics.EngineMetrics;
 import io.smallrye.mutiny.subscription.Cancellable;
+import io.vertx.core.Future;
+import java.lang.reflect.Proxy;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Collections;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
@@ -33,6 +37,7 @@ import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionException;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
+import java.util.stream.IntStream;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
@@ -52,6 +57,16 @@ class EngineTest {
 
   private void start(
       LoraMode mode, int kvBlocks, int batchedTokens, int prefillChunk, boolean prefixCache) {
+    start(mode, kvBlocks, batchedTokens, prefillChunk, prefixCache, EngineMetrics.NONE);
+  }
+
+  private void start(
+      LoraMode mode,
+      int kvBlocks,
+      int batchedTokens,
+      int prefillChunk,
+      boolean prefixCache,
+      EngineMetrics metrics) {
     long bytesPerBlock =
         2L * 2 * 2 * 24 * 16 * Float.BYTES; // K and V, 2 layers, 2 heads of 24, 16 positions.
     EventLoopWatch watch = new EventLoopWatch();
@@ -77,7 +92,7 @@ class EngineTest {
                         prefixCache,
                         EngineConfig.DEFAULT_POLICY,
                         Duration.ofSeconds(30))),
-                EngineMetrics.NONE));
+                metrics));
     assertThat(node.adapterReport().failures()).isEmpty();
     assertThat(node.schedulerConfig().kvBlocks()).isEqualTo(kvBlocks);
   }
@@ -102,6 +117,61 @@ class EngineTest {
 
   private static int[] prompt(long seed, int length) {
     return new Random(seed).ints(length, 3, VOCAB).toArray();
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void warmingUpLeavesNoTrace(LoraMode mode) {
+    Optional<String> adapter = mode == LoraMode.NONE ? Optional.empty() : Optional.of("a1");
+    start(mode, 4, 64, 64, true);
+    List<Integer> expected = greedy(node.engine(), prompt(1, 40), adapter, 8).join();
+    stop();
+    List<String> reported = Collections.synchronizedList(new ArrayList<>());
+    EngineMetrics recorder =
+        (EngineMetrics)
+            Proxy.newProxyInstance(
+                EngineMetrics.class.getClassLoader(),
+                new Class<?>[] {EngineMetrics.class},
+                (proxy, method, args) -> {
+                  reported.add(method.getName());
+                  return null;
+                });
+    start(mode, 4, 64, 64, true, recorder);
+    await(node.engine().warmUp(Duration.ofMinutes(1)));
+    assertThat(reported).isEmpty();
+    assertThat(node.engine().load()).isEqualTo(new EngineLoad(0, 0, 0, 4, 0));
+    // What warm-up computed on must not count as a known prefix.
+    int[] ascending = IntStream.range(0, 40).toArray();
+    TokenEvent.Finished end =
+        (TokenEvent.Finished)
+            node.engine()
+                .generate(
+                    new GenerateRequest(
+                        "ascending", ascending, adapter, SamplingParams.greedy(1).ignoringEos()))
+                .collect()
+                .last()
+                .await()
+                .atMost(Duration.ofMinutes(1));
+    assertThat(end.cachedPromptTokens()).isZero();
+    assertThat(reported).contains("queued", "step", "released").doesNotContain("abandoned");
+    assertThat(greedy(node.engine(), prompt(1, 40), adapter, 8).join()).isEqualTo(expected);
+    assertNothingHeld();
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void aRequestEndsTheWarmUpAndIsServed(LoraMode mode) {
+    start(mode, 8, 64, 64, true);
+    List<Integer> first = greedy(node.engine(), prompt(2, 20), Optional.empty(), 5).join();
+    // After the first request there is nothing to warm up, and cached blocks to spoil.
+    await(node.engine().warmUp(Duration.ofMinutes(1)));
+    assertThat(greedy(node.engine(), prompt(2, 20), Optional.empty(), 5).join()).isEqualTo(first);
+    stop();
+    start(mode, 8, 64, 64, true);
+    Future<Void> warmUp = node.engine().warmUp(Duration.ofMinutes(1));
+    assertThat(greedy(node.engine(), prompt(2, 20), Optional.empty(), 5).join()).isEqualTo(first);
+    await(warmUp);
+    assertNothingHeld();
   }
 
   @ParameterizedTest

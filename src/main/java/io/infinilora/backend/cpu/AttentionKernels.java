@@ -1,12 +1,10 @@
 package io.infinilora.backend.cpu;
 
+import static io.infinilora.backend.cpu.Memory.ALL;
 import static io.infinilora.backend.cpu.Memory.F;
 import static io.infinilora.backend.cpu.Memory.LANES;
+import static io.infinilora.backend.cpu.Memory.LE;
 import static io.infinilora.backend.cpu.Memory.VECTOR_BYTES;
-import static io.infinilora.backend.cpu.Memory.load;
-import static io.infinilora.backend.cpu.Memory.loadPart;
-import static io.infinilora.backend.cpu.Memory.store;
-import static io.infinilora.backend.cpu.Memory.storePart;
 
 import io.infinilora.backend.AttentionParams;
 import jdk.incubator.vector.FloatVector;
@@ -105,10 +103,14 @@ final class AttentionKernels {
   private static void scale(long x, float factor, int n, long out) {
     int i = 0;
     for (; i + LANES <= n; i += LANES) {
-      store(load(x + 4L * i).mul(factor), out + 4L * i);
+      FloatVector.fromMemorySegment(F, ALL, x + 4L * i, LE)
+          .mul(factor)
+          .intoMemorySegment(ALL, out + 4L * i, LE);
     }
     if (i < n) {
-      storePart(loadPart(x + 4L * i, n - i).mul(factor), out + 4L * i, n - i);
+      FloatVector.fromMemorySegment(F, ALL, x + 4L * i, LE, F.indexInRange(0, n - i))
+          .mul(factor)
+          .intoMemorySegment(ALL, out + 4L * i, LE, F.indexInRange(0, n - i));
     }
   }
 
@@ -178,17 +180,11 @@ final class AttentionKernels {
   /** Scores to weights, in place; the sink takes part in the sum only. */
   private static void softmax(long row, int slots, float sink, long scratch) {
     float most = Math.max(sink, VectorMath.max(row, slots));
-    FloatVector sum = FloatVector.zero(F);
-    for (int i = 0; i < slots; i += LANES) {
-      FloatVector e = VectorMath.exp(load(row + 4L * i).sub(most));
-      sum = sum.add(e);
-      store(e, row + 4L * i);
-    }
-    float total = VectorMath.sum(sum, scratch) + (float) Math.exp(sink - most);
+    VectorMath.exp(row, slots, most, 1, row);
+    VectorMath.sumVectors(row, slots, scratch);
+    float total = VectorMath.sum(scratch) + (float) Math.exp(sink - most);
     float factor = 1 / total;
-    for (int i = 0; i < slots; i += LANES) {
-      store(load(row + 4L * i).mul(factor), row + 4L * i);
-    }
+    scale(row, factor, slots, row);
   }
 
   private static void values(

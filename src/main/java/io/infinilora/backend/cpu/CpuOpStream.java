@@ -207,7 +207,8 @@ final class CpuOpStream implements OpStream {
                 g.row(first),
                 u.row(first),
                 to.row(first),
-                (long) (end - first) * g.cols()));
+                (long) (end - first) * g.cols(),
+                s.reserve(ElementKernels.GATED_SCRATCH)));
   }
 
   @Override

@@ -1,17 +1,24 @@
 package io.infinilora.backend.cpu;
 
+import static io.infinilora.backend.cpu.Memory.ALL;
 import static io.infinilora.backend.cpu.Memory.F;
 import static io.infinilora.backend.cpu.Memory.LANES;
-import static io.infinilora.backend.cpu.Memory.load;
-import static io.infinilora.backend.cpu.Memory.loadPart;
-import static io.infinilora.backend.cpu.Memory.store;
-import static io.infinilora.backend.cpu.Memory.storePart;
+import static io.infinilora.backend.cpu.Memory.LE;
 
 import io.infinilora.core.Activation;
 import jdk.incubator.vector.FloatVector;
 
 /** Norms, activations, the rotation and sums. {@code n} counts elements, addresses are bytes. */
 final class ElementKernels {
+  /** Elements whose exponentials are in scratch memory at a time. */
+  private static final int GATED_ELEMENTS = 1024;
+
+  /** Bytes of scratch memory of {@link #gated}; a multiple of all vectors' lengths. */
+  static final int GATED_SCRATCH = 4 * GATED_ELEMENTS;
+
+  /** Bound of {@link Activation#SWIGLU_CLAMPED}. */
+  private static final float LIMIT = 7;
+
   private ElementKernels() {}
 
   /** {@code y += factor x}; the product is rounded by itself, as if it had been stored before. */
@@ -19,11 +26,17 @@ final class ElementKernels {
     FloatVector f = FloatVector.broadcast(F, factor);
     long i = 0;
     for (; i + LANES <= n; i += LANES) {
-      store(load(x + 4 * i).mul(f).add(load(y + 4 * i)), y + 4 * i);
+      FloatVector.fromMemorySegment(F, ALL, x + 4 * i, LE)
+          .mul(f)
+          .add(FloatVector.fromMemorySegment(F, ALL, y + 4 * i, LE))
+          .intoMemorySegment(ALL, y + 4 * i, LE);
     }
     if (i < n) {
       int rest = (int) (n - i);
-      storePart(loadPart(x + 4 * i, rest).mul(f).add(loadPart(y + 4 * i, rest)), y + 4 * i, rest);
+      FloatVector.fromMemorySegment(F, ALL, x + 4 * i, LE, F.indexInRange(0, rest))
+          .mul(f)
+          .add(FloatVector.fromMemorySegment(F, ALL, y + 4 * i, LE, F.indexInRange(0, rest)))
+          .intoMemorySegment(ALL, y + 4 * i, LE, F.indexInRange(0, rest));
     }
   }
 
@@ -32,21 +45,29 @@ final class ElementKernels {
     FloatVector squares = FloatVector.zero(F);
     int i = 0;
     for (; i + LANES <= n; i += LANES) {
-      FloatVector v = load(x + 4L * i);
+      FloatVector v = FloatVector.fromMemorySegment(F, ALL, x + 4L * i, LE);
       squares = v.fma(v, squares);
     }
     if (i < n) {
-      FloatVector v = loadPart(x + 4L * i, n - i);
+      FloatVector v =
+          FloatVector.fromMemorySegment(F, ALL, x + 4L * i, LE, F.indexInRange(0, n - i));
       squares = v.fma(v, squares);
     }
-    float factor = (float) (1 / Math.sqrt((double) VectorMath.sum(squares, scratch) / n + eps));
+    squares.intoMemorySegment(ALL, scratch, LE);
+    float factor = (float) (1 / Math.sqrt((double) VectorMath.sum(scratch) / n + eps));
     i = 0;
     for (; i + LANES <= n; i += LANES) {
-      store(load(x + 4L * i).mul(factor).mul(load(weight + 4L * i)), out + 4L * i);
+      FloatVector.fromMemorySegment(F, ALL, x + 4L * i, LE)
+          .mul(factor)
+          .mul(FloatVector.fromMemorySegment(F, ALL, weight + 4L * i, LE))
+          .intoMemorySegment(ALL, out + 4L * i, LE);
     }
     if (i < n) {
-      FloatVector v = loadPart(x + 4L * i, n - i).mul(factor);
-      storePart(v.mul(loadPart(weight + 4L * i, n - i)), out + 4L * i, n - i);
+      FloatVector v =
+          FloatVector.fromMemorySegment(F, ALL, x + 4L * i, LE, F.indexInRange(0, n - i))
+              .mul(factor);
+      v.mul(FloatVector.fromMemorySegment(F, ALL, weight + 4L * i, LE, F.indexInRange(0, n - i)))
+          .intoMemorySegment(ALL, out + 4L * i, LE, F.indexInRange(0, n - i));
     }
   }
 
@@ -58,31 +79,44 @@ final class ElementKernels {
     FloatVector sums = FloatVector.zero(F);
     int i = 0;
     for (; i + LANES <= n; i += LANES) {
-      sums = sums.add(load(x + 4L * i));
+      sums = sums.add(FloatVector.fromMemorySegment(F, ALL, x + 4L * i, LE));
     }
     if (i < n) {
-      sums = sums.add(loadPart(x + 4L * i, n - i));
+      sums =
+          sums.add(FloatVector.fromMemorySegment(F, ALL, x + 4L * i, LE, F.indexInRange(0, n - i)));
     }
-    float mean = VectorMath.sum(sums, scratch) / n;
+    sums.intoMemorySegment(ALL, scratch, LE);
+    float mean = VectorMath.sum(scratch) / n;
     FloatVector squares = FloatVector.zero(F);
     i = 0;
     for (; i + LANES <= n; i += LANES) {
-      FloatVector v = load(x + 4L * i).sub(mean);
+      FloatVector v = FloatVector.fromMemorySegment(F, ALL, x + 4L * i, LE).sub(mean);
       squares = v.fma(v, squares);
     }
     if (i < n) {
-      FloatVector v = loadPart(x + 4L * i, n - i).sub(mean);
-      v = v.blend(0f, F.indexInRange(0, n - i).not());
+      FloatVector v =
+          FloatVector.fromMemorySegment(F, ALL, x + 4L * i, LE, F.indexInRange(0, n - i))
+              .sub(mean)
+              .blend(0f, F.indexInRange(0, n - i).not());
       squares = v.fma(v, squares);
     }
-    float factor = (float) (1 / Math.sqrt((double) VectorMath.sum(squares, scratch) / n + eps));
+    squares.intoMemorySegment(ALL, scratch, LE);
+    float factor = (float) (1 / Math.sqrt((double) VectorMath.sum(scratch) / n + eps));
     i = 0;
     for (; i + LANES <= n; i += LANES) {
-      store(load(x + 4L * i).sub(mean).mul(factor).mul(load(weight + 4L * i)), out + 4L * i);
+      FloatVector.fromMemorySegment(F, ALL, x + 4L * i, LE)
+          .sub(mean)
+          .mul(factor)
+          .mul(FloatVector.fromMemorySegment(F, ALL, weight + 4L * i, LE))
+          .intoMemorySegment(ALL, out + 4L * i, LE);
     }
     if (i < n) {
-      FloatVector v = loadPart(x + 4L * i, n - i).sub(mean).mul(factor);
-      storePart(v.mul(loadPart(weight + 4L * i, n - i)), out + 4L * i, n - i);
+      FloatVector v =
+          FloatVector.fromMemorySegment(F, ALL, x + 4L * i, LE, F.indexInRange(0, n - i))
+              .sub(mean)
+              .mul(factor);
+      v.mul(FloatVector.fromMemorySegment(F, ALL, weight + 4L * i, LE, F.indexInRange(0, n - i)))
+          .intoMemorySegment(ALL, out + 4L * i, LE, F.indexInRange(0, n - i));
     }
   }
 
@@ -90,11 +124,17 @@ final class ElementKernels {
   static void clamp(long x, float bound, long n) {
     long i = 0;
     for (; i + LANES <= n; i += LANES) {
-      store(load(x + 4 * i).min(bound).max(-bound), x + 4 * i);
+      FloatVector.fromMemorySegment(F, ALL, x + 4 * i, LE)
+          .min(bound)
+          .max(-bound)
+          .intoMemorySegment(ALL, x + 4 * i, LE);
     }
     if (i < n) {
       int rest = (int) (n - i);
-      storePart(loadPart(x + 4 * i, rest).min(bound).max(-bound), x + 4 * i, rest);
+      FloatVector.fromMemorySegment(F, ALL, x + 4 * i, LE, F.indexInRange(0, rest))
+          .min(bound)
+          .max(-bound)
+          .intoMemorySegment(ALL, x + 4 * i, LE, F.indexInRange(0, rest));
     }
   }
 
@@ -111,46 +151,95 @@ final class ElementKernels {
       long at = x + 4L * k;
       FloatVector sum = FloatVector.zero(F);
       for (int i = from; i < to; i++) {
-        sum = FloatVector.broadcast(F, weights[i]).fma(load(at + places[i] * stride), sum);
+        sum =
+            FloatVector.broadcast(F, weights[i])
+                .fma(FloatVector.fromMemorySegment(F, ALL, at + places[i] * stride, LE), sum);
       }
-      store(load(y + 4L * k).add(sum), y + 4L * k);
+      FloatVector.fromMemorySegment(F, ALL, y + 4L * k, LE)
+          .add(sum)
+          .intoMemorySegment(ALL, y + 4L * k, LE);
     }
     if (k < n) {
       long at = x + 4L * k;
       FloatVector sum = FloatVector.zero(F);
       for (int i = from; i < to; i++) {
-        FloatVector v = loadPart(at + places[i] * stride, n - k);
-        sum = FloatVector.broadcast(F, weights[i]).fma(v, sum);
+        sum =
+            FloatVector.broadcast(F, weights[i])
+                .fma(
+                    FloatVector.fromMemorySegment(
+                        F, ALL, at + places[i] * stride, LE, F.indexInRange(0, n - k)),
+                    sum);
       }
-      storePart(loadPart(y + 4L * k, n - k).add(sum), y + 4L * k, n - k);
+      FloatVector.fromMemorySegment(F, ALL, y + 4L * k, LE, F.indexInRange(0, n - k))
+          .add(sum)
+          .intoMemorySegment(ALL, y + 4L * k, LE, F.indexInRange(0, n - k));
     }
   }
 
-  /** {@code out = activation(gate, up)}. */
-  static void gated(Activation activation, long gate, long up, long out, long n) {
-    long i = 0;
+  /**
+   * {@code out = activation(gate, up)}.
+   *
+   * @param gate readable to a whole vector; may be {@code out}
+   * @param scratch memory for {@link #GATED_SCRATCH} bytes
+   */
+  static void gated(Activation activation, long gate, long up, long out, long n, long scratch) {
+    for (long from = 0; from < n; from += GATED_ELEMENTS) {
+      int count = (int) Math.min(n - from, GATED_ELEMENTS);
+      long at = 4 * from;
+      if (activation == Activation.SWIGLU) {
+        VectorMath.exp(gate + at, count, 0, -1, scratch);
+        swiglu(gate + at, up + at, out + at, count, scratch);
+      } else {
+        clampGate(gate + at, scratch, count);
+        VectorMath.exp(scratch, count, 0, -1.702f, scratch);
+        swigluClamped(gate + at, up + at, out + at, count, scratch);
+      }
+    }
+  }
+
+  /** {@code out = gate / (1 + e) * up}, e being e^-gate. */
+  private static void swiglu(long gate, long up, long out, int n, long e) {
+    FloatVector one = FloatVector.broadcast(F, 1f);
+    int i = 0;
     for (; i + LANES <= n; i += LANES) {
-      FloatVector g = load(gate + 4 * i);
-      FloatVector u = load(up + 4 * i);
-      store(activation == Activation.SWIGLU ? swiglu(g, u) : swigluClamped(g, u), out + 4 * i);
+      FloatVector sigmoid = one.div(FloatVector.fromMemorySegment(F, ALL, e + 4L * i, LE).add(one));
+      FloatVector.fromMemorySegment(F, ALL, gate + 4L * i, LE)
+          .mul(sigmoid)
+          .mul(FloatVector.fromMemorySegment(F, ALL, up + 4L * i, LE))
+          .intoMemorySegment(ALL, out + 4L * i, LE);
     }
-    if (i < n) {
-      int rest = (int) (n - i);
-      FloatVector g = loadPart(gate + 4 * i, rest);
-      FloatVector u = loadPart(up + 4 * i, rest);
-      storePart(
-          activation == Activation.SWIGLU ? swiglu(g, u) : swigluClamped(g, u), out + 4 * i, rest);
+    for (; i < n; i++) {
+      float sigmoid = 1 / (Memory.get(e + 4L * i) + 1);
+      Memory.set(out + 4L * i, Memory.get(gate + 4L * i) * sigmoid * Memory.get(up + 4L * i));
     }
   }
 
-  private static FloatVector swiglu(FloatVector gate, FloatVector up) {
-    return gate.mul(VectorMath.sigmoid(gate)).mul(up);
+  private static void clampGate(long gate, long out, int n) {
+    for (int i = 0; i < n; i += LANES) {
+      FloatVector.fromMemorySegment(F, ALL, gate + 4L * i, LE)
+          .min(LIMIT)
+          .intoMemorySegment(ALL, out + 4L * i, LE);
+    }
   }
 
-  private static FloatVector swigluClamped(FloatVector gate, FloatVector up) {
-    FloatVector g = gate.min(7f);
-    FloatVector u = up.min(7f).max(-7f);
-    return g.mul(VectorMath.sigmoid(g.mul(1.702f))).mul(u.add(1f));
+  /** {@code out = g / (1 + e) * (u + 1)} with g and u within the limit, e being e^(-1.702 g). */
+  private static void swigluClamped(long gate, long up, long out, int n, long e) {
+    FloatVector one = FloatVector.broadcast(F, 1f);
+    int i = 0;
+    for (; i + LANES <= n; i += LANES) {
+      FloatVector sigmoid = one.div(FloatVector.fromMemorySegment(F, ALL, e + 4L * i, LE).add(one));
+      FloatVector u = FloatVector.fromMemorySegment(F, ALL, up + 4L * i, LE).min(LIMIT).max(-LIMIT);
+      FloatVector.fromMemorySegment(F, ALL, gate + 4L * i, LE)
+          .min(LIMIT)
+          .mul(sigmoid)
+          .mul(u.add(one))
+          .intoMemorySegment(ALL, out + 4L * i, LE);
+    }
+    for (; i < n; i++) {
+      float sigmoid = 1 / (Memory.get(e + 4L * i) + 1);
+      float u = Math.max(Math.min(Memory.get(up + 4L * i), LIMIT), -LIMIT);
+      Memory.set(out + 4L * i, Math.min(Memory.get(gate + 4L * i), LIMIT) * sigmoid * (u + 1));
+    }
   }
 
   /**
@@ -163,12 +252,17 @@ final class ElementKernels {
     for (int i = 0; i < half; i += LANES) {
       int n = Math.min(LANES, half - i);
       long at = 4L * i;
-      FloatVector a = loadPart(head + at, n);
-      FloatVector b = loadPart(head + bytes + at, n);
-      FloatVector cos = loadPart(angles + at, n);
-      FloatVector sin = loadPart(angles + bytes + at, n);
-      storePart(a.mul(cos).sub(b.mul(sin)), head + at, n);
-      storePart(b.mul(cos).add(a.mul(sin)), head + bytes + at, n);
+      FloatVector a = FloatVector.fromMemorySegment(F, ALL, head + at, LE, F.indexInRange(0, n));
+      FloatVector b =
+          FloatVector.fromMemorySegment(F, ALL, head + bytes + at, LE, F.indexInRange(0, n));
+      FloatVector cos =
+          FloatVector.fromMemorySegment(F, ALL, angles + at, LE, F.indexInRange(0, n));
+      FloatVector sin =
+          FloatVector.fromMemorySegment(F, ALL, angles + bytes + at, LE, F.indexInRange(0, n));
+      a.mul(cos).sub(b.mul(sin)).intoMemorySegment(ALL, head + at, LE, F.indexInRange(0, n));
+      b.mul(cos)
+          .add(a.mul(sin))
+          .intoMemorySegment(ALL, head + bytes + at, LE, F.indexInRange(0, n));
     }
   }
 }

@@ -1,11 +1,12 @@
 package io.infinilora.backend.cpu;
 
+import static io.infinilora.backend.cpu.Memory.ALL;
 import static io.infinilora.backend.cpu.Memory.F;
+import static io.infinilora.backend.cpu.Memory.I;
 import static io.infinilora.backend.cpu.Memory.LANES;
+import static io.infinilora.backend.cpu.Memory.LE;
 import static io.infinilora.backend.cpu.Memory.VECTOR_BYTES;
-import static io.infinilora.backend.cpu.Memory.load;
-import static io.infinilora.backend.cpu.Memory.loadInts;
-import static io.infinilora.backend.cpu.Memory.store;
+import static jdk.incubator.vector.VectorOperators.LSHL;
 
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.IntVector;
@@ -164,16 +165,16 @@ final class LoraKernels {
     FloatVector s3 = s0;
     for (int i = 0; i < 2 * pairs; i++) {
       long at = (long) i * VECTOR_BYTES;
-      FloatVector v = load(x + at);
-      s0 = v.fma(load(a + at), s0);
-      s1 = v.fma(load(a1 + at), s1);
-      s2 = v.fma(load(a2 + at), s2);
-      s3 = v.fma(load(a3 + at), s3);
+      FloatVector v = FloatVector.fromMemorySegment(F, ALL, x + at, LE);
+      s0 = v.fma(FloatVector.fromMemorySegment(F, ALL, a + at, LE), s0);
+      s1 = v.fma(FloatVector.fromMemorySegment(F, ALL, a1 + at, LE), s1);
+      s2 = v.fma(FloatVector.fromMemorySegment(F, ALL, a2 + at, LE), s2);
+      s3 = v.fma(FloatVector.fromMemorySegment(F, ALL, a3 + at, LE), s3);
     }
-    store(s0, lanes);
-    store(s1, lanes + VECTOR_BYTES);
-    store(s2, lanes + 2 * VECTOR_BYTES);
-    store(s3, lanes + 3 * VECTOR_BYTES);
+    s0.intoMemorySegment(ALL, lanes, LE);
+    s1.intoMemorySegment(ALL, lanes + VECTOR_BYTES, LE);
+    s2.intoMemorySegment(ALL, lanes + 2 * VECTOR_BYTES, LE);
+    s3.intoMemorySegment(ALL, lanes + 3 * VECTOR_BYTES, LE);
   }
 
   private static void dotBrain(long a, long aStride, long x, int pairs, long lanes) {
@@ -186,24 +187,24 @@ final class LoraKernels {
     FloatVector s3 = s0;
     for (int i = 0; i < pairs; i++) {
       long at = (long) i * VECTOR_BYTES;
-      FloatVector v = load(x + 2 * at);
-      FloatVector w = load(x + 2 * at + VECTOR_BYTES);
-      IntVector words = loadInts(a + at);
-      s0 = v.fma(UnpackKernels.lowBrain(words), s0);
-      s0 = w.fma(UnpackKernels.highBrain(words), s0);
-      words = loadInts(a1 + at);
-      s1 = v.fma(UnpackKernels.lowBrain(words), s1);
-      s1 = w.fma(UnpackKernels.highBrain(words), s1);
-      words = loadInts(a2 + at);
-      s2 = v.fma(UnpackKernels.lowBrain(words), s2);
-      s2 = w.fma(UnpackKernels.highBrain(words), s2);
-      words = loadInts(a3 + at);
-      s3 = v.fma(UnpackKernels.lowBrain(words), s3);
-      s3 = w.fma(UnpackKernels.highBrain(words), s3);
+      FloatVector v = FloatVector.fromMemorySegment(F, ALL, x + 2 * at, LE);
+      FloatVector w = FloatVector.fromMemorySegment(F, ALL, x + 2 * at + VECTOR_BYTES, LE);
+      IntVector words = IntVector.fromMemorySegment(I, ALL, a + at, LE);
+      s0 = v.fma(words.lanewise(LSHL, 16).reinterpretAsFloats(), s0);
+      s0 = w.fma(words.and(UnpackKernels.HIGH_HALF).reinterpretAsFloats(), s0);
+      words = IntVector.fromMemorySegment(I, ALL, a1 + at, LE);
+      s1 = v.fma(words.lanewise(LSHL, 16).reinterpretAsFloats(), s1);
+      s1 = w.fma(words.and(UnpackKernels.HIGH_HALF).reinterpretAsFloats(), s1);
+      words = IntVector.fromMemorySegment(I, ALL, a2 + at, LE);
+      s2 = v.fma(words.lanewise(LSHL, 16).reinterpretAsFloats(), s2);
+      s2 = w.fma(words.and(UnpackKernels.HIGH_HALF).reinterpretAsFloats(), s2);
+      words = IntVector.fromMemorySegment(I, ALL, a3 + at, LE);
+      s3 = v.fma(words.lanewise(LSHL, 16).reinterpretAsFloats(), s3);
+      s3 = w.fma(words.and(UnpackKernels.HIGH_HALF).reinterpretAsFloats(), s3);
     }
-    store(s0, lanes);
-    store(s1, lanes + VECTOR_BYTES);
-    store(s2, lanes + 2 * VECTOR_BYTES);
-    store(s3, lanes + 3 * VECTOR_BYTES);
+    s0.intoMemorySegment(ALL, lanes, LE);
+    s1.intoMemorySegment(ALL, lanes + VECTOR_BYTES, LE);
+    s2.intoMemorySegment(ALL, lanes + 2 * VECTOR_BYTES, LE);
+    s3.intoMemorySegment(ALL, lanes + 3 * VECTOR_BYTES, LE);
   }
 }

@@ -15,14 +15,25 @@ final class MatrixKernels {
   /** Most rows of one call, bounding the scratch memory for the last panel. */
   static final int MAX_ROWS = 256;
 
+  /** Up to here, unpacking quants for every four rows is cheaper than unpacking them to memory. */
+  private static final int FEW_ROWS = 8;
+
   private MatrixKernels() {}
 
   /**
-   * {@code out[r] = bias + W x[r]} for the rows of some panels.
+   * {@code out[r] = bias + W x[r]} for the matrix rows of the panels {@code fromPanel ..
+   * toPanel-1}.
    *
-   * @param rows at most {@link #MAX_ROWS}
-   * @param x first row, xStride bytes apart
+   * <p>Each element is one chain of fused multiply-adds in order of k that starts from the bias,
+   * over weights rounded to float32 once. So a row's bits depend neither on the other rows and
+   * their number nor on the cut into panels and tasks, and any kernel that is chosen here must keep
+   * that. Nothing is checked; nothing but the panels' columns of {@code out} and the scratch memory
+   * is written.
+   *
+   * @param rows 1 to {@link #MAX_ROWS}
+   * @param x first row, xStride bytes apart; must not overlap {@code out}
    * @param out first row of the whole output, outStride bytes apart
+   * @param scratch void afterwards, with everything that the caller kept in it
    */
   static void multiply(
       PackedMatrix m,
@@ -117,28 +128,59 @@ final class MatrixKernels {
       long block = m.panel(p) + k / format.columns() * format.blockBytes();
       long xk = x + (long) k * Float.BYTES;
       if (format.quantBits() > 0) {
-        int blocks = depth / format.columns();
-        UnpackKernels.scales(format, block, blocks, scales);
+        UnpackKernels.scales(format, block, depth / format.columns(), scales);
       }
-      long w = block;
-      if (format != PackedFormat.F32) {
-        UnpackKernels.unpack(format, block, depth, scales, weights);
-        w = weights;
+      if (format.quantBits() > 0 && rows <= FEW_ROWS) {
+        fewRows(format, rows, block, depth, scales, xk, xStride, init, initStride, out, outStride);
+      } else {
+        long w = block;
+        if (format != PackedFormat.F32) {
+          UnpackKernels.unpack(format, block, depth, scales, weights);
+          w = weights;
+        }
+        TileKernels.multiply(
+            rows,
+            w,
+            w + VECTOR_BYTES,
+            PANEL_BYTES,
+            depth,
+            xk,
+            xStride,
+            init,
+            initStride,
+            out,
+            outStride);
       }
-      TileKernels.multiply(
-          rows,
-          w,
-          w + VECTOR_BYTES,
-          PANEL_BYTES,
-          depth,
-          xk,
-          xStride,
-          init,
-          initStride,
-          out,
-          outStride);
       init = out;
       initStride = outStride;
+    }
+  }
+
+  private static void fewRows(
+      PackedFormat format,
+      int rows,
+      long block,
+      int depth,
+      long scales,
+      long x,
+      long xStride,
+      long init,
+      long initStride,
+      long out,
+      long outStride) {
+    for (int r = 0; r < rows; r += FewRowsKernels.ROWS) {
+      FewRowsKernels.multiply(
+          format,
+          Math.min(FewRowsKernels.ROWS, rows - r),
+          block,
+          depth / format.columns(),
+          scales,
+          x + r * xStride,
+          xStride,
+          init + r * initStride,
+          initStride,
+          out + r * outStride,
+          outStride);
     }
   }
 }

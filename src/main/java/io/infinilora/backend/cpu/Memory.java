@@ -4,7 +4,6 @@ import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
 import jdk.incubator.vector.FloatVector;
-import jdk.incubator.vector.IntVector;
 import jdk.incubator.vector.VectorSpecies;
 
 /**
@@ -22,6 +21,9 @@ final class Memory {
   /** Integers of the same shape. */
   static final VectorSpecies<Integer> I = VectorSpecies.of(int.class, F.vectorShape());
 
+  /** A float at any address. */
+  static final ValueLayout.OfFloat FLOAT = ValueLayout.JAVA_FLOAT_UNALIGNED;
+
   /** Lanes of {@link #F}. */
   static final int LANES = F.length();
 
@@ -31,42 +33,17 @@ final class Memory {
   /** Alignment of all allocations: a cache line, and the widest vector. */
   static final int ALIGNMENT = 64;
 
-  private static final ByteOrder LE = ByteOrder.LITTLE_ENDIAN;
+  /** Byte order of everything here. */
+  static final ByteOrder LE = ByteOrder.LITTLE_ENDIAN;
 
   private Memory() {}
 
   static float get(long address) {
-    return ALL.get(ValueLayout.JAVA_FLOAT_UNALIGNED, address);
+    return ALL.get(FLOAT, address);
   }
 
   static void set(long address, float value) {
-    ALL.set(ValueLayout.JAVA_FLOAT_UNALIGNED, address, value);
-  }
-
-  static FloatVector load(long address) {
-    return FloatVector.fromMemorySegment(F, ALL, address, LE);
-  }
-
-  static IntVector loadInts(long address) {
-    return IntVector.fromMemorySegment(I, ALL, address, LE);
-  }
-
-  static FloatVector broadcast(long address) {
-    return FloatVector.broadcast(F, ALL.get(ValueLayout.JAVA_FLOAT_UNALIGNED, address));
-  }
-
-  static void store(FloatVector v, long address) {
-    v.intoMemorySegment(ALL, address, LE);
-  }
-
-  /** The first {@code lanes} elements; the others are 0. */
-  static FloatVector loadPart(long address, int lanes) {
-    return FloatVector.fromMemorySegment(F, ALL, address, LE, F.indexInRange(0, lanes));
-  }
-
-  /** Stores the first {@code lanes} elements. */
-  static void storePart(FloatVector v, long address, int lanes) {
-    v.intoMemorySegment(ALL, address, LE, F.indexInRange(0, lanes));
+    ALL.set(FLOAT, address, value);
   }
 
   static void copy(long from, long to, long bytes) {

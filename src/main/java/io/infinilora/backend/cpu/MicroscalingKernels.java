@@ -1,11 +1,11 @@
 package io.infinilora.backend.cpu;
 
+import static io.infinilora.backend.cpu.Memory.ALL;
+import static io.infinilora.backend.cpu.Memory.F;
+import static io.infinilora.backend.cpu.Memory.I;
 import static io.infinilora.backend.cpu.Memory.LANES;
+import static io.infinilora.backend.cpu.Memory.LE;
 import static io.infinilora.backend.cpu.Memory.VECTOR_BYTES;
-import static io.infinilora.backend.cpu.Memory.broadcast;
-import static io.infinilora.backend.cpu.Memory.load;
-import static io.infinilora.backend.cpu.Memory.loadInts;
-import static io.infinilora.backend.cpu.Memory.store;
 import static io.infinilora.backend.cpu.TileKernels.PANEL_BYTES;
 import static jdk.incubator.vector.VectorOperators.LSHL;
 import static jdk.incubator.vector.VectorOperators.LSHR;
@@ -70,18 +70,19 @@ final class MicroscalingKernels {
    * @param out {@link TileKernels#PANEL_BYTES} per column, {@code outStep} bytes apart
    */
   static void unpack(long block, long blockStep, int blocks, long out, long outStep) {
-    IntVector table = loadInts(TABLE);
+    IntVector table = IntVector.fromMemorySegment(I, ALL, TABLE, LE);
     long blockAt = block;
     long to = out;
     for (int i = 0; i < blocks; i++) {
-      FloatVector sa = load(blockAt);
-      FloatVector sb = load(blockAt + VECTOR_BYTES);
+      FloatVector sa = FloatVector.fromMemorySegment(F, ALL, blockAt, LE);
+      FloatVector sb = FloatVector.fromMemorySegment(F, ALL, blockAt + VECTOR_BYTES, LE);
       for (int j = 1; j <= 4; j++) {
-        IntVector wa = loadInts(blockAt + j * PANEL_BYTES);
-        IntVector wb = loadInts(blockAt + j * PANEL_BYTES + VECTOR_BYTES);
+        IntVector wa = IntVector.fromMemorySegment(I, ALL, blockAt + j * PANEL_BYTES, LE);
+        IntVector wb =
+            IntVector.fromMemorySegment(I, ALL, blockAt + j * PANEL_BYTES + VECTOR_BYTES, LE);
         for (int n = 0; n < 8; n++) {
-          store(decode(wa, table).mul(sa), to);
-          store(decode(wb, table).mul(sb), to + VECTOR_BYTES);
+          decode(wa, table).mul(sa).intoMemorySegment(ALL, to, LE);
+          decode(wb, table).mul(sb).intoMemorySegment(ALL, to + VECTOR_BYTES, LE);
           wa = wa.lanewise(LSHR, 4);
           wb = wb.lanewise(LSHR, 4);
           to += outStep;
@@ -103,27 +104,27 @@ final class MicroscalingKernels {
       long secondInit,
       long out,
       long secondOut) {
-    IntVector table = loadInts(TABLE);
-    FloatVector a = load(init);
-    FloatVector b = load(init + VECTOR_BYTES);
-    FloatVector c = load(secondInit);
-    FloatVector d = load(secondInit + VECTOR_BYTES);
+    IntVector table = IntVector.fromMemorySegment(I, ALL, TABLE, LE);
+    FloatVector a = FloatVector.fromMemorySegment(F, ALL, init, LE);
+    FloatVector b = FloatVector.fromMemorySegment(F, ALL, init + VECTOR_BYTES, LE);
+    FloatVector c = FloatVector.fromMemorySegment(F, ALL, secondInit, LE);
+    FloatVector d = FloatVector.fromMemorySegment(F, ALL, secondInit + VECTOR_BYTES, LE);
     long block = first;
     long toSecond = second - first;
     long xk = x;
     for (int i = 0; i < blocks; i++) {
-      FloatVector sa = load(block);
-      FloatVector sb = load(block + VECTOR_BYTES);
-      FloatVector sc = load(block + toSecond);
-      FloatVector sd = load(block + toSecond + VECTOR_BYTES);
+      FloatVector sa = FloatVector.fromMemorySegment(F, ALL, block, LE);
+      FloatVector sb = FloatVector.fromMemorySegment(F, ALL, block + VECTOR_BYTES, LE);
+      FloatVector sc = FloatVector.fromMemorySegment(F, ALL, block + toSecond, LE);
+      FloatVector sd = FloatVector.fromMemorySegment(F, ALL, block + toSecond + VECTOR_BYTES, LE);
       for (int j = 1; j <= 4; j++) {
         long in = block + j * PANEL_BYTES;
-        IntVector wa = loadInts(in);
-        IntVector wb = loadInts(in + VECTOR_BYTES);
-        IntVector wc = loadInts(in + toSecond);
-        IntVector wd = loadInts(in + toSecond + VECTOR_BYTES);
+        IntVector wa = IntVector.fromMemorySegment(I, ALL, in, LE);
+        IntVector wb = IntVector.fromMemorySegment(I, ALL, in + VECTOR_BYTES, LE);
+        IntVector wc = IntVector.fromMemorySegment(I, ALL, in + toSecond, LE);
+        IntVector wd = IntVector.fromMemorySegment(I, ALL, in + toSecond + VECTOR_BYTES, LE);
         for (int n = 0; n < 8; n++) {
-          FloatVector v = broadcast(xk);
+          FloatVector v = FloatVector.broadcast(F, Memory.get(xk));
           a = v.fma(decode(wa, table).mul(sa), a);
           b = v.fma(decode(wb, table).mul(sb), b);
           c = v.fma(decode(wc, table).mul(sc), c);
@@ -137,9 +138,9 @@ final class MicroscalingKernels {
       }
       block += blockStep;
     }
-    store(a, out);
-    store(b, out + VECTOR_BYTES);
-    store(c, secondOut);
-    store(d, secondOut + VECTOR_BYTES);
+    a.intoMemorySegment(ALL, out, LE);
+    b.intoMemorySegment(ALL, out + VECTOR_BYTES, LE);
+    c.intoMemorySegment(ALL, secondOut, LE);
+    d.intoMemorySegment(ALL, secondOut + VECTOR_BYTES, LE);
   }
 }

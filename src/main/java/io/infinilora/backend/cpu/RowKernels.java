@@ -1,11 +1,11 @@
 package io.infinilora.backend.cpu;
 
+import static io.infinilora.backend.cpu.Memory.ALL;
+import static io.infinilora.backend.cpu.Memory.F;
+import static io.infinilora.backend.cpu.Memory.FLOAT;
 import static io.infinilora.backend.cpu.Memory.I;
+import static io.infinilora.backend.cpu.Memory.LE;
 import static io.infinilora.backend.cpu.Memory.VECTOR_BYTES;
-import static io.infinilora.backend.cpu.Memory.broadcast;
-import static io.infinilora.backend.cpu.Memory.load;
-import static io.infinilora.backend.cpu.Memory.loadInts;
-import static io.infinilora.backend.cpu.Memory.store;
 import static io.infinilora.backend.cpu.TileKernels.PANEL_BYTES;
 import static jdk.incubator.vector.VectorOperators.ROR;
 
@@ -98,33 +98,35 @@ final class RowKernels {
       long secondOut) {
     IntVector mask = IntVector.broadcast(I, UnpackKernels.NIBBLE);
     IntVector one = IntVector.broadcast(I, UnpackKernels.ONE);
-    FloatVector a = load(init);
-    FloatVector b = load(init + VECTOR_BYTES);
-    FloatVector c = load(secondInit);
-    FloatVector d = load(secondInit + VECTOR_BYTES);
+    FloatVector a = FloatVector.fromMemorySegment(F, ALL, init, LE);
+    FloatVector b = FloatVector.fromMemorySegment(F, ALL, init + VECTOR_BYTES, LE);
+    FloatVector c = FloatVector.fromMemorySegment(F, ALL, secondInit, LE);
+    FloatVector d = FloatVector.fromMemorySegment(F, ALL, secondInit + VECTOR_BYTES, LE);
     long block = first;
     long toSecond = second - first;
     long scalesAt = scales;
     long toSecondScales = secondScales - scales;
     long xk = x;
     for (int i = 0; i < blocks; i++) {
-      FloatVector sa = load(scalesAt);
-      FloatVector sb = load(scalesAt + VECTOR_BYTES);
-      FloatVector oa = load(scalesAt + PANEL_BYTES);
-      FloatVector ob = load(scalesAt + PANEL_BYTES + VECTOR_BYTES);
+      FloatVector sa = FloatVector.fromMemorySegment(F, ALL, scalesAt, LE);
+      FloatVector sb = FloatVector.fromMemorySegment(F, ALL, scalesAt + VECTOR_BYTES, LE);
+      FloatVector oa = FloatVector.fromMemorySegment(F, ALL, scalesAt + PANEL_BYTES, LE);
+      FloatVector ob =
+          FloatVector.fromMemorySegment(F, ALL, scalesAt + PANEL_BYTES + VECTOR_BYTES, LE);
       long otherScales = scalesAt + toSecondScales;
-      FloatVector sc = load(otherScales);
-      FloatVector sd = load(otherScales + VECTOR_BYTES);
-      FloatVector oc = load(otherScales + PANEL_BYTES);
-      FloatVector od = load(otherScales + PANEL_BYTES + VECTOR_BYTES);
+      FloatVector sc = FloatVector.fromMemorySegment(F, ALL, otherScales, LE);
+      FloatVector sd = FloatVector.fromMemorySegment(F, ALL, otherScales + VECTOR_BYTES, LE);
+      FloatVector oc = FloatVector.fromMemorySegment(F, ALL, otherScales + PANEL_BYTES, LE);
+      FloatVector od =
+          FloatVector.fromMemorySegment(F, ALL, otherScales + PANEL_BYTES + VECTOR_BYTES, LE);
       for (int j = 0; j < 4; j++) {
         long in = block + j * PANEL_BYTES;
-        IntVector wa = loadInts(in);
-        IntVector wb = loadInts(in + VECTOR_BYTES);
-        IntVector wc = loadInts(in + toSecond);
-        IntVector wd = loadInts(in + toSecond + VECTOR_BYTES);
+        IntVector wa = IntVector.fromMemorySegment(I, ALL, in, LE);
+        IntVector wb = IntVector.fromMemorySegment(I, ALL, in + VECTOR_BYTES, LE);
+        IntVector wc = IntVector.fromMemorySegment(I, ALL, in + toSecond, LE);
+        IntVector wd = IntVector.fromMemorySegment(I, ALL, in + toSecond + VECTOR_BYTES, LE);
         for (int n = 0; n < 8; n++) {
-          FloatVector v = broadcast(xk);
+          FloatVector v = FloatVector.broadcast(F, ALL.get(FLOAT, xk));
           a = v.fma(wa.and(mask).or(one).reinterpretAsFloats().fma(sa, oa), a);
           b = v.fma(wb.and(mask).or(one).reinterpretAsFloats().fma(sb, ob), b);
           c = v.fma(wc.and(mask).or(one).reinterpretAsFloats().fma(sc, oc), c);
@@ -139,10 +141,10 @@ final class RowKernels {
       block += blockStep;
       scalesAt += 2 * PANEL_BYTES;
     }
-    store(a, out);
-    store(b, out + VECTOR_BYTES);
-    store(c, secondOut);
-    store(d, secondOut + VECTOR_BYTES);
+    a.intoMemorySegment(ALL, out, LE);
+    b.intoMemorySegment(ALL, out + VECTOR_BYTES, LE);
+    c.intoMemorySegment(ALL, secondOut, LE);
+    d.intoMemorySegment(ALL, secondOut + VECTOR_BYTES, LE);
   }
 
   private static void bytes(
@@ -161,33 +163,35 @@ final class RowKernels {
       long secondOut) {
     IntVector mask = IntVector.broadcast(I, UnpackKernels.BYTE);
     IntVector one = IntVector.broadcast(I, UnpackKernels.ONE);
-    FloatVector a = load(init);
-    FloatVector b = load(init + VECTOR_BYTES);
-    FloatVector c = load(secondInit);
-    FloatVector d = load(secondInit + VECTOR_BYTES);
+    FloatVector a = FloatVector.fromMemorySegment(F, ALL, init, LE);
+    FloatVector b = FloatVector.fromMemorySegment(F, ALL, init + VECTOR_BYTES, LE);
+    FloatVector c = FloatVector.fromMemorySegment(F, ALL, secondInit, LE);
+    FloatVector d = FloatVector.fromMemorySegment(F, ALL, secondInit + VECTOR_BYTES, LE);
     long block = first;
     long toSecond = second - first;
     long scalesAt = scales;
     long toSecondScales = secondScales - scales;
     long xk = x;
     for (int i = 0; i < blocks; i++) {
-      FloatVector sa = load(scalesAt);
-      FloatVector sb = load(scalesAt + VECTOR_BYTES);
-      FloatVector oa = load(scalesAt + PANEL_BYTES);
-      FloatVector ob = load(scalesAt + PANEL_BYTES + VECTOR_BYTES);
+      FloatVector sa = FloatVector.fromMemorySegment(F, ALL, scalesAt, LE);
+      FloatVector sb = FloatVector.fromMemorySegment(F, ALL, scalesAt + VECTOR_BYTES, LE);
+      FloatVector oa = FloatVector.fromMemorySegment(F, ALL, scalesAt + PANEL_BYTES, LE);
+      FloatVector ob =
+          FloatVector.fromMemorySegment(F, ALL, scalesAt + PANEL_BYTES + VECTOR_BYTES, LE);
       long otherScales = scalesAt + toSecondScales;
-      FloatVector sc = load(otherScales);
-      FloatVector sd = load(otherScales + VECTOR_BYTES);
-      FloatVector oc = load(otherScales + PANEL_BYTES);
-      FloatVector od = load(otherScales + PANEL_BYTES + VECTOR_BYTES);
+      FloatVector sc = FloatVector.fromMemorySegment(F, ALL, otherScales, LE);
+      FloatVector sd = FloatVector.fromMemorySegment(F, ALL, otherScales + VECTOR_BYTES, LE);
+      FloatVector oc = FloatVector.fromMemorySegment(F, ALL, otherScales + PANEL_BYTES, LE);
+      FloatVector od =
+          FloatVector.fromMemorySegment(F, ALL, otherScales + PANEL_BYTES + VECTOR_BYTES, LE);
       for (int j = 0; j < words; j++) {
         long in = block + j * PANEL_BYTES;
-        IntVector wa = loadInts(in);
-        IntVector wb = loadInts(in + VECTOR_BYTES);
-        IntVector wc = loadInts(in + toSecond);
-        IntVector wd = loadInts(in + toSecond + VECTOR_BYTES);
+        IntVector wa = IntVector.fromMemorySegment(I, ALL, in, LE);
+        IntVector wb = IntVector.fromMemorySegment(I, ALL, in + VECTOR_BYTES, LE);
+        IntVector wc = IntVector.fromMemorySegment(I, ALL, in + toSecond, LE);
+        IntVector wd = IntVector.fromMemorySegment(I, ALL, in + toSecond + VECTOR_BYTES, LE);
         for (int n = 0; n < 4; n++) {
-          FloatVector v = broadcast(xk);
+          FloatVector v = FloatVector.broadcast(F, ALL.get(FLOAT, xk));
           a = v.fma(wa.and(mask).or(one).reinterpretAsFloats().fma(sa, oa), a);
           b = v.fma(wb.and(mask).or(one).reinterpretAsFloats().fma(sb, ob), b);
           c = v.fma(wc.and(mask).or(one).reinterpretAsFloats().fma(sc, oc), c);
@@ -202,9 +206,9 @@ final class RowKernels {
       block += blockStep;
       scalesAt += 2 * PANEL_BYTES;
     }
-    store(a, out);
-    store(b, out + VECTOR_BYTES);
-    store(c, secondOut);
-    store(d, secondOut + VECTOR_BYTES);
+    a.intoMemorySegment(ALL, out, LE);
+    b.intoMemorySegment(ALL, out + VECTOR_BYTES, LE);
+    c.intoMemorySegment(ALL, secondOut, LE);
+    d.intoMemorySegment(ALL, secondOut + VECTOR_BYTES, LE);
   }
 }

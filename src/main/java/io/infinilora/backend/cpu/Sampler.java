@@ -81,7 +81,7 @@ final class Sampler {
 
   private double sumExp(float shift, double factor) {
     return VectorMath.sumExp(
-        logits, vocab, shift, (float) factor, scratch.reserve(Memory.VECTOR_BYTES));
+        logits, vocab, shift, (float) factor, scratch.reserve(VectorMath.SUM_SCRATCH));
   }
 
   private float logit(int token) {

@@ -1,9 +1,10 @@
 package io.infinilora.backend.cpu;
 
+import static io.infinilora.backend.cpu.Memory.ALL;
+import static io.infinilora.backend.cpu.Memory.F;
+import static io.infinilora.backend.cpu.Memory.FLOAT;
+import static io.infinilora.backend.cpu.Memory.LE;
 import static io.infinilora.backend.cpu.Memory.VECTOR_BYTES;
-import static io.infinilora.backend.cpu.Memory.broadcast;
-import static io.infinilora.backend.cpu.Memory.load;
-import static io.infinilora.backend.cpu.Memory.store;
 
 import jdk.incubator.vector.FloatVector;
 
@@ -58,7 +59,8 @@ final class TileKernels {
       long out,
       long outStride) {
     int r = 0;
-    for (; r + 6 <= rows; r += 6) {
+    // Eight rows are two tiles of four: six and two would leave the second short of chains.
+    for (; r + 6 <= rows && rows - r != 8; r += 6) {
       tile6(
           w0,
           w1,
@@ -72,7 +74,7 @@ final class TileKernels {
           out + r * outStride,
           outStride);
     }
-    if (r + 4 <= rows) {
+    for (; r + 4 <= rows; r += 4) {
       tile4(
           w0,
           w1,
@@ -85,7 +87,6 @@ final class TileKernels {
           initStride,
           out + r * outStride,
           outStride);
-      r += 4;
     }
     if (r + 2 <= rows) {
       tile2(
@@ -120,59 +121,63 @@ final class TileKernels {
       long initStride,
       long out,
       long outStride) {
-    FloatVector a0 = load(init);
-    FloatVector b0 = load(init + VECTOR_BYTES);
-    FloatVector a1 = load(init + initStride);
-    FloatVector b1 = load(init + initStride + VECTOR_BYTES);
-    FloatVector a2 = load(init + 2 * initStride);
-    FloatVector b2 = load(init + 2 * initStride + VECTOR_BYTES);
-    FloatVector a3 = load(init + 3 * initStride);
-    FloatVector b3 = load(init + 3 * initStride + VECTOR_BYTES);
-    FloatVector a4 = load(init + 4 * initStride);
-    FloatVector b4 = load(init + 4 * initStride + VECTOR_BYTES);
-    FloatVector a5 = load(init + 5 * initStride);
-    FloatVector b5 = load(init + 5 * initStride + VECTOR_BYTES);
+    FloatVector a0 = FloatVector.fromMemorySegment(F, ALL, init, LE);
+    FloatVector b0 = FloatVector.fromMemorySegment(F, ALL, init + VECTOR_BYTES, LE);
+    FloatVector a1 = FloatVector.fromMemorySegment(F, ALL, init + initStride, LE);
+    FloatVector b1 = FloatVector.fromMemorySegment(F, ALL, init + initStride + VECTOR_BYTES, LE);
+    FloatVector a2 = FloatVector.fromMemorySegment(F, ALL, init + 2 * initStride, LE);
+    FloatVector b2 =
+        FloatVector.fromMemorySegment(F, ALL, init + 2 * initStride + VECTOR_BYTES, LE);
+    FloatVector a3 = FloatVector.fromMemorySegment(F, ALL, init + 3 * initStride, LE);
+    FloatVector b3 =
+        FloatVector.fromMemorySegment(F, ALL, init + 3 * initStride + VECTOR_BYTES, LE);
+    FloatVector a4 = FloatVector.fromMemorySegment(F, ALL, init + 4 * initStride, LE);
+    FloatVector b4 =
+        FloatVector.fromMemorySegment(F, ALL, init + 4 * initStride + VECTOR_BYTES, LE);
+    FloatVector a5 = FloatVector.fromMemorySegment(F, ALL, init + 5 * initStride, LE);
+    FloatVector b5 =
+        FloatVector.fromMemorySegment(F, ALL, init + 5 * initStride + VECTOR_BYTES, LE);
     long second = w1 - w;
     long wk = w;
     long xk = x;
     long zk = x + 3 * xStride;
     for (int k = 0; k < depth; k++) {
-      FloatVector wa = load(wk);
-      FloatVector wb = load(wk + second);
-      FloatVector v = broadcast(xk);
+      FloatVector wa = FloatVector.fromMemorySegment(F, ALL, wk, LE);
+      FloatVector wb = FloatVector.fromMemorySegment(F, ALL, wk + second, LE);
+      FloatVector v = FloatVector.broadcast(F, ALL.get(FLOAT, xk));
       a0 = v.fma(wa, a0);
       b0 = v.fma(wb, b0);
-      v = broadcast(xk + xStride);
+      v = FloatVector.broadcast(F, ALL.get(FLOAT, xk + xStride));
       a1 = v.fma(wa, a1);
       b1 = v.fma(wb, b1);
-      v = broadcast(xk + 2 * xStride);
+      v = FloatVector.broadcast(F, ALL.get(FLOAT, xk + 2 * xStride));
       a2 = v.fma(wa, a2);
       b2 = v.fma(wb, b2);
-      v = broadcast(zk);
+      v = FloatVector.broadcast(F, ALL.get(FLOAT, zk));
       a3 = v.fma(wa, a3);
       b3 = v.fma(wb, b3);
-      v = broadcast(zk + xStride);
+      v = FloatVector.broadcast(F, ALL.get(FLOAT, zk + xStride));
       a4 = v.fma(wa, a4);
       b4 = v.fma(wb, b4);
-      v = broadcast(zk + 2 * xStride);
+      v = FloatVector.broadcast(F, ALL.get(FLOAT, zk + 2 * xStride));
       a5 = v.fma(wa, a5);
       b5 = v.fma(wb, b5);
       wk += wStep;
       xk += xStep;
       zk += xStep;
     }
-    store(a0, out);
-    store(b0, out + VECTOR_BYTES);
-    store(a1, out + outStride);
-    store(b1, out + outStride + VECTOR_BYTES);
-    store(a2, out + 2 * outStride);
-    store(b2, out + 2 * outStride + VECTOR_BYTES);
-    store(a3, out + 3 * outStride);
-    store(b3, out + 3 * outStride + VECTOR_BYTES);
-    store(a4, out + 4 * outStride);
-    store(b4, out + 4 * outStride + VECTOR_BYTES);
-    store(a5, out + 5 * outStride);
-    store(b5, out + 5 * outStride + VECTOR_BYTES);
+    a0.intoMemorySegment(ALL, out, LE);
+    b0.intoMemorySegment(ALL, out + VECTOR_BYTES, LE);
+    a1.intoMemorySegment(ALL, out + outStride, LE);
+    b1.intoMemorySegment(ALL, out + outStride + VECTOR_BYTES, LE);
+    a2.intoMemorySegment(ALL, out + 2 * outStride, LE);
+    b2.intoMemorySegment(ALL, out + 2 * outStride + VECTOR_BYTES, LE);
+    a3.intoMemorySegment(ALL, out + 3 * outStride, LE);
+    b3.intoMemorySegment(ALL, out + 3 * outStride + VECTOR_BYTES, LE);
+    a4.intoMemorySegment(ALL, out + 4 * outStride, LE);
+    b4.intoMemorySegment(ALL, out + 4 * outStride + VECTOR_BYTES, LE);
+    a5.intoMemorySegment(ALL, out + 5 * outStride, LE);
+    b5.intoMemorySegment(ALL, out + 5 * outStride + VECTOR_BYTES, LE);
   }
 
   private static void tile4(
@@ -187,43 +192,45 @@ final class TileKernels {
       long initStride,
       long out,
       long outStride) {
-    FloatVector a0 = load(init);
-    FloatVector b0 = load(init + VECTOR_BYTES);
-    FloatVector a1 = load(init + initStride);
-    FloatVector b1 = load(init + initStride + VECTOR_BYTES);
-    FloatVector a2 = load(init + 2 * initStride);
-    FloatVector b2 = load(init + 2 * initStride + VECTOR_BYTES);
-    FloatVector a3 = load(init + 3 * initStride);
-    FloatVector b3 = load(init + 3 * initStride + VECTOR_BYTES);
+    FloatVector a0 = FloatVector.fromMemorySegment(F, ALL, init, LE);
+    FloatVector b0 = FloatVector.fromMemorySegment(F, ALL, init + VECTOR_BYTES, LE);
+    FloatVector a1 = FloatVector.fromMemorySegment(F, ALL, init + initStride, LE);
+    FloatVector b1 = FloatVector.fromMemorySegment(F, ALL, init + initStride + VECTOR_BYTES, LE);
+    FloatVector a2 = FloatVector.fromMemorySegment(F, ALL, init + 2 * initStride, LE);
+    FloatVector b2 =
+        FloatVector.fromMemorySegment(F, ALL, init + 2 * initStride + VECTOR_BYTES, LE);
+    FloatVector a3 = FloatVector.fromMemorySegment(F, ALL, init + 3 * initStride, LE);
+    FloatVector b3 =
+        FloatVector.fromMemorySegment(F, ALL, init + 3 * initStride + VECTOR_BYTES, LE);
     long second = w1 - w;
     long wk = w;
     long xk = x;
     for (int k = 0; k < depth; k++) {
-      FloatVector wa = load(wk);
-      FloatVector wb = load(wk + second);
-      FloatVector v = broadcast(xk);
+      FloatVector wa = FloatVector.fromMemorySegment(F, ALL, wk, LE);
+      FloatVector wb = FloatVector.fromMemorySegment(F, ALL, wk + second, LE);
+      FloatVector v = FloatVector.broadcast(F, ALL.get(FLOAT, xk));
       a0 = v.fma(wa, a0);
       b0 = v.fma(wb, b0);
-      v = broadcast(xk + xStride);
+      v = FloatVector.broadcast(F, ALL.get(FLOAT, xk + xStride));
       a1 = v.fma(wa, a1);
       b1 = v.fma(wb, b1);
-      v = broadcast(xk + 2 * xStride);
+      v = FloatVector.broadcast(F, ALL.get(FLOAT, xk + 2 * xStride));
       a2 = v.fma(wa, a2);
       b2 = v.fma(wb, b2);
-      v = broadcast(xk + 3 * xStride);
+      v = FloatVector.broadcast(F, ALL.get(FLOAT, xk + 3 * xStride));
       a3 = v.fma(wa, a3);
       b3 = v.fma(wb, b3);
       wk += wStep;
       xk += xStep;
     }
-    store(a0, out);
-    store(b0, out + VECTOR_BYTES);
-    store(a1, out + outStride);
-    store(b1, out + outStride + VECTOR_BYTES);
-    store(a2, out + 2 * outStride);
-    store(b2, out + 2 * outStride + VECTOR_BYTES);
-    store(a3, out + 3 * outStride);
-    store(b3, out + 3 * outStride + VECTOR_BYTES);
+    a0.intoMemorySegment(ALL, out, LE);
+    b0.intoMemorySegment(ALL, out + VECTOR_BYTES, LE);
+    a1.intoMemorySegment(ALL, out + outStride, LE);
+    b1.intoMemorySegment(ALL, out + outStride + VECTOR_BYTES, LE);
+    a2.intoMemorySegment(ALL, out + 2 * outStride, LE);
+    b2.intoMemorySegment(ALL, out + 2 * outStride + VECTOR_BYTES, LE);
+    a3.intoMemorySegment(ALL, out + 3 * outStride, LE);
+    b3.intoMemorySegment(ALL, out + 3 * outStride + VECTOR_BYTES, LE);
   }
 
   private static void tile2(
@@ -238,48 +245,48 @@ final class TileKernels {
       long initStride,
       long out,
       long outStride) {
-    FloatVector a0 = load(init);
-    FloatVector b0 = load(init + VECTOR_BYTES);
-    FloatVector a1 = load(init + initStride);
-    FloatVector b1 = load(init + initStride + VECTOR_BYTES);
+    FloatVector a0 = FloatVector.fromMemorySegment(F, ALL, init, LE);
+    FloatVector b0 = FloatVector.fromMemorySegment(F, ALL, init + VECTOR_BYTES, LE);
+    FloatVector a1 = FloatVector.fromMemorySegment(F, ALL, init + initStride, LE);
+    FloatVector b1 = FloatVector.fromMemorySegment(F, ALL, init + initStride + VECTOR_BYTES, LE);
     long second = w1 - w;
     long wk = w;
     long xk = x;
     for (int k = 0; k < depth; k++) {
-      FloatVector wa = load(wk);
-      FloatVector wb = load(wk + second);
-      FloatVector v = broadcast(xk);
+      FloatVector wa = FloatVector.fromMemorySegment(F, ALL, wk, LE);
+      FloatVector wb = FloatVector.fromMemorySegment(F, ALL, wk + second, LE);
+      FloatVector v = FloatVector.broadcast(F, ALL.get(FLOAT, xk));
       a0 = v.fma(wa, a0);
       b0 = v.fma(wb, b0);
-      v = broadcast(xk + xStride);
+      v = FloatVector.broadcast(F, ALL.get(FLOAT, xk + xStride));
       a1 = v.fma(wa, a1);
       b1 = v.fma(wb, b1);
       wk += wStep;
       xk += xStep;
     }
-    store(a0, out);
-    store(b0, out + VECTOR_BYTES);
-    store(a1, out + outStride);
-    store(b1, out + outStride + VECTOR_BYTES);
+    a0.intoMemorySegment(ALL, out, LE);
+    b0.intoMemorySegment(ALL, out + VECTOR_BYTES, LE);
+    a1.intoMemorySegment(ALL, out + outStride, LE);
+    b1.intoMemorySegment(ALL, out + outStride + VECTOR_BYTES, LE);
   }
 
   private static void tile1(
       long w, long w1, long wStep, int depth, long x, long xStep, long init, long out) {
-    FloatVector a0 = load(init);
-    FloatVector b0 = load(init + VECTOR_BYTES);
+    FloatVector a0 = FloatVector.fromMemorySegment(F, ALL, init, LE);
+    FloatVector b0 = FloatVector.fromMemorySegment(F, ALL, init + VECTOR_BYTES, LE);
     long second = w1 - w;
     long wk = w;
     long xk = x;
     for (int k = 0; k < depth; k++) {
-      FloatVector wa = load(wk);
-      FloatVector wb = load(wk + second);
-      FloatVector v = broadcast(xk);
+      FloatVector wa = FloatVector.fromMemorySegment(F, ALL, wk, LE);
+      FloatVector wb = FloatVector.fromMemorySegment(F, ALL, wk + second, LE);
+      FloatVector v = FloatVector.broadcast(F, ALL.get(FLOAT, xk));
       a0 = v.fma(wa, a0);
       b0 = v.fma(wb, b0);
       wk += wStep;
       xk += xStep;
     }
-    store(a0, out);
-    store(b0, out + VECTOR_BYTES);
+    a0.intoMemorySegment(ALL, out, LE);
+    b0.intoMemorySegment(ALL, out + VECTOR_BYTES, LE);
   }
 }

@@ -1,10 +1,10 @@
 package io.infinilora.backend.cpu;
 
+import static io.infinilora.backend.cpu.Memory.ALL;
+import static io.infinilora.backend.cpu.Memory.F;
 import static io.infinilora.backend.cpu.Memory.I;
+import static io.infinilora.backend.cpu.Memory.LE;
 import static io.infinilora.backend.cpu.Memory.VECTOR_BYTES;
-import static io.infinilora.backend.cpu.Memory.load;
-import static io.infinilora.backend.cpu.Memory.loadInts;
-import static io.infinilora.backend.cpu.Memory.store;
 import static io.infinilora.backend.cpu.TileKernels.PANEL_BYTES;
 import static jdk.incubator.vector.VectorOperators.LSHL;
 import static jdk.incubator.vector.VectorOperators.LSHR;
@@ -33,6 +33,9 @@ final class UnpackKernels {
   private static final int HALF_MAGNITUDE = 0x0FFFE000;
 
   private static final int SIGN = 0x80000000;
+
+  /** The high half of a word. */
+  static final int HIGH_HALF = 0xFFFF0000;
 
   /** Corrects the exponent's bias after the move; exact also for subnormal halves. */
   private static final float HALF_SCALE = 0x1p112f;
@@ -63,44 +66,15 @@ final class UnpackKernels {
     }
   }
 
-  /** The float16 in the low halves of the words, times {@code factor}. */
-  static FloatVector lowHalf(IntVector words, float factor) {
-    return words
-        .lanewise(LSHL, 16)
-        .and(SIGN)
-        .or(words.lanewise(LSHL, 13).and(HALF_MAGNITUDE))
-        .reinterpretAsFloats()
-        .mul(HALF_SCALE * factor);
-  }
-
-  /** The float16 in the high halves of the words. */
-  static FloatVector highHalf(IntVector words) {
-    return words
-        .and(SIGN)
-        .or(words.lanewise(LSHR, 3).and(HALF_MAGNITUDE))
-        .reinterpretAsFloats()
-        .mul(HALF_SCALE);
-  }
-
-  /** The bfloat16 in the low halves of the words. */
-  static FloatVector lowBrain(IntVector words) {
-    return words.lanewise(LSHL, 16).reinterpretAsFloats();
-  }
-
-  /** The bfloat16 in the high halves of the words. */
-  static FloatVector highBrain(IntVector words) {
-    return words.and(0xFFFF0000).reinterpretAsFloats();
-  }
-
   private static void bf16(long block, int depth, long out) {
     for (int v = 0; v < 2; v++) {
       long in = block + v * VECTOR_BYTES;
       long to = out + v * VECTOR_BYTES;
       for (int k = 0; k < depth; k += 2) {
-        IntVector words = loadInts(in + (k >> 1) * PANEL_BYTES);
-        store(lowBrain(words), to + k * PANEL_BYTES);
+        IntVector words = IntVector.fromMemorySegment(I, ALL, in + (k >> 1) * PANEL_BYTES, LE);
+        words.lanewise(LSHL, 16).intoMemorySegment(ALL, to + k * PANEL_BYTES, LE);
         if (k + 1 < depth) {
-          store(highBrain(words), to + (k + 1) * PANEL_BYTES);
+          words.and(HIGH_HALF).intoMemorySegment(ALL, to + (k + 1) * PANEL_BYTES, LE);
         }
       }
     }
@@ -111,10 +85,21 @@ final class UnpackKernels {
       long in = block + v * VECTOR_BYTES;
       long to = out + v * VECTOR_BYTES;
       for (int k = 0; k < depth; k += 2) {
-        IntVector words = loadInts(in + (k >> 1) * PANEL_BYTES);
-        store(lowHalf(words, 1), to + k * PANEL_BYTES);
+        IntVector words = IntVector.fromMemorySegment(I, ALL, in + (k >> 1) * PANEL_BYTES, LE);
+        words
+            .lanewise(LSHL, 16)
+            .and(SIGN)
+            .or(words.lanewise(LSHL, 13).and(HALF_MAGNITUDE))
+            .reinterpretAsFloats()
+            .mul(HALF_SCALE)
+            .intoMemorySegment(ALL, to + k * PANEL_BYTES, LE);
         if (k + 1 < depth) {
-          store(highHalf(words), to + (k + 1) * PANEL_BYTES);
+          words
+              .and(SIGN)
+              .or(words.lanewise(LSHR, 3).and(HALF_MAGNITUDE))
+              .reinterpretAsFloats()
+              .mul(HALF_SCALE)
+              .intoMemorySegment(ALL, to + (k + 1) * PANEL_BYTES, LE);
         }
       }
     }
@@ -142,10 +127,22 @@ final class UnpackKernels {
     long in = block;
     long to = out;
     for (int i = 0; i < 2 * blocks; i++) {
-      IntVector words = loadInts(in);
-      FloatVector scale = lowHalf(words, 16);
-      store(scale, to);
-      store(highHalf(words).sub(scale), to + PANEL_BYTES);
+      IntVector words = IntVector.fromMemorySegment(I, ALL, in, LE);
+      FloatVector scale =
+          words
+              .lanewise(LSHL, 16)
+              .and(SIGN)
+              .or(words.lanewise(LSHL, 13).and(HALF_MAGNITUDE))
+              .reinterpretAsFloats()
+              .mul(16 * HALF_SCALE);
+      scale.intoMemorySegment(ALL, to, LE);
+      words
+          .and(SIGN)
+          .or(words.lanewise(LSHR, 3).and(HALF_MAGNITUDE))
+          .reinterpretAsFloats()
+          .mul(HALF_SCALE)
+          .sub(scale)
+          .intoMemorySegment(ALL, to + PANEL_BYTES, LE);
       boolean second = (i & 1) != 0;
       in += second ? blockStep - VECTOR_BYTES : VECTOR_BYTES;
       to += second ? 2 * PANEL_BYTES - VECTOR_BYTES : VECTOR_BYTES;
@@ -156,12 +153,12 @@ final class UnpackKernels {
     for (int i = 0; i < blocks; i++) {
       long in = block + i * blockStep;
       long to = out + i * 2 * PANEL_BYTES;
-      FloatVector a = load(in);
-      FloatVector b = load(in + VECTOR_BYTES);
-      store(a, to);
-      store(b, to + VECTOR_BYTES);
-      store(a.mul(-1.5f), to + PANEL_BYTES);
-      store(b.mul(-1.5f), to + PANEL_BYTES + VECTOR_BYTES);
+      FloatVector a = FloatVector.fromMemorySegment(F, ALL, in, LE);
+      FloatVector b = FloatVector.fromMemorySegment(F, ALL, in + VECTOR_BYTES, LE);
+      a.intoMemorySegment(ALL, to, LE);
+      b.intoMemorySegment(ALL, to + VECTOR_BYTES, LE);
+      a.mul(-1.5f).intoMemorySegment(ALL, to + PANEL_BYTES, LE);
+      b.mul(-1.5f).intoMemorySegment(ALL, to + PANEL_BYTES + VECTOR_BYTES, LE);
     }
   }
 
@@ -173,17 +170,22 @@ final class UnpackKernels {
     long scalesAt = scales;
     long to = out;
     for (int i = 0; i < blocks; i++) {
-      FloatVector sa = load(scalesAt);
-      FloatVector sb = load(scalesAt + VECTOR_BYTES);
-      FloatVector oa = load(scalesAt + PANEL_BYTES);
-      FloatVector ob = load(scalesAt + PANEL_BYTES + VECTOR_BYTES);
+      FloatVector sa = FloatVector.fromMemorySegment(F, ALL, scalesAt, LE);
+      FloatVector sb = FloatVector.fromMemorySegment(F, ALL, scalesAt + VECTOR_BYTES, LE);
+      FloatVector oa = FloatVector.fromMemorySegment(F, ALL, scalesAt + PANEL_BYTES, LE);
+      FloatVector ob =
+          FloatVector.fromMemorySegment(F, ALL, scalesAt + PANEL_BYTES + VECTOR_BYTES, LE);
       for (int j = 0; j < words; j++) {
         long in = blockAt + j * PANEL_BYTES;
-        IntVector wa = loadInts(in);
-        IntVector wb = loadInts(in + VECTOR_BYTES);
+        IntVector wa = IntVector.fromMemorySegment(I, ALL, in, LE);
+        IntVector wb = IntVector.fromMemorySegment(I, ALL, in + VECTOR_BYTES, LE);
         for (int n = 0; n < 8; n++) {
-          store(wa.and(mask).or(one).reinterpretAsFloats().fma(sa, oa), to);
-          store(wb.and(mask).or(one).reinterpretAsFloats().fma(sb, ob), to + VECTOR_BYTES);
+          wa.and(mask).or(one).reinterpretAsFloats().fma(sa, oa).intoMemorySegment(ALL, to, LE);
+          wb.and(mask)
+              .or(one)
+              .reinterpretAsFloats()
+              .fma(sb, ob)
+              .intoMemorySegment(ALL, to + VECTOR_BYTES, LE);
           wa = wa.lanewise(ROR, 4);
           wb = wb.lanewise(ROR, 4);
           to += outStep;
@@ -202,17 +204,22 @@ final class UnpackKernels {
     long scalesAt = scales;
     long to = out;
     for (int i = 0; i < blocks; i++) {
-      FloatVector sa = load(scalesAt);
-      FloatVector sb = load(scalesAt + VECTOR_BYTES);
-      FloatVector oa = load(scalesAt + PANEL_BYTES);
-      FloatVector ob = load(scalesAt + PANEL_BYTES + VECTOR_BYTES);
+      FloatVector sa = FloatVector.fromMemorySegment(F, ALL, scalesAt, LE);
+      FloatVector sb = FloatVector.fromMemorySegment(F, ALL, scalesAt + VECTOR_BYTES, LE);
+      FloatVector oa = FloatVector.fromMemorySegment(F, ALL, scalesAt + PANEL_BYTES, LE);
+      FloatVector ob =
+          FloatVector.fromMemorySegment(F, ALL, scalesAt + PANEL_BYTES + VECTOR_BYTES, LE);
       for (int j = 0; j < words; j++) {
         long in = blockAt + j * PANEL_BYTES;
-        IntVector wa = loadInts(in);
-        IntVector wb = loadInts(in + VECTOR_BYTES);
+        IntVector wa = IntVector.fromMemorySegment(I, ALL, in, LE);
+        IntVector wb = IntVector.fromMemorySegment(I, ALL, in + VECTOR_BYTES, LE);
         for (int n = 0; n < 4; n++) {
-          store(wa.and(mask).or(one).reinterpretAsFloats().fma(sa, oa), to);
-          store(wb.and(mask).or(one).reinterpretAsFloats().fma(sb, ob), to + VECTOR_BYTES);
+          wa.and(mask).or(one).reinterpretAsFloats().fma(sa, oa).intoMemorySegment(ALL, to, LE);
+          wb.and(mask)
+              .or(one)
+              .reinterpretAsFloats()
+              .fma(sb, ob)
+              .intoMemorySegment(ALL, to + VECTOR_BYTES, LE);
           wa = wa.lanewise(ROR, 8);
           wb = wb.lanewise(ROR, 8);
           to += outStep;

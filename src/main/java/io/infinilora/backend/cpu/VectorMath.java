@@ -1,9 +1,10 @@
 package io.infinilora.backend.cpu;
 
+import static io.infinilora.backend.cpu.Memory.ALL;
 import static io.infinilora.backend.cpu.Memory.F;
 import static io.infinilora.backend.cpu.Memory.LANES;
-import static io.infinilora.backend.cpu.Memory.load;
-import static io.infinilora.backend.cpu.Memory.loadPart;
+import static io.infinilora.backend.cpu.Memory.LE;
+import static io.infinilora.backend.cpu.Memory.VECTOR_BYTES;
 
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.IntVector;
@@ -31,51 +32,55 @@ final class VectorMath {
   /** 1.5 * 2^23: adding it rounds to an integer and leaves that in the low mantissa bits. */
   private static final float ROUND = 12582912f;
 
+  /** Elements that are summed in float32 before they go into a double. */
+  private static final int SUM_ELEMENTS = 64 * LANES;
+
+  /** Bytes of scratch memory of {@link #sumExp}. */
+  static final int SUM_SCRATCH = 4 * SUM_ELEMENTS + VECTOR_BYTES;
+
   private VectorMath() {}
 
   /**
-   * e^x with a relative error below 2e-7: x = n ln 2 + r, |r| <= ln 2 / 2, the Taylor polynomial of
-   * degree 7 in r, and n added to the exponent. NaN stays NaN.
-   */
-  static FloatVector exp(FloatVector x) {
-    FloatVector bounded = x.max(LEAST).min(MOST);
-    FloatVector shifted =
-        bounded.fma(FloatVector.broadcast(F, LOG2_E), FloatVector.broadcast(F, ROUND));
-    FloatVector n = shifted.sub(ROUND);
-    FloatVector r = n.fma(FloatVector.broadcast(F, -LN2_HIGH), bounded);
-    r = n.fma(FloatVector.broadcast(F, -LN2_LOW), r);
-    FloatVector p = FloatVector.broadcast(F, 1f / 5040);
-    p = p.fma(r, FloatVector.broadcast(F, 1f / 720));
-    p = p.fma(r, FloatVector.broadcast(F, 1f / 120));
-    p = p.fma(r, FloatVector.broadcast(F, 1f / 24));
-    p = p.fma(r, FloatVector.broadcast(F, 1f / 6));
-    p = p.fma(r, FloatVector.broadcast(F, 0.5f));
-    p = p.fma(r, FloatVector.broadcast(F, 1f));
-    p = p.fma(r, FloatVector.broadcast(F, 1f));
-    IntVector exponent =
-        shifted
-            .reinterpretAsInts()
-            .add(127 - Float.floatToRawIntBits(ROUND))
-            .lanewise(VectorOperators.LSHL, 23);
-    FloatVector result = p.mul(exponent.reinterpretAsFloats());
-    return result.blend(0f, x.compare(VectorOperators.LT, LEAST));
-  }
-
-  /** {@code 1 / (1 + e^-x)}. */
-  static FloatVector sigmoid(FloatVector x) {
-    return FloatVector.broadcast(F, 1f).div(exp(x.neg()).add(1f));
-  }
-
-  /**
-   * Sum of the lanes in a fixed order.
+   * {@code out_i = e^((x_i - shift) factor)} with a relative error below 2e-7: x = n ln 2 + r, |r|
+   * <= ln 2 / 2, the Taylor polynomial of degree 7 in r, and n added to the exponent. NaN stays
+   * NaN.
    *
-   * @param scratch memory for one vector
+   * @param n elements; reads and writes whole vectors
+   * @param out may be {@code x}
    */
-  static float sum(FloatVector v, long scratch) {
-    Memory.store(v, scratch);
+  static void exp(long x, int n, float shift, float factor, long out) {
+    for (int i = 0; i < n; i += LANES) {
+      FloatVector v = FloatVector.fromMemorySegment(F, ALL, x + 4L * i, LE).sub(shift).mul(factor);
+      FloatVector bounded = v.max(LEAST).min(MOST);
+      FloatVector shifted =
+          bounded.fma(FloatVector.broadcast(F, LOG2_E), FloatVector.broadcast(F, ROUND));
+      FloatVector whole = shifted.sub(ROUND);
+      FloatVector r = whole.fma(FloatVector.broadcast(F, -LN2_HIGH), bounded);
+      r = whole.fma(FloatVector.broadcast(F, -LN2_LOW), r);
+      FloatVector p = FloatVector.broadcast(F, 1f / 5040);
+      p = p.fma(r, FloatVector.broadcast(F, 1f / 720));
+      p = p.fma(r, FloatVector.broadcast(F, 1f / 120));
+      p = p.fma(r, FloatVector.broadcast(F, 1f / 24));
+      p = p.fma(r, FloatVector.broadcast(F, 1f / 6));
+      p = p.fma(r, FloatVector.broadcast(F, 0.5f));
+      p = p.fma(r, FloatVector.broadcast(F, 1f));
+      p = p.fma(r, FloatVector.broadcast(F, 1f));
+      IntVector exponent =
+          shifted
+              .reinterpretAsInts()
+              .add(127 - Float.floatToRawIntBits(ROUND))
+              .lanewise(VectorOperators.LSHL, 23);
+      p.mul(exponent.reinterpretAsFloats())
+          .blend(0f, v.compare(VectorOperators.LT, LEAST))
+          .intoMemorySegment(ALL, out + 4L * i, LE);
+    }
+  }
+
+  /** Sum of a vector's lanes in a fixed order. */
+  static float sum(long vector) {
     float sum = 0;
     for (int i = 0; i < LANES; i++) {
-      sum += Memory.get(scratch + 4L * i);
+      sum += Memory.get(vector + 4L * i);
     }
     return sum;
   }
@@ -86,8 +91,8 @@ final class VectorMath {
     FloatVector b = a;
     int i = 0;
     for (; i + 2 * LANES <= n; i += 2 * LANES) {
-      a = a.max(load(x + 4L * i));
-      b = b.max(load(x + 4L * (i + LANES)));
+      a = a.max(FloatVector.fromMemorySegment(F, ALL, x + 4L * i, LE));
+      b = b.max(FloatVector.fromMemorySegment(F, ALL, x + 4L * (i + LANES), LE));
     }
     float most = a.max(b).reduceLanes(VectorOperators.MAX);
     for (; i < n; i++) {
@@ -100,7 +105,9 @@ final class VectorMath {
   static int indexOf(long x, int n, float value) {
     int i = 0;
     for (; i + LANES <= n; i += LANES) {
-      if (load(x + 4L * i).compare(VectorOperators.EQ, value).anyTrue()) {
+      if (FloatVector.fromMemorySegment(F, ALL, x + 4L * i, LE)
+          .compare(VectorOperators.EQ, value)
+          .anyTrue()) {
         break;
       }
     }
@@ -115,23 +122,30 @@ final class VectorMath {
   /**
    * Sum of {@code e^((x_i - shift) factor)}, in double over vectors of partial sums.
    *
-   * @param scratch memory for one vector
+   * @param x readable to a whole vector
+   * @param scratch memory for {@link #SUM_SCRATCH} bytes
    */
   static double sumExp(long x, int n, float shift, float factor, long scratch) {
     double total = 0;
-    for (int from = 0; from < n; from += 64 * LANES) {
-      int to = Math.min(n, from + 64 * LANES);
-      FloatVector acc = FloatVector.zero(F);
-      int i = from;
-      for (; i + LANES <= to; i += LANES) {
-        acc = acc.add(exp(load(x + 4L * i).sub(shift).mul(factor)));
+    long lanes = scratch + SUM_SCRATCH - VECTOR_BYTES;
+    for (int from = 0; from < n; from += SUM_ELEMENTS) {
+      int count = Math.min(n - from, SUM_ELEMENTS);
+      exp(x + 4L * from, count, shift, factor, scratch);
+      for (int i = count; i % LANES != 0; i++) {
+        Memory.set(scratch + 4L * i, 0);
       }
-      if (i < to) {
-        FloatVector last = exp(loadPart(x + 4L * i, to - i).sub(shift).mul(factor));
-        acc = acc.add(last.blend(0f, F.indexInRange(0, to - i).not()));
-      }
-      total += sum(acc, scratch);
+      sumVectors(scratch, count, lanes);
+      total += sum(lanes);
     }
     return total;
+  }
+
+  /** Sum of the vectors of {@code n} elements, filled up with zeros, lane by lane. */
+  static void sumVectors(long x, int n, long out) {
+    FloatVector sum = FloatVector.zero(F);
+    for (int i = 0; i < n; i += LANES) {
+      sum = sum.add(FloatVector.fromMemorySegment(F, ALL, x + 4L * i, LE));
+    }
+    sum.intoMemorySegment(ALL, out, LE);
   }
 }
