@@ -112,8 +112,8 @@ public final class Scheduler {
    * The next step. Blocks for its rows are allocated.
    *
    * @return empty if no sequence can go on: there is none, or ({@link #hasWork} tells) all wait for
-   *     adapters. In that case the owner asks again when a gate changes; whenever one adapter of a
-   *     sequence is ready, or a sequence needs none, there is a step
+   *     adapters. In that case the owner asks again when a gate changes; as long as any sequence's
+   *     adapter is ready, or any needs none, there is a step
    * @throws IllegalStateException if a plan is in flight
    */
   public Optional<StepPlan> next() {

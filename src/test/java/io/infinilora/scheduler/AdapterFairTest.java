@@ -83,8 +83,10 @@ class AdapterFairTest {
     scheduler.add(sequence("once", COLD, 1, 1));
     step(scheduler);
     for (int i = 0; i < 20; i++) {
-      scheduler.add(sequence("alone" + i, HOT, 8, 1));
-      step(scheduler);
+      scheduler.add(sequence("alone" + i, HOT, 8, 3));
+      while (scheduler.hasWork()) {
+        step(scheduler);
+      }
     }
     for (int i = 0; i < 3; i++) {
       scheduler.add(sequence("hot" + i, HOT, 8, 1));

@@ -53,9 +53,11 @@ class ShortestJobFirstTest {
     for (int i = 0; i < 3; i++) {
       step(tight);
     }
-    tight.add(Sequences.counting("short", 1, 1));
+    Sequence shorter = Sequences.counting("short", 1, 1);
+    tight.add(shorter);
     while (tight.load().running() > 0) {
       step(tight);
+      assertThat(shorter.state()).isEqualTo(Sequence.State.WAITING);
     }
     assertThat(shape(step(tight)).getFirst()).startsWith("b 0+");
   }
