@@ -53,7 +53,7 @@ final class ExpertOps {
         logits::shape,
         Math.ceilDiv(logits.rows(), perTask),
         (index, thread) -> {
-          long lanes = scratch[thread].reserve(Memory.VECTOR_BYTES);
+          long lanes = scratch[thread].reserve(VectorMath.SUM_SCRATCH);
           int end = Math.min(logits.rows(), (index + 1) * perTask);
           for (int r = index * perTask; r < end; r++) {
             RoutingKernels.choose(

@@ -130,7 +130,8 @@ final class MatrixKernels {
       if (format.quantBits() > 0) {
         UnpackKernels.scales(format, block, depth / format.columns(), scales);
       }
-      if (format.quantBits() > 0 && rows <= FEW_ROWS) {
+      // Four-bit floats are unpacked by looking them up, which FewRowsKernels does not know.
+      if (format.quantBits() > 0 && format != PackedFormat.E2M1 && rows <= FEW_ROWS) {
         fewRows(format, rows, block, depth, scales, xk, xStride, init, initStride, out, outStride);
       } else {
         long w = block;

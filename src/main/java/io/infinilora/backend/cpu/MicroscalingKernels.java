@@ -16,8 +16,7 @@ import jdk.incubator.vector.IntVector;
 
 /**
  * Panels of 4-bit floats ({@link PackedFormat#E2M1}): the counterparts of {@link UnpackKernels} and
- * {@link RowKernels}. The bits of a float are looked up by its four bits, in one register where
- * that has 16 lanes, else by the lower three. Times its scale, a power of two, the weight is exact.
+ * {@link RowKernels}. Times its scale, a power of two, each weight is exact.
  */
 final class MicroscalingKernels {
   private static final int SIGN = 0x80000000;
@@ -26,6 +25,13 @@ final class MicroscalingKernels {
    * Adjusts the exponent of 4-bit floats whose low three bits were put at the top of a mantissa.
    */
   private static final float BIAS = 0x1p126f;
+
+  /**
+   * Whether a vector of words can be looked up in one register. Where it cannot, the lower three
+   * bits become the exponent and the top of the mantissa of a float that is 2^126 times too small.
+   * Written out at each use, since no method may take or return a vector (see {@link RowKernels}).
+   */
+  private static final boolean TABLE_HOLDS_ALL = LANES >= 16;
 
   /** The 16 values, as often as a vector needs. */
   private static final long TABLE = table();
@@ -41,26 +47,6 @@ final class MicroscalingKernels {
       Memory.set(table + 4L * i, (i & 8) == 0 ? magnitude : -magnitude);
     }
     return table;
-  }
-
-  /** The floats in the low four bits of the words. */
-  private static FloatVector decode(IntVector words, IntVector table) {
-    if (LANES >= 16) {
-      return words.and(15).selectFrom(table).reinterpretAsFloats();
-    }
-    IntVector sign = words.lanewise(LSHL, 28).and(SIGN);
-    if (LANES == 8) {
-      return words.and(7).selectFrom(table).or(sign).reinterpretAsFloats();
-    }
-    // A subnormal float is a number like any other here: the product with the bias is exact.
-    return words
-        .and(7)
-        .lanewise(LSHL, 22)
-        .reinterpretAsFloats()
-        .mul(BIAS)
-        .reinterpretAsInts()
-        .or(sign)
-        .reinterpretAsFloats();
   }
 
   /**
@@ -81,8 +67,28 @@ final class MicroscalingKernels {
         IntVector wb =
             IntVector.fromMemorySegment(I, ALL, blockAt + j * PANEL_BYTES + VECTOR_BYTES, LE);
         for (int n = 0; n < 8; n++) {
-          decode(wa, table).mul(sa).intoMemorySegment(ALL, to, LE);
-          decode(wb, table).mul(sb).intoMemorySegment(ALL, to + VECTOR_BYTES, LE);
+          (TABLE_HOLDS_ALL
+                  ? wa.and(15).selectFrom(table).reinterpretAsFloats()
+                  : wa.and(7)
+                      .lanewise(LSHL, 22)
+                      .reinterpretAsFloats()
+                      .mul(BIAS)
+                      .reinterpretAsInts()
+                      .or(wa.lanewise(LSHL, 28).and(SIGN))
+                      .reinterpretAsFloats())
+              .mul(sa)
+              .intoMemorySegment(ALL, to, LE);
+          (TABLE_HOLDS_ALL
+                  ? wb.and(15).selectFrom(table).reinterpretAsFloats()
+                  : wb.and(7)
+                      .lanewise(LSHL, 22)
+                      .reinterpretAsFloats()
+                      .mul(BIAS)
+                      .reinterpretAsInts()
+                      .or(wb.lanewise(LSHL, 28).and(SIGN))
+                      .reinterpretAsFloats())
+              .mul(sb)
+              .intoMemorySegment(ALL, to + VECTOR_BYTES, LE);
           wa = wa.lanewise(LSHR, 4);
           wb = wb.lanewise(LSHR, 4);
           to += outStep;
@@ -125,10 +131,58 @@ final class MicroscalingKernels {
         IntVector wd = IntVector.fromMemorySegment(I, ALL, in + toSecond + VECTOR_BYTES, LE);
         for (int n = 0; n < 8; n++) {
           FloatVector v = FloatVector.broadcast(F, Memory.get(xk));
-          a = v.fma(decode(wa, table).mul(sa), a);
-          b = v.fma(decode(wb, table).mul(sb), b);
-          c = v.fma(decode(wc, table).mul(sc), c);
-          d = v.fma(decode(wd, table).mul(sd), d);
+          a =
+              v.fma(
+                  (TABLE_HOLDS_ALL
+                          ? wa.and(15).selectFrom(table).reinterpretAsFloats()
+                          : wa.and(7)
+                              .lanewise(LSHL, 22)
+                              .reinterpretAsFloats()
+                              .mul(BIAS)
+                              .reinterpretAsInts()
+                              .or(wa.lanewise(LSHL, 28).and(SIGN))
+                              .reinterpretAsFloats())
+                      .mul(sa),
+                  a);
+          b =
+              v.fma(
+                  (TABLE_HOLDS_ALL
+                          ? wb.and(15).selectFrom(table).reinterpretAsFloats()
+                          : wb.and(7)
+                              .lanewise(LSHL, 22)
+                              .reinterpretAsFloats()
+                              .mul(BIAS)
+                              .reinterpretAsInts()
+                              .or(wb.lanewise(LSHL, 28).and(SIGN))
+                              .reinterpretAsFloats())
+                      .mul(sb),
+                  b);
+          c =
+              v.fma(
+                  (TABLE_HOLDS_ALL
+                          ? wc.and(15).selectFrom(table).reinterpretAsFloats()
+                          : wc.and(7)
+                              .lanewise(LSHL, 22)
+                              .reinterpretAsFloats()
+                              .mul(BIAS)
+                              .reinterpretAsInts()
+                              .or(wc.lanewise(LSHL, 28).and(SIGN))
+                              .reinterpretAsFloats())
+                      .mul(sc),
+                  c);
+          d =
+              v.fma(
+                  (TABLE_HOLDS_ALL
+                          ? wd.and(15).selectFrom(table).reinterpretAsFloats()
+                          : wd.and(7)
+                              .lanewise(LSHL, 22)
+                              .reinterpretAsFloats()
+                              .mul(BIAS)
+                              .reinterpretAsInts()
+                              .or(wd.lanewise(LSHL, 28).and(SIGN))
+                              .reinterpretAsFloats())
+                      .mul(sd),
+                  d);
           wa = wa.lanewise(LSHR, 4);
           wb = wb.lanewise(LSHR, 4);
           wc = wc.lanewise(LSHR, 4);
