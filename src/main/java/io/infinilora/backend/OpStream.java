@@ -158,11 +158,7 @@ public interface OpStream extends AutoCloseable {
    * @param out {@code [rows * topK, out]}
    */
   void expertLoraTerms(
-      RowGroups groups,
-      List<ExpertLoraWeights> weights,
-      Routing routing,
-      Tensor x,
-      Tensor out);
+      RowGroups groups, List<ExpertLoraWeights> weights, Routing routing, Tensor x, Tensor out);
 
   /**
    * {@code y[rows[i]] += x[i * terms] + x[i * terms + 1] + ... + x[i * terms + terms - 1]}, summed
