@@ -1,5 +1,6 @@
 package io.infinilora.backend;
 
+import io.infinilora.core.LayerFactors;
 import io.infinilora.core.LoraFactors;
 import io.infinilora.core.RopeSpec;
 import io.infinilora.core.TensorView;
@@ -61,6 +62,23 @@ public interface Backend extends AutoCloseable {
 
   /** Gives back the memory of adapter weights that no stream uses any more. */
   void free(ExpertLoraWeights weights);
+
+  /**
+   * Sets device memory aside for adapters.
+   *
+   * @param bytes budget; whole pages of it are used
+   */
+  LoraMemory loraMemory(long bytes);
+
+  /**
+   * Device pages that one layer of an adapter takes. Looks at shapes only, never at values.
+   *
+   * @return 0 for a layer without factors
+   */
+  int loraPages(LayerFactors factors);
+
+  /** Packs one layer of an adapter in host memory. Not for event loops. */
+  LoraImage loraImage(LayerFactors factors);
 
   /** Room for the routing of {@code rows} rows to {@code topK} of {@code experts} experts each. */
   Routing routing(int rows, int topK, int experts);

@@ -150,6 +150,25 @@ public interface OpStream extends AutoCloseable {
       RowGroups groups, List<ExpertLoraWeights> weights, Routing routing, Tensor x, Tensor out);
 
   /**
+   * The terms of {@link #expertLoraCombine}, not summed: {@code out[r * topK + j] += w_j scale B_e
+   * (A_e x[r * topK + j])} for those choices j of r whose expert e the adapter has. For a server
+   * that holds a part of the experts: whoever has all terms sums them in the order of the choices,
+   * so that the result is the same as from one that holds all.
+   *
+   * @param out {@code [rows * topK, out]}
+   */
+  void expertLoraTerms(
+      RowGroups groups, List<ExpertLoraWeights> weights, Routing routing, Tensor x, Tensor out);
+
+  /**
+   * {@code y[rows[i]] += x[i * terms] + x[i * terms + 1] + ... + x[i * terms + terms - 1]}, summed
+   * in this order before it is added; {@code rows} are distinct.
+   *
+   * @param x {@code [rows.length * terms, cols]}
+   */
+  void scatterAddTerms(Tensor x, int terms, int[] rows, Tensor y);
+
+  /**
    * Chooses a token per row of logits and waits for the result.
    *
    * @param logits {@code [rows.size(), vocab]}; may be overwritten

@@ -14,9 +14,19 @@ import io.infinilora.weights.Param;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
 
-/** Builds a {@link Transformer} from a checkpoint: packs every weight for the device. */
+/**
+ * Builds a {@link Transformer} from a checkpoint: packs every weight for the device, several layers
+ * at a time.
+ */
 public final class TransformerLoader {
+  /** Threads that pack; more of them wait for the disk or for memory. */
+  private static final int MAX_THREADS = 8;
+
   private final Checkpoint checkpoint;
   private final Backend backend;
   private final ModelSpec spec;
@@ -32,7 +42,7 @@ public final class TransformerLoader {
    * may be read from it.
    *
    * @throws InfiniLoraException BAD_MODEL_FILE if a parameter is missing, misshapen or of an
-   *     unsupported kind
+   *     unsupported kind: the first layer's fault if there are several
    */
   public static Transformer load(Checkpoint checkpoint, Backend backend) {
     return new TransformerLoader(checkpoint, backend).load();
@@ -40,10 +50,7 @@ public final class TransformerLoader {
 
   private Transformer load() {
     RopeTable rope = backend.ropeTable(spec.rope(), spec.attention().headDim());
-    List<Transformer.Layer> layers = new ArrayList<>();
-    for (int i = 0; i < spec.layers(); i++) {
-      layers.add(layer(i));
-    }
+    List<Transformer.Layer> layers = layers();
     return new Transformer(
         spec,
         backend.embedding(checkpoint.matrix(Param.EMBEDDING, 0).tensor()),
@@ -51,6 +58,36 @@ public final class TransformerLoader {
         layers,
         vec(Param.FINAL_NORM, 0),
         projection(0, Param.LM_HEAD));
+  }
+
+  private List<Transformer.Layer> layers() {
+    int threads = Math.min(MAX_THREADS, Runtime.getRuntime().availableProcessors());
+    ExecutorService packers =
+        Executors.newFixedThreadPool(threads, Thread.ofPlatform().name("packer-", 0).factory());
+    try {
+      List<Future<Transformer.Layer>> packed = new ArrayList<>();
+      for (int i = 0; i < spec.layers(); i++) {
+        int layer = i;
+        packed.add(packers.submit(() -> layer(layer)));
+      }
+      List<Transformer.Layer> layers = new ArrayList<>();
+      for (Future<Transformer.Layer> layer : packed) {
+        layers.add(layer.get());
+      }
+      return layers;
+    } catch (ExecutionException e) {
+      if (e.getCause() instanceof InfiniLoraException fault) {
+        throw fault;
+      }
+      throw new IllegalStateException(e.getCause());
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+      throw new IllegalStateException("interrupted while packing weights", e);
+    } finally {
+      // Layers that are being packed are waited for: their memory is the backend's.
+      packers.shutdownNow();
+      packers.close();
+    }
   }
 
   private Transformer.Layer layer(int i) {

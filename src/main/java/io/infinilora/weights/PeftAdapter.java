@@ -14,9 +14,9 @@ import java.util.Optional;
 
 /**
  * A LoRA adapter in PEFT's format: {@code adapter_config.json} and {@code
- * adapter_model.safetensors}, memory-mapped. Everything is checked when it is opened, down to the
- * last value; what an adapter says is either computed as PEFT would or refused. Immutable and
- * thread-safe; the factors are valid until {@link #close}.
+ * adapter_model.safetensors}, memory-mapped. Everything is checked when it is {@linkplain #open
+ * opened}, down to the last value; what an adapter says is either computed as PEFT would or
+ * refused. Immutable and thread-safe; the factors are valid until {@link #close}.
  */
 public final class PeftAdapter implements AutoCloseable {
 
@@ -25,7 +25,10 @@ public final class PeftAdapter implements AutoCloseable {
 
   private final Map<AdaptedModule, LoraFactors> factors;
   private final List<AdaptedModule> modules;
+
+  /** Null if the values were not read. */
   private final String digest;
+
   private final long bytes;
   private final Arena arena;
 
@@ -47,6 +50,26 @@ public final class PeftAdapter implements AutoCloseable {
    *     unsupported kind, or made for another model
    */
   public static PeftAdapter open(Path directory, ModelSpec spec) {
+    return open(directory, spec, true);
+  }
+
+  /**
+   * Opens an adapter whose content was checked by {@link #open} before and has not changed since.
+   * Reads the configuration and the header of the weights, and checks them and all shapes, but
+   * reads no value, so that it costs little however large the adapter is.
+   *
+   * @throws InfiniLoraException likewise
+   */
+  public static PeftAdapter reopen(Path directory, ModelSpec spec) {
+    return open(directory, spec, false);
+  }
+
+  /** The file of an adapter's weights, whether or not it exists. */
+  public static Path weightsFile(Path directory) {
+    return PeftFolder.weightsFile(directory);
+  }
+
+  private static PeftAdapter open(Path directory, ModelSpec spec, boolean values) {
     AdapterLayout layout =
         AdapterLayouts.of(spec)
             .orElseThrow(
@@ -58,17 +81,25 @@ public final class PeftAdapter implements AutoCloseable {
     try {
       PeftFolder files = PeftFolder.open(directory, arena);
       Map<AdaptedModule, LoraFactors> factors =
-          new PeftTensors(files.weights(), files.config(), spec, layout).factors();
+          new PeftTensors(files.weights(), files.config(), spec, layout, values).factors();
       long bytes = files.weights().file().size();
-      return new PeftAdapter(factors, files.digest(), bytes, arena);
+      return new PeftAdapter(factors, values ? files.digest() : null, bytes, arena);
     } catch (RuntimeException | Error e) {
       arena.close();
       throw e;
     }
   }
 
-  /** The identity of this content under a public name. */
+  /**
+   * The identity of this content under a public name.
+   *
+   * @throws IllegalStateException if the adapter was {@linkplain #reopen reopened}: the content was
+   *     not read
+   */
   public AdapterId id(String name) {
+    if (digest == null) {
+      throw new IllegalStateException(name + " was reopened, so its content has no digest");
+    }
     return new AdapterId(name, digest);
   }
 

@@ -21,7 +21,7 @@ record PeftFolder(PeftConfig config, SafetensorsFile weights) {
    */
   static PeftFolder open(Path directory, Arena arena) {
     PeftConfig config = PeftConfig.read(directory.resolve(CONFIG));
-    Path weights = directory.resolve(WEIGHTS);
+    Path weights = weightsFile(directory);
     if (!Files.exists(weights) && Files.exists(directory.resolve(PICKLE))) {
       throw new InfiniLoraException(
           ErrorCode.BAD_ADAPTER,
@@ -30,6 +30,11 @@ record PeftFolder(PeftConfig config, SafetensorsFile weights) {
               + WEIGHTS);
     }
     return new PeftFolder(config, SafetensorsFile.open(weights, ErrorCode.BAD_ADAPTER, arena));
+  }
+
+  /** Where an adapter's weights are. */
+  static Path weightsFile(Path directory) {
+    return directory.resolve(WEIGHTS);
   }
 
   /** The hash of the content. */

@@ -35,15 +35,25 @@ final class PeftTensors {
   private final PeftConfig config;
   private final ModelSpec spec;
   private final AdapterLayout layout;
+  private final boolean values;
   private final Predicate<String> targeted;
   private final TargetedParameters parameters;
   private final Map<AdaptedModule, LoraFactors> result = new HashMap<>();
 
-  PeftTensors(SafetensorsFile file, PeftConfig config, ModelSpec spec, AdapterLayout layout) {
+  /**
+   * @param values whether values are checked, or only what the header says
+   */
+  PeftTensors(
+      SafetensorsFile file,
+      PeftConfig config,
+      ModelSpec spec,
+      AdapterLayout layout,
+      boolean values) {
     this.file = file;
     this.config = config;
     this.spec = spec;
     this.layout = layout;
+    this.values = values;
     this.targeted = config.targets();
     this.parameters = new TargetedParameters(config, layout, spec);
   }
@@ -52,7 +62,7 @@ final class PeftTensors {
    * All pairs.
    *
    * @throws InfiniLoraException BAD_ADAPTER naming file and tensor if one has no place in the
-   *     model, no partner, a wrong shape or values that are not finite
+   *     model, no partner, a wrong shape or (if they are checked) values that are not finite
    */
   Map<AdaptedModule, LoraFactors> factors() {
     PeftNames names = new PeftNames(file);
@@ -186,7 +196,9 @@ final class PeftTensors {
           "has shape %s, but configured rank and model ask for %s"
               .formatted(Arrays.toString(tensor.shape()), Arrays.toString(expected)));
     }
-    FiniteCheck.require(tensor, file);
+    if (values) {
+      FiniteCheck.require(tensor, file);
+    }
     return WeightMatrix.of(tensor);
   }
 }

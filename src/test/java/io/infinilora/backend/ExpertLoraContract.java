@@ -175,6 +175,118 @@ public abstract class ExpertLoraContract extends ExpertContract {
     free(weights);
   }
 
+  @ParameterizedTest
+  @EnumSource(names = {"F32", "F16", "BF16"})
+  void termsOfAnySplitOfTheExpertsSumToTheWhole(DType dtype) {
+    int in = INNER[0];
+    int topK = 3;
+    RowGroups groups = Mix.ZIPF.groups();
+    List<List<List<LoraFactors>>> adapters = new ArrayList<>();
+    for (int g = 0; g < groups.groups(); g++) {
+      adapters.add(g == 2 ? null : adapter(g, dtype, in, HIDDEN));
+    }
+    Routing routing = route(logits(ROWS, Load.SPREAD), moe(topK, true, false));
+    Tensor x = upload(data.matrix(ROWS * topK, in, 1));
+    double[][] base = data.matrix(ROWS, HIDDEN, 1);
+    List<ExpertLoraWeights> whole = parts(adapters, 0, EXPERTS);
+    Tensor expected = upload(base);
+    ops.expertLoraCombine(groups, whole, routing, x, expected);
+    free(whole);
+    int[] all = new int[ROWS];
+    Arrays.setAll(all, i -> i);
+    for (int split = 0; split <= EXPERTS; split++) {
+      Tensor terms = backend.tensor(ROWS * topK, HIDDEN);
+      Tensor others = backend.tensor(ROWS * topK, HIDDEN);
+      List<ExpertLoraWeights> first = parts(adapters, 0, split);
+      List<ExpertLoraWeights> second = parts(adapters, split, EXPERTS);
+      ops.expertLoraTerms(groups, first, routing, x, terms);
+      ops.expertLoraTerms(groups, second, routing, x, others);
+      ops.add(others, terms);
+      Tensor sum = upload(base);
+      ops.scatterAddTerms(terms, topK, all, sum);
+      assertThat(download(sum)).as("split at %d", split).isDeepEqualTo(download(expected));
+      free(first);
+      free(second);
+    }
+  }
+
+  /** Weights of some of the experts; null for adapters that have none of them. */
+  private List<ExpertLoraWeights> parts(List<List<List<LoraFactors>>> adapters, int from, int to) {
+    List<ExpertLoraWeights> weights = new ArrayList<>();
+    for (List<List<LoraFactors>> adapter : adapters) {
+      List<List<LoraFactors>> part = new ArrayList<>(Collections.nCopies(EXPERTS, null));
+      boolean any = false;
+      for (int e = from; e < to && adapter != null; e++) {
+        part.set(e, adapter.get(e));
+        any |= adapter.get(e) != null && adapter.get(e).getFirst() != null;
+      }
+      weights.add(any ? backend.expertLoraWeights(part) : null);
+    }
+    return weights;
+  }
+
+  @Test
+  void termsAreAddedWhereTheAdapterHasTheExpert() {
+    int topK = 3;
+    int in = INNER[0];
+    RowGroups groups = Mix.SOME.groups();
+    List<List<List<LoraFactors>>> adapters = new ArrayList<>();
+    for (int g = 0; g < groups.groups(); g++) {
+      adapters.add(adapter(g, DType.F32, in, HIDDEN));
+    }
+    List<ExpertLoraWeights> weights = parts(adapters, 0, EXPERTS);
+    ModelSpec.Moe moe = moe(topK, true, true);
+    double[][] logits = logits(ROWS, Load.SPREAD);
+    Routed routed = ReferenceExperts.route(logits, moe);
+    double[][] x = data.matrix(ROWS * topK, in, 1);
+    double[][] expected = data.matrix(ROWS * topK, HIDDEN, 1);
+    Tensor out = upload(expected);
+    ops.expertLoraTerms(groups, weights, route(logits, moe), upload(x), out);
+    for (int g = 0; g < groups.groups(); g++) {
+      for (int i = groups.starts()[g]; i < groups.starts()[g + 1]; i++) {
+        for (int j = 0; j < topK; j++) {
+          int row = groups.rows()[i];
+          double[] delta = delta(adapters.get(g), routed.choices()[row][j], 0, x[row * topK + j]);
+          add(delta, routed.weights()[row][j], expected[row * topK + j]);
+        }
+      }
+    }
+    close(download(out), expected, in, 4);
+    free(weights);
+  }
+
+  @Test
+  void termsAreSummedInOrderBeforeTheyAreAdded() {
+    double[][] x = data.matrix(4 * 3, 37, 1);
+    double[][] y = data.matrix(9, 37, 1e-7);
+    int[] rows = {5, 0, 8, 2};
+    Tensor sum = upload(y);
+    ops.scatterAddTerms(upload(x), 3, rows, sum);
+    float[][] expected = download(upload(y));
+    for (int i = 0; i < rows.length; i++) {
+      for (int c = 0; c < 37; c++) {
+        float terms = (float) x[3 * i][c] + (float) x[3 * i + 1][c] + (float) x[3 * i + 2][c];
+        expected[rows[i]][c] += terms;
+      }
+    }
+    assertThat(download(sum)).isDeepEqualTo(expected);
+    ops.scatterAddTerms(backend.tensor(0, 37), 3, new int[0], sum);
+    assertThat(download(sum)).isDeepEqualTo(expected);
+    Tensor six = upload(data.matrix(6, 37, 1));
+    List<Runnable> wrong =
+        List.of(
+            () -> ops.scatterAddTerms(six, 3, new int[] {1}, sum),
+            () -> ops.scatterAddTerms(six, 2, new int[] {0, 1, 9}, sum),
+            () -> ops.scatterAddTerms(six, 0, new int[0], sum),
+            () -> ops.scatterAddTerms(six, 1, new int[] {0, 1, 2, 3, 4, 5}, six),
+            () -> ops.scatterAddTerms(six, 3, new int[] {0, 1}, backend.tensor(9, 36)));
+    for (int i = 0; i < wrong.size(); i++) {
+      Runnable call = wrong.get(i);
+      assertThatThrownBy(call::run).as("call %d", i).isInstanceOf(IllegalArgumentException.class);
+    }
+    assertThat(download(sum)).isDeepEqualTo(expected);
+  }
+
   private void free(List<ExpertLoraWeights> weights) {
     weights.stream().filter(w -> w != null).forEach(backend::free);
   }
@@ -389,6 +501,10 @@ public abstract class ExpertLoraContract extends ExpertContract {
             () -> ops.expertLoraCombine(two, List.of(down), routing, mid, sum.first(2)),
             () -> ops.expertLoraCombine(two, List.of(down), routing, mid, gate.first(3)),
             () -> ops.expertLoraCombine(two, List.of(w), routing, mid, sum),
+            () -> ops.expertLoraTerms(two, List.of(down), routing, mid, sum),
+            () -> ops.expertLoraTerms(two, List.of(down), routing, x, gate),
+            () -> ops.expertLoraTerms(two, List.of(down), routing, mid, gate),
+            () -> ops.expertLoraTerms(two, List.of(w), routing, mid, gate),
             () -> ops.expertLoraCombine(two, List.of(down), others, mid, sum));
     for (int i = 0; i < wrong.size(); i++) {
       Runnable call = wrong.get(i);

@@ -1,6 +1,7 @@
 package io.infinilora.weights;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.LoraFactors;
@@ -281,6 +282,29 @@ class PeftAdapterTest {
     half[131] = 0x7f;
     half[130] = (byte) 0x80; // infinity in BF16
     assertTensorFault(sound().raw(a, "BF16", half, 2, 64), a, "not finite at [1, 1]");
+  }
+
+  @Test
+  void reopeningReadsNoValues() throws IOException {
+    String a = Q0 + ".lora_A.weight";
+    sound().filled(a, Float.NaN, 2, 64).write(weights());
+    assertFault(a, "not finite");
+    try (PeftAdapter adapter = PeftAdapter.reopen(folder, llama)) {
+      LoraFactors q0 = adapter.factors(0, LoraTarget.Q).orElseThrow();
+      assertThat(q0.a().tensor().name()).isEqualTo(a);
+      assertThat(q0.a().rows()).isEqualTo(2);
+      assertThat(adapter.bytes()).isEqualTo(Files.size(PeftAdapter.weightsFile(folder)));
+      assertThatThrownBy(() -> adapter.id("again"))
+          .isInstanceOf(IllegalStateException.class)
+          .hasMessageContaining("again was reopened");
+    }
+    sound().filled(a, 1, 3, 64).write(weights());
+    Faults.assertFault(
+        ErrorCode.BAD_ADAPTER, () -> PeftAdapter.reopen(folder, llama).close(), a, "[3, 64]");
+    sound().write(weights());
+    Files.writeString(config(), "{");
+    Faults.assertFault(
+        ErrorCode.BAD_ADAPTER, () -> PeftAdapter.reopen(folder, llama).close(), "not valid JSON");
   }
 
   @Test

@@ -6,6 +6,8 @@ import io.infinilora.backend.ExpertLoraWeights;
 import io.infinilora.backend.ExpertProjection;
 import io.infinilora.backend.KvCache;
 import io.infinilora.backend.KvLayout;
+import io.infinilora.backend.LoraImage;
+import io.infinilora.backend.LoraMemory;
 import io.infinilora.backend.LoraWeights;
 import io.infinilora.backend.OpStream;
 import io.infinilora.backend.Projection;
@@ -14,6 +16,7 @@ import io.infinilora.backend.Routing;
 import io.infinilora.backend.Signal;
 import io.infinilora.backend.Tensor;
 import io.infinilora.backend.Vec;
+import io.infinilora.core.LayerFactors;
 import io.infinilora.core.LoraFactors;
 import io.infinilora.core.RopeSpec;
 import io.infinilora.core.TensorView;
@@ -21,6 +24,7 @@ import io.infinilora.core.WeightMatrix;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
+import java.util.HashMap;
 import java.util.List;
 
 /**
@@ -30,6 +34,7 @@ import java.util.List;
  */
 public final class CpuBackend implements Backend {
   private final Arena arena = Arena.ofShared();
+  private final long zeros = allocate(LoraLayout.PAGE_BYTES);
 
   @Override
   public String describe() {
@@ -48,6 +53,11 @@ public final class CpuBackend implements Backend {
   private MemorySegment segment(long bytes) {
     return arena.allocate(
         Math.addExact(bytes, Memory.VECTOR_BYTES), Math.max(Memory.ALIGNMENT, Memory.VECTOR_BYTES));
+  }
+
+  /** A page of zeros: the bias of whatever panels fit a page. */
+  long zeros() {
+    return zeros;
   }
 
   /** Throws once the backend is closed. */
@@ -114,12 +124,15 @@ public final class CpuBackend implements Backend {
   @Override
   public LoraWeights loraWeights(List<LoraFactors> targets) {
     checkOpen();
-    return new CpuLoraWeights(this, targets);
+    LoraLayout layout = new LoraLayout();
+    DensePairs site = layout.dense(targets);
+    PackedPages pages = new PackedPages(layout);
+    return new CpuLoraWeights(this, pages, site.resolved(pages.table(zeros)));
   }
 
   @Override
   public void free(LoraWeights weights) {
-    ((CpuLoraWeights) weights).free();
+    free(((CpuLoraWeights) weights).residence());
   }
 
   @Override
@@ -131,12 +144,39 @@ public final class CpuBackend implements Backend {
   @Override
   public ExpertLoraWeights expertLoraWeights(List<List<LoraFactors>> experts) {
     checkOpen();
-    return new CpuExpertLoraWeights(this, experts);
+    LoraLayout layout = new LoraLayout();
+    ExpertPairs site = layout.experts(experts);
+    PackedPages pages = new PackedPages(layout);
+    return new CpuExpertLoraWeights(this, pages, site.resolved(pages.table(zeros)));
   }
 
   @Override
   public void free(ExpertLoraWeights weights) {
-    ((CpuExpertLoraWeights) weights).free();
+    free(((CpuExpertLoraWeights) weights).residence());
+  }
+
+  private static void free(LoraResidence residence) {
+    if (!(residence instanceof PackedPages pages)) {
+      throw new IllegalArgumentException("the weights go with their layer");
+    }
+    pages.free();
+  }
+
+  @Override
+  public LoraMemory loraMemory(long bytes) {
+    checkOpen();
+    return new CpuLoraMemory(this, bytes);
+  }
+
+  @Override
+  public int loraPages(LayerFactors factors) {
+    return CpuLoraImage.layout(factors, new HashMap<>(), new HashMap<>()).pages();
+  }
+
+  @Override
+  public LoraImage loraImage(LayerFactors factors) {
+    checkOpen();
+    return new CpuLoraImage(this, factors);
   }
 
   @Override

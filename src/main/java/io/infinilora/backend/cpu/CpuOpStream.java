@@ -470,6 +470,27 @@ final class CpuOpStream implements OpStream {
   }
 
   @Override
+  public void expertLoraTerms(
+      RowGroups groups, List<ExpertLoraWeights> weights, Routing routing, Tensor x, Tensor out) {
+    CpuRouting r = checks.routing(routing, "expertLoraTerms routing");
+    CpuTensor in = checks.tensor(x, "expertLoraTerms x");
+    CpuTensor to = checks.tensor(out, "expertLoraTerms out");
+    int routed = r.rows() * r.topK();
+    checks.expertLora(groups, weights, r, in, routed, new CpuTensor[] {to}, routed);
+    experts.loraTerms(groups, weights, r, in, to);
+  }
+
+  @Override
+  public void scatterAddTerms(Tensor x, int terms, int[] rows, Tensor y) {
+    CpuTensor to = checks.tensor(y, "scatterAddTerms y");
+    checks.that(terms > 0, () -> "scatterAddTerms of " + terms + " terms");
+    CpuTensor from = checks.tensor(x, rows.length * terms, to.cols(), "scatterAddTerms x");
+    checks.that(from.address() != to.address(), () -> "scatterAddTerms in place");
+    checks.indices(rows, to.rows(), "row");
+    experts.scatterAddTerms(from, terms, rows, to);
+  }
+
+  @Override
   public List<SampleResult> sample(Tensor logits, List<SampleRow> rows) {
     CpuTensor t = checks.tensor(logits, "sample logits");
     checks.that(t.rows() == rows.size(), () -> rows.size() + " rows to sample of " + t.shape());

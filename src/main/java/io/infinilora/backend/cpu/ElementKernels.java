@@ -40,6 +40,23 @@ final class ElementKernels {
     }
   }
 
+  /** {@code x *= factor}. */
+  static void scale(long x, float factor, long n) {
+    FloatVector f = FloatVector.broadcast(F, factor);
+    long i = 0;
+    for (; i + LANES <= n; i += LANES) {
+      FloatVector.fromMemorySegment(F, ALL, x + 4 * i, LE)
+          .mul(f)
+          .intoMemorySegment(ALL, x + 4 * i, LE);
+    }
+    if (i < n) {
+      int rest = (int) (n - i);
+      FloatVector.fromMemorySegment(F, ALL, x + 4 * i, LE, F.indexInRange(0, rest))
+          .mul(f)
+          .intoMemorySegment(ALL, x + 4 * i, LE, F.indexInRange(0, rest));
+    }
+  }
+
   /** {@code out = x / sqrt(mean(x^2) + eps) * weight}; scratch holds one vector. */
   static void rmsNorm(long x, long weight, int n, float eps, long out, long scratch) {
     FloatVector squares = FloatVector.zero(F);

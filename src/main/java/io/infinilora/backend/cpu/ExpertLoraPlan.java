@@ -93,9 +93,14 @@ final class ExpertLoraPlan {
     return order;
   }
 
+  /** What a product is multiplied by: the routing's weight times the pair's scale. */
+  float factor(int place, LoraPair pair) {
+    return routing.weights()[order[place]] * pair.scale();
+  }
+
   /**
    * What is summed for the rows of groups with weights: places are those of {@link #order}, in the
-   * order of a row's choices, weighted by the routing and the pair's scale.
+   * order of a row's choices, each as it is.
    */
   RowTerms terms() {
     int topK = routing.topK();
@@ -106,26 +111,23 @@ final class ExpertLoraPlan {
     int[] rows = new int[groups.rows().length];
     int[] starts = new int[rows.length + 1];
     int[] termPlaces = new int[routedRows];
-    float[] termWeights = new float[routedRows];
+    float[] ones = new float[routedRows];
+    Arrays.fill(ones, 1);
     int n = 0;
     int terms = 0;
     for (int g = 0; g < groups.groups(); g++) {
       for (int i = groups.starts()[g]; weights.get(g) != null && i < groups.starts()[g + 1]; i++) {
         int row = groups.rows()[i];
         for (int r = row * topK; r < (row + 1) * topK; r++) {
-          LoraPair[] pairs = weights(g).pairs(routing.choices()[r]);
-          if (pairs != null) {
-            termPlaces[terms] = places[r];
-            termWeights[terms] = routing.weights()[r] * pairs[0].scale();
-            terms++;
+          if (weights(g).pairs(routing.choices()[r]) != null) {
+            termPlaces[terms++] = places[r];
           }
         }
         rows[n++] = row;
         starts[n] = terms;
       }
     }
-    return new RowTerms(
-        Arrays.copyOf(rows, n), Arrays.copyOf(starts, n + 1), termPlaces, termWeights);
+    return new RowTerms(Arrays.copyOf(rows, n), Arrays.copyOf(starts, n + 1), termPlaces, ones);
   }
 
   private CpuExpertLoraWeights weights(int g) {

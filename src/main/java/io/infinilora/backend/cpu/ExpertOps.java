@@ -138,32 +138,82 @@ final class ExpertOps {
       CpuTensor x,
       CpuTensor out) {
     ExpertLoraPlan plan = new ExpertLoraPlan(groups, weights, routing);
-    long products = results.reserve(plan.routedRows() * out.stride());
+    // Each term is rounded before it is summed, as it is where others sum the terms.
+    long products =
+        products(
+            "expertLoraCombine",
+            plan,
+            x,
+            out.cols(),
+            (product, factor, row) -> ElementKernels.scale(product, factor, out.cols()));
+    sum(plan.terms(), products, out);
+  }
+
+  void loraTerms(
+      RowGroups groups,
+      List<ExpertLoraWeights> weights,
+      CpuRouting routing,
+      CpuTensor x,
+      CpuTensor out) {
+    products(
+        "expertLoraTerms",
+        new ExpertLoraPlan(groups, weights, routing),
+        x,
+        out.cols(),
+        (product, factor, row) ->
+            ElementKernels.addScaled(product, factor, out.row(row), out.cols()));
+  }
+
+  /** What is done with a routed row's product. */
+  private interface ProductSink {
+    void accept(long product, float factor, int routedRow);
+  }
+
+  /** The products of all routed rows with weights, in the order of the plan. */
+  private long products(
+      String operator, ExpertLoraPlan plan, CpuTensor x, int cols, ProductSink sink) {
+    long stride = 4L * cols;
+    long products = results.reserve(plan.routedRows() * stride);
     runner.run(
-        "expertLoraCombine",
-        () -> x.shape() + " in " + groups.groups() + " groups",
+        operator,
+        () -> x.shape() + " to " + cols,
         plan.chunks().size(),
         (index, thread) -> {
           ExpertLoraPlan.Chunk chunk = plan.chunks().get(index);
+          LoraPair pair = chunk.pairs()[0];
           LoraKernels.multiply(
-              chunk.pairs()[0],
+              pair,
               x.cols(),
               plan.order(),
               chunk.from(),
               chunk.to(),
               x,
-              products + chunk.from() * out.stride(),
+              products + chunk.from() * stride,
               scratch[thread],
               matrixScratch[thread]);
+          for (int i = chunk.from(); i < chunk.to(); i++) {
+            sink.accept(products + i * stride, plan.factor(i, pair), plan.order()[i]);
+          }
         });
-    sum(plan.terms(), products, out);
+    return products;
   }
 
+  void scatterAddTerms(CpuTensor x, int terms, int[] rows, CpuTensor y) {
+    int[] starts = new int[rows.length + 1];
+    Arrays.setAll(starts, i -> i * terms);
+    int[] places = new int[x.rows()];
+    Arrays.setAll(places, i -> i);
+    float[] ones = new float[x.rows()];
+    Arrays.fill(ones, 1);
+    sum(new RowTerms(rows, starts, places, ones), x.address(), y);
+  }
+
+  /** Sums rows of {@code products}, which are as wide as {@code out}. */
   private void sum(RowTerms terms, long products, CpuTensor out) {
     int perTask = Math.max(1, ELEMENTS_PER_TASK / out.cols());
     int rows = terms.rows().length;
     runner.run(
-        "sum of experts",
+        "sum of terms",
         out::shape,
         Math.ceilDiv(rows, perTask),
         (index, thread) -> {

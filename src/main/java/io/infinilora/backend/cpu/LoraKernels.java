@@ -21,14 +21,27 @@ final class LoraKernels {
   /** Rows of A taken together. */
   static final int RANKS = 4;
 
+  /** Bytes of the lanes of as many sums. */
+  private static final int SUMS_BYTES = RANKS * VECTOR_BYTES;
+
   /** Most rows of one call. */
   static final int MAX_ROWS = 32;
 
   private LoraKernels() {}
 
-  /** Bytes of a padded row of A: whole pairs of vectors. */
-  static long rowBytes(int in, boolean brain) {
-    return (long) Memory.roundUp(in, 2 * LANES) * (brain ? 2 : 4);
+  /** Steps of a dot product over {@code in} columns, two vectors each. */
+  static int steps(int in) {
+    return Math.ceilDiv(in, 2 * LANES);
+  }
+
+  /** Bytes of a step of a row of A. */
+  static long stepBytes(boolean brain) {
+    return brain ? VECTOR_BYTES : 2L * VECTOR_BYTES;
+  }
+
+  /** Bytes of a padded row of float32. */
+  private static long rowBytes(int in) {
+    return steps(in) * stepBytes(false);
   }
 
   /**
@@ -49,7 +62,7 @@ final class LoraKernels {
       Scratch scratch,
       Scratch matrixScratch) {
     int n = to - from;
-    long xBytes = rowBytes(in, false);
+    long xBytes = rowBytes(in);
     int mostRank = 0;
     int mostOut = 0;
     for (LoraPair pair : pairs) {
@@ -58,10 +71,11 @@ final class LoraKernels {
         mostOut = Math.max(mostOut, pair.out());
       }
     }
-    long low = scratch.reserve(n * (xBytes + 4L * (mostRank + mostOut)) + RANKS * VECTOR_BYTES);
+    long low =
+        scratch.reserve(n * (xBytes + 4L * (mostRank + mostOut)) + (n + 1) * (long) SUMS_BYTES);
     long delta = low + 4L * n * mostRank;
     long inputs = delta + 4L * n * mostOut;
-    long lanes = inputs + n * xBytes;
+    long sums = inputs + n * xBytes;
     long lowStride = 4L * mostRank;
     gather(x, rows, from, n, in, inputs);
     long shrunk = 0;
@@ -70,18 +84,16 @@ final class LoraKernels {
       if (pair.rank() == 0) {
         continue;
       }
-      if (pair.a() != shrunk) {
+      if (pair.a().address() != shrunk) {
         // Targets that share A share its product.
-        shrink(pair, in, n, inputs, xBytes, low, lowStride, lanes);
-        shrunk = pair.a();
+        shrink(pair.a(), in, n, inputs, xBytes, low, lowStride, sums);
+        shrunk = pair.a().address();
       }
-      PackedMatrix b = pair.b();
-      long deltaStride = 4L * b.out();
-      MatrixKernels.multiply(
-          b, 0, b.panels(), n, low, lowStride, delta, deltaStride, matrixScratch);
+      long deltaStride = 4L * pair.out();
+      expand(pair.b(), n, low, lowStride, delta, matrixScratch);
       for (int i = 0; i < n; i++) {
         ElementKernels.addScaled(
-            delta + i * deltaStride, pair.scale(), outs[t].row(outRows[from + i]), b.out());
+            delta + i * deltaStride, pair.scale(), outs[t].row(outRows[from + i]), pair.out());
       }
     }
   }
@@ -102,18 +114,17 @@ final class LoraKernels {
       Scratch scratch,
       Scratch matrixScratch) {
     int n = to - from;
-    long xBytes = rowBytes(in, false);
+    long xBytes = rowBytes(in);
     long lowStride = 4L * Memory.roundUp(pair.rank(), RANKS);
-    long low = scratch.reserve(n * (xBytes + lowStride) + RANKS * VECTOR_BYTES);
+    long low = scratch.reserve(n * (xBytes + lowStride) + (n + 1) * (long) SUMS_BYTES);
     long inputs = low + n * lowStride;
     gather(x, rows, from, n, in, inputs);
-    shrink(pair, in, n, inputs, xBytes, low, lowStride, inputs + n * xBytes);
-    PackedMatrix b = pair.b();
-    MatrixKernels.multiply(b, 0, b.panels(), n, low, lowStride, out, 4L * b.out(), matrixScratch);
+    shrink(pair.a(), in, n, inputs, xBytes, low, lowStride, inputs + n * xBytes);
+    expand(pair.b(), n, low, lowStride, out, matrixScratch);
   }
 
   private static void gather(CpuTensor x, int[] rows, int from, int n, int in, long inputs) {
-    long xBytes = rowBytes(in, false);
+    long xBytes = rowBytes(in);
     for (int i = 0; i < n; i++) {
       long row = inputs + i * xBytes;
       Memory.copy(x.row(rows[from + i]), row, 4L * in);
@@ -121,20 +132,49 @@ final class LoraKernels {
     }
   }
 
+  /**
+   * {@code low = x A^T}.
+   *
+   * @param sums memory for the lanes of all rows' sums, and as much as one row's more
+   */
   private static void shrink(
-      LoraPair pair, int in, int rows, long x, long xStride, long low, long lowStride, long lanes) {
-    long aStride = rowBytes(in, pair.brain());
-    int pairs = Math.ceilDiv(in, 2 * LANES);
-    for (int r = 0; r < pair.rank(); r += RANKS) {
-      long a = pair.a() + r * aStride;
-      for (int i = 0; i < rows; i++) {
-        if (pair.brain()) {
-          dotBrain(a, aStride, x + i * xStride, pairs, lanes);
-        } else {
-          dot(a, aStride, x + i * xStride, pairs, lanes);
+      LoraRows a, int in, int rows, long x, long xStride, long low, long lowStride, long sums) {
+    long stepBytes = stepBytes(a.brain());
+    int steps = steps(in);
+    long zeros = sums + rows * (long) SUMS_BYTES;
+    Memory.zero(zeros, SUMS_BYTES);
+    for (int n = 0; n < a.runs().size(); n++) {
+      LoraRows.Run run = a.runs().get(n);
+      long stride = run.steps() * stepBytes;
+      boolean last = run.step() + run.steps() == steps;
+      long from = x + run.step() * stepBytes(false);
+      for (int r = 0; r < run.ranks(); r += RANKS) {
+        for (int i = 0; i < rows; i++) {
+          long to = sums + i * (long) SUMS_BYTES;
+          long init = run.step() == 0 ? zeros : to;
+          long rank = run.address() + r * stride;
+          if (a.brain()) {
+            dotBrain(rank, stride, from + i * xStride, run.steps(), init, to);
+          } else {
+            dot(rank, stride, from + i * xStride, run.steps(), init, to);
+          }
+          if (last) {
+            sums(to, low + i * lowStride + 4L * (run.rank() + r));
+          }
         }
-        sums(lanes, low + i * lowStride + 4L * r);
       }
+    }
+  }
+
+  /** {@code out = low B^T}, rows of {@code out} adjacent. */
+  private static void expand(
+      LoraPanels b, int rows, long low, long lowStride, long out, Scratch scratch) {
+    long at = out;
+    for (int n = 0; n < b.pieces().size(); n++) {
+      PackedMatrix piece = b.pieces().get(n);
+      MatrixKernels.multiply(
+          piece, 0, piece.panels(), rows, low, lowStride, at, 4L * b.out(), scratch);
+      at += 4L * piece.out();
     }
   }
 
@@ -155,15 +195,16 @@ final class LoraKernels {
     Memory.set(out + 12, s3);
   }
 
-  private static void dot(long a, long aStride, long x, int pairs, long lanes) {
+  /** Goes on from the lanes at {@code init} and leaves them at {@code lanes}. */
+  private static void dot(long a, long aStride, long x, int steps, long init, long lanes) {
     long a1 = a + aStride;
     long a2 = a1 + aStride;
     long a3 = a2 + aStride;
-    FloatVector s0 = FloatVector.zero(F);
-    FloatVector s1 = s0;
-    FloatVector s2 = s0;
-    FloatVector s3 = s0;
-    for (int i = 0; i < 2 * pairs; i++) {
+    FloatVector s0 = FloatVector.fromMemorySegment(F, ALL, init, LE);
+    FloatVector s1 = FloatVector.fromMemorySegment(F, ALL, init + VECTOR_BYTES, LE);
+    FloatVector s2 = FloatVector.fromMemorySegment(F, ALL, init + 2 * VECTOR_BYTES, LE);
+    FloatVector s3 = FloatVector.fromMemorySegment(F, ALL, init + 3 * VECTOR_BYTES, LE);
+    for (int i = 0; i < 2 * steps; i++) {
       long at = (long) i * VECTOR_BYTES;
       FloatVector v = FloatVector.fromMemorySegment(F, ALL, x + at, LE);
       s0 = v.fma(FloatVector.fromMemorySegment(F, ALL, a + at, LE), s0);
@@ -177,15 +218,15 @@ final class LoraKernels {
     s3.intoMemorySegment(ALL, lanes + 3 * VECTOR_BYTES, LE);
   }
 
-  private static void dotBrain(long a, long aStride, long x, int pairs, long lanes) {
+  private static void dotBrain(long a, long aStride, long x, int steps, long init, long lanes) {
     long a1 = a + aStride;
     long a2 = a1 + aStride;
     long a3 = a2 + aStride;
-    FloatVector s0 = FloatVector.zero(F);
-    FloatVector s1 = s0;
-    FloatVector s2 = s0;
-    FloatVector s3 = s0;
-    for (int i = 0; i < pairs; i++) {
+    FloatVector s0 = FloatVector.fromMemorySegment(F, ALL, init, LE);
+    FloatVector s1 = FloatVector.fromMemorySegment(F, ALL, init + VECTOR_BYTES, LE);
+    FloatVector s2 = FloatVector.fromMemorySegment(F, ALL, init + 2 * VECTOR_BYTES, LE);
+    FloatVector s3 = FloatVector.fromMemorySegment(F, ALL, init + 3 * VECTOR_BYTES, LE);
+    for (int i = 0; i < steps; i++) {
       long at = (long) i * VECTOR_BYTES;
       FloatVector v = FloatVector.fromMemorySegment(F, ALL, x + 2 * at, LE);
       FloatVector w = FloatVector.fromMemorySegment(F, ALL, x + 2 * at + VECTOR_BYTES, LE);

@@ -1,110 +1,56 @@
 package io.infinilora.backend.cpu;
 
-import io.infinilora.core.DType;
-import io.infinilora.core.LoraFactors;
 import io.infinilora.core.TensorView;
 import io.infinilora.core.WeightMatrix;
 import java.lang.foreign.Arena;
-import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
-import java.util.HashMap;
-import java.util.Map;
 
-/**
- * Packs the pairs of one adapter at one site. bfloat16 stays bfloat16, everything else becomes (A)
- * or stays (B) exact. A matrix that several pairs share, as adapters of fused experts do, is packed
- * once.
- */
+/** Packs the matrices of a {@link LoraLayout} where it has placed them. */
 final class LoraPacker {
-  /** What makes two views of a file the same matrix. */
-  private record View(
-      MemorySegment data,
-      DType dtype,
-      long offset,
-      int rows,
-      int cols,
-      long rowStride,
-      long colStride) {
-
-    static View of(WeightMatrix m) {
-      return new View(
-          m.tensor().data(),
-          m.dtype(),
-          m.offset(),
-          m.rows(),
-          m.cols(),
-          m.rowStride(),
-          m.colStride());
-    }
-  }
-
-  private final Arena arena;
-  private final Map<View, Long> packedA = new HashMap<>();
-  private final Map<View, PackedMatrix> packedB = new HashMap<>();
-  private final Map<Integer, Long> zeros = new HashMap<>();
-  private int in;
-  private long bytes;
+  private LoraPacker() {}
 
   /**
-   * @param arena where the packed matrices live
-   */
-  LoraPacker(Arena arena) {
-    this.arena = arena;
-  }
-
-  /** Input features of all pairs; 0 before the first. */
-  int in() {
-    return in;
-  }
-
-  /** Bytes taken so far. */
-  long bytes() {
-    return bytes;
-  }
-
-  /**
-   * Packs a pair.
+   * Packs everything.
    *
-   * @param factors may be null
-   * @throws IllegalArgumentException if A and B, or the inputs of two pairs, do not fit together
+   * @param into zeroed memory for the layout's extent
    */
-  LoraPair pack(LoraFactors factors) {
-    if (factors == null) {
-      return LoraPair.ABSENT;
+  static void pack(LoraLayout layout, long into) {
+    for (LoraLayout.PlacedRows placed : layout.rows()) {
+      packA(placed.source(), placed.to(), into);
     }
-    WeightMatrix a = factors.a();
-    WeightMatrix b = factors.b();
-    int rank = a.rows();
-    if (b.cols() != rank || (in != 0 && a.cols() != in)) {
-      throw new IllegalArgumentException("LoRA factors do not fit: " + a + ", " + b);
-    }
-    in = a.cols();
-    boolean brain = a.dtype() == DType.BF16;
-    if (a.rowOrder() != null || b.rowOrder() != null) {
-      return new LoraPair(rank, brain, packA(a), packB(b), factors.scale());
-    }
-    long address = packedA.computeIfAbsent(View.of(a), view -> packA(a));
-    PackedMatrix packed = packedB.computeIfAbsent(View.of(b), view -> packB(b));
-    return new LoraPair(rank, brain, address, packed, factors.scale());
-  }
-
-  private long packA(WeightMatrix a) {
-    boolean brain = a.dtype() == DType.BF16;
-    long rowBytes = LoraKernels.rowBytes(a.cols(), brain);
-    long address = allocate(Memory.roundUp(a.rows(), LoraKernels.RANKS) * rowBytes);
-    RowDecoder decoder = new RowDecoder(a);
-    for (int r = 0; r < a.rows(); r++) {
-      if (brain) {
-        packBrainRow(a, r, address + r * rowBytes);
-      } else {
-        decoder.decode(r, address + r * rowBytes);
+    for (LoraLayout.PlacedPanels placed : layout.panels()) {
+      int row = 0;
+      for (PackedMatrix piece : placed.to().pieces()) {
+        MatrixPacker.pack(placed.source(), row, piece, into + piece.address());
+        row += piece.out();
       }
     }
-    return address;
+  }
+
+  private static void packA(WeightMatrix a, LoraRows to, long into) {
+    long stepBytes = LoraKernels.stepBytes(to.brain());
+    RowDecoder decoder = new RowDecoder(a);
+    try (Arena arena = Arena.ofConfined()) {
+      // Beyond the columns it stays zero.
+      long row =
+          arena.allocate(LoraKernels.steps(a.cols()) * stepBytes, Memory.ALIGNMENT).address();
+      for (LoraRows.Run run : to.runs()) {
+        for (int r = run.rank(); r < Math.min(run.rank() + run.ranks(), a.rows()); r++) {
+          if (to.brain()) {
+            brainRow(a, r, row);
+          } else {
+            decoder.decode(r, row);
+          }
+          long size = run.steps() * stepBytes;
+          long at = into + run.address() + (r - run.rank()) * size;
+          Memory.copy(row + run.step() * stepBytes, at, size);
+        }
+      }
+    }
   }
 
   /** Two consecutive vectors of elements share one vector of words: the first in the low halves. */
-  private static void packBrainRow(WeightMatrix a, int row, long into) {
+  private static void brainRow(WeightMatrix a, int row, long into) {
     TensorView tensor = a.tensor();
     long from = a.element(row);
     int lanes = Memory.LANES;
@@ -116,16 +62,5 @@ final class LoraPacker {
       long word = into + 4L * (pair * lanes + within % lanes);
       Memory.ALL.set(ValueLayout.JAVA_SHORT_UNALIGNED, word + within / lanes * 2L, bits);
     }
-  }
-
-  private PackedMatrix packB(WeightMatrix b) {
-    int panels = PackedMatrix.panels(b.rows());
-    long bias = zeros.computeIfAbsent(panels, p -> allocate(p * TileKernels.PANEL_BYTES));
-    return MatrixPacker.pack(b, allocate(MatrixPacker.bytes(b)), bias);
-  }
-
-  private long allocate(long size) {
-    bytes += size;
-    return arena.allocate(size, Memory.ALIGNMENT).address();
   }
 }

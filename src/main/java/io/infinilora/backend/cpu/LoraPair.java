@@ -1,16 +1,14 @@
 package io.infinilora.backend.cpu;
 
 /**
- * One packed low-rank pair. A has its rows padded to whole steps of the dot product and to a
- * multiple of {@link LoraKernels#RANKS} rows, all zero; B is a {@link PackedMatrix}.
+ * One packed low-rank pair.
  *
  * @param rank 0 if the adapter leaves the target alone; then the rest is void
- * @param brain whether A is bfloat16
- * @param a address of A; pairs that share A have the same
+ * @param a pairs that share A have the same object
  */
-record LoraPair(int rank, boolean brain, long a, PackedMatrix b, float scale) {
+record LoraPair(int rank, LoraRows a, LoraPanels b, float scale) {
   /** A target that the adapter leaves alone. */
-  static final LoraPair ABSENT = new LoraPair(0, false, 0, null, 0);
+  static final LoraPair ABSENT = new LoraPair(0, null, null, 0);
 
   /** Output features. */
   int out() {

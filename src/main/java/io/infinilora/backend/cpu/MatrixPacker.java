@@ -18,8 +18,12 @@ final class MatrixPacker {
   private final PackedFormat format;
   private final QuantBlocks blocks;
 
-  private MatrixPacker(WeightMatrix source) {
+  /** Row of the source that is packed first. */
+  private final int begin;
+
+  private MatrixPacker(WeightMatrix source, int begin) {
     this.source = source;
+    this.begin = begin;
     this.tensor = source.tensor();
     this.format = PackedFormat.of(tensor.dtype());
     this.blocks = tensor.dtype().quantised() ? new QuantBlocks(source) : null;
@@ -38,33 +42,48 @@ final class MatrixPacker {
    * @param bias address of the padded bias
    */
   static PackedMatrix pack(WeightMatrix source, long address, long bias) {
-    MatrixPacker packer = new MatrixPacker(source);
+    PackedFormat format = PackedFormat.of(source.dtype());
     PackedMatrix packed =
-        new PackedMatrix(packer.format, source.rows(), source.cols(), address, bias, bytes(source));
-    packer.pack(packed);
+        new PackedMatrix(format, source.rows(), source.cols(), address, bias, bytes(source));
+    new MatrixPacker(source, 0).pack(packed, address);
     return packed;
   }
 
-  private void pack(PackedMatrix packed) {
+  /**
+   * Packs some rows.
+   *
+   * @param begin the first of them
+   * @param piece a matrix of these rows, wherever it is
+   * @param address zeroed memory for its panels
+   */
+  static void pack(WeightMatrix source, int begin, PackedMatrix piece, long address) {
+    new MatrixPacker(source, begin).pack(piece, address);
+  }
+
+  private void pack(PackedMatrix piece, long address) {
+    int rows = piece.out();
+    long panelBytes = PackedMatrix.panelBytes(format, source.cols());
     if (format.quantBits() > 0) {
-      for (int row = 0; row < source.rows(); row++) {
-        packBlocks(lane(packed, row), source.element(row) / tensor.dtype().blockElements());
+      for (int row = 0; row < rows; row++) {
+        long block = source.element(begin + row) / tensor.dtype().blockElements();
+        packBlocks(lane(address, panelBytes, row), block);
       }
     } else if (source.rowStride() < source.colStride()) {
       // Transposed: neighbours in the file are lanes of a panel.
-      for (int first = 0; first < source.rows(); first += TileKernels.PANEL) {
-        long lane = lane(packed, first);
-        int n = Math.min(TileKernels.PANEL, source.rows() - first);
+      for (int first = 0; first < rows; first += TileKernels.PANEL) {
+        long lane = lane(address, panelBytes, first);
+        int n = Math.min(TileKernels.PANEL, rows - first);
         for (int k = 0; k < source.cols(); k++) {
           for (int i = 0; i < n; i++) {
-            packElement(lane + 4L * i, k, source.element(first + i) + k * source.colStride());
+            long row = source.element(begin + first + i);
+            packElement(lane + 4L * i, k, row + k * source.colStride());
           }
         }
       }
     } else {
-      for (int row = 0; row < source.rows(); row++) {
-        long lane = lane(packed, row);
-        long from = source.element(row);
+      for (int row = 0; row < rows; row++) {
+        long lane = lane(address, panelBytes, row);
+        long from = source.element(begin + row);
         for (int k = 0; k < source.cols(); k++) {
           packElement(lane, k, from + k * source.colStride());
         }
@@ -73,8 +92,8 @@ final class MatrixPacker {
   }
 
   /** Where the words of a row begin. */
-  private static long lane(PackedMatrix packed, int row) {
-    return packed.panel(row / TileKernels.PANEL) + row % TileKernels.PANEL * 4L;
+  private static long lane(long address, long panelBytes, int row) {
+    return address + row / TileKernels.PANEL * panelBytes + row % TileKernels.PANEL * 4L;
   }
 
   private void packElement(long lane, int k, long element) {

@@ -6,12 +6,17 @@ import com.sun.management.ThreadMXBean;
 import io.infinilora.backend.AttentionParams;
 import io.infinilora.backend.Backend;
 import io.infinilora.backend.BatchLayout;
+import io.infinilora.backend.ExpertLoraWeights;
 import io.infinilora.backend.KvCache;
 import io.infinilora.backend.KvLayout;
+import io.infinilora.backend.LoraImage;
+import io.infinilora.backend.LoraLayer;
+import io.infinilora.backend.LoraMemory;
 import io.infinilora.backend.LoraWeights;
 import io.infinilora.backend.OpStream;
 import io.infinilora.backend.Projection;
 import io.infinilora.backend.RopeTable;
+import io.infinilora.backend.Routing;
 import io.infinilora.backend.RowGroups;
 import io.infinilora.backend.SampleRow;
 import io.infinilora.backend.Tensor;
@@ -19,16 +24,21 @@ import io.infinilora.backend.Vec;
 import io.infinilora.backend.reference.TestData;
 import io.infinilora.core.Activation;
 import io.infinilora.core.DType;
+import io.infinilora.core.LayerFactors;
 import io.infinilora.core.LoraFactors;
+import io.infinilora.core.LoraSite;
+import io.infinilora.core.ModelSpec;
 import io.infinilora.core.RopeSpec;
 import io.infinilora.core.SamplingParams;
 import io.infinilora.core.WeightMatrix;
 import java.lang.management.ManagementFactory;
 import java.time.Duration;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collections;
 import java.util.EnumSet;
 import java.util.List;
+import java.util.Map;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 
@@ -118,6 +128,71 @@ class KernelAllocationTest {
       }
       backend.free(adapter);
     }
+  }
+
+  @Test
+  void lowRankProductsInPages() {
+    // Wide enough that four rows of float32 are cut, and B has several pieces.
+    int width = 5000;
+    try (LoraMemory memory = backend.loraMemory(16 << 20)) {
+      for (DType dtype : new DType[] {DType.F32, DType.BF16}) {
+        LoraFactors pair =
+            new LoraFactors(data.weights(dtype, 16, width), data.weights(dtype, width, 16), 2);
+        LayerFactors factors =
+            new LayerFactors(Map.of(LoraSite.ATTENTION_OUT, List.of(pair)), Map.of());
+        LoraLayer layer;
+        try (LoraImage image = backend.loraImage(factors)) {
+          assertThat(image.pages()).isGreaterThan(4);
+          layer = memory.load(image);
+        }
+        List<LoraWeights> adapter = List.of(layer.weights(LoraSite.ATTENTION_OUT));
+        for (int rows : new int[] {1, 8, 64}) {
+          Tensor x = tensor(rows, width);
+          Tensor y = backend.tensor(rows, width);
+          int[] order = new int[rows];
+          Arrays.setAll(order, i -> i);
+          RowGroups groups = new RowGroups(order, new int[] {0, rows});
+          settles(
+              "loraAdd in pages, %s, %d rows".formatted(dtype, rows),
+              () -> ops.loraAdd(groups, adapter, x, y));
+        }
+        memory.free(layer);
+      }
+    }
+  }
+
+  @Test
+  void expertTerms() {
+    int width = 1024;
+    int topK = 2;
+    List<List<LoraFactors>> experts = new ArrayList<>();
+    for (int e = 0; e < 4; e++) {
+      experts.add(
+          List.of(
+              new LoraFactors(
+                  data.weights(DType.BF16, 16, width), data.weights(DType.BF16, width, 16), 2)));
+    }
+    List<ExpertLoraWeights> adapter = List.of(backend.expertLoraWeights(experts));
+    for (int rows : new int[] {1, 8, 64}) {
+      Routing routing = backend.routing(rows, topK, 4);
+      ops.route(tensor(rows, 4), new ModelSpec.Moe(4, topK, true, true, false, false), routing);
+      Tensor x = tensor(rows * topK, width);
+      Tensor terms = backend.tensor(rows * topK, width);
+      Tensor y = backend.tensor(rows, width);
+      int[] order = new int[rows];
+      Arrays.setAll(order, i -> i);
+      RowGroups groups = new RowGroups(order, new int[] {0, rows});
+      settles(
+          "expertLoraCombine, %d rows".formatted(rows),
+          () -> ops.expertLoraCombine(groups, adapter, routing, x, y));
+      settles(
+          "expertLoraTerms, %d rows".formatted(rows),
+          () -> ops.expertLoraTerms(groups, adapter, routing, x, terms));
+      settles(
+          "scatterAddTerms, %d rows".formatted(rows),
+          () -> ops.scatterAddTerms(terms, topK, order, y));
+    }
+    backend.free(adapter.getFirst());
   }
 
   @Test

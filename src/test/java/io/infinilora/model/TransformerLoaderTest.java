@@ -1,0 +1,54 @@
+package io.infinilora.model;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import io.infinilora.backend.Backend;
+import io.infinilora.backend.cpu.CpuBackend;
+import io.infinilora.core.ErrorCode;
+import io.infinilora.core.InfiniLoraException;
+import io.infinilora.weights.Checkpoint;
+import io.infinilora.weights.Checkpoints;
+import java.lang.reflect.InvocationTargetException;
+import java.lang.reflect.Proxy;
+import java.nio.file.Path;
+import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
+import org.junit.jupiter.api.Test;
+
+class TransformerLoaderTest {
+  private static final Path MODEL = Path.of("src/test/resources/fixtures/llama");
+
+  /** The checkpoint, but every layer's weights are at fault. */
+  private static Checkpoint broken(Checkpoint checkpoint, Set<Thread> threads) {
+    return (Checkpoint)
+        Proxy.newProxyInstance(
+            Checkpoint.class.getClassLoader(),
+            new Class<?>[] {Checkpoint.class},
+            (proxy, method, args) -> {
+              if (method.getName().equals("vector") && args[0].toString().contains("MLP_NORM")) {
+                threads.add(Thread.currentThread());
+                throw new InfiniLoraException(ErrorCode.BAD_MODEL_FILE, "layer " + args[1]);
+              }
+              try {
+                return method.invoke(checkpoint, args);
+              } catch (InvocationTargetException e) {
+                throw e.getCause();
+              }
+            });
+  }
+
+  @Test
+  void theFirstLayersFaultIsThrownAndNoPackerIsLeft() {
+    Set<Thread> threads = ConcurrentHashMap.newKeySet();
+    try (Checkpoint checkpoint = Checkpoints.open(MODEL);
+        Backend backend = new CpuBackend()) {
+      assertThat(checkpoint.spec().layers()).isGreaterThan(1);
+      Checkpoint broken = broken(checkpoint, threads);
+      assertThatThrownBy(() -> TransformerLoader.load(broken, backend))
+          .isInstanceOf(InfiniLoraException.class)
+          .hasMessage("layer 0");
+      assertThat(threads).isNotEmpty().noneMatch(Thread::isAlive);
+    }
+  }
+}
