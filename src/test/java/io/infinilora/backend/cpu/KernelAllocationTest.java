@@ -27,6 +27,7 @@ import java.lang.management.ManagementFactory;
 import java.time.Duration;
 import java.util.Arrays;
 import java.util.Collections;
+import java.util.EnumSet;
 import java.util.List;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
@@ -82,11 +83,10 @@ class KernelAllocationTest {
   void projections() {
     int in = 1024;
     int out = 1024;
-    for (DType dtype : DType.values()) {
+    for (DType dtype : EnumSet.complementOf(EnumSet.of(DType.U8))) {
       Projection weights =
           backend.projection(
-              List.of(WeightMatrix.of(data.tensor(dtype, out, in))),
-              Collections.singletonList(null));
+              List.of(data.weights(dtype, out, in)), Collections.singletonList(null));
       for (int rows : new int[] {1, 2, 4, 8, 16, 64}) {
         Tensor x = tensor(rows, in);
         Tensor y = backend.tensor(rows, out);
