@@ -2,8 +2,10 @@ package io.infinilora.adapter;
 
 import io.infinilora.core.AdapterId;
 import io.infinilora.core.LoraTarget;
+import java.util.Collections;
 import java.util.Objects;
 import java.util.Set;
+import java.util.TreeSet;
 
 /**
  * What a base model has to know of an adapter that somebody else holds.
@@ -18,9 +20,9 @@ import java.util.Set;
 public record AdapterInfo(
     AdapterId id, int slot, Set<LoraTarget> targets, int maxRank, long bytes, String source) {
 
-  /** Copies the set. */
+  /** Copies the set, in the order of {@link LoraTarget}. */
   public AdapterInfo {
     Objects.requireNonNull(id);
-    targets = Set.copyOf(targets);
+    targets = Collections.unmodifiableSet(new TreeSet<>(targets));
   }
 }

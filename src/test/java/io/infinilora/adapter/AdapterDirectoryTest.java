@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import io.infinilora.backend.cpu.CpuBackend;
 import io.infinilora.core.InfiniLoraException;
+import io.infinilora.core.LoraTarget;
 import io.infinilora.weights.Checkpoint;
 import io.infinilora.weights.Checkpoints;
 import java.io.IOException;
@@ -43,6 +44,7 @@ class AdapterDirectoryTest {
       assertThat(report.loaded())
           .extracting(a -> a.id().name())
           .containsExactly("a-good", "d-good");
+      assertThat(report.loaded().getLast().targets()).containsExactly(LoraTarget.values());
       assertThat(report.failures())
           .extracting(InfiniLoraException::getMessage)
           .satisfiesExactly(

@@ -336,7 +336,7 @@ public abstract class ExpertContract extends SamplingContract {
     float[][] expectedDown = download(out);
     for (int threads : new int[] {1, 3}) {
       try (OpStream other = backend.openStream("other", threads)) {
-        for (int n : new int[] {1, 2, 9, 22}) {
+        for (int n : new int[] {1, 2, 3, 4, 5, 6, 7, 8, 9, 22}) {
           for (int from = 0; from + n <= rows; from += n) {
             Routing part = route(Arrays.copyOfRange(logits, from, from + n), moe);
             Tensor someUp = backend.tensor(n * topK, 100);
@@ -355,6 +355,27 @@ public abstract class ExpertContract extends SamplingContract {
         }
       }
     }
+  }
+
+  /** A row that chooses experts 2 and 5, then 0, none of which comes to nothing. */
+  protected static final double[][] OUT_OF_ORDER = {{1, -9, 2, -9, -9, 2}};
+
+  /**
+   * What experts give so that the order of the sum shows: 2 and 5 cancel each other out, and would
+   * swallow what 0 gives if it were not added last.
+   */
+  protected static final double[] CANCELLING = {1, 0, 1 << 30, 0, 0, -(1 << 30)};
+
+  @Test
+  void sumsInTheOrderOfTheChoices() {
+    double[][][] values = new double[EXPERTS][][];
+    Arrays.setAll(values, e -> new double[][] {{CANCELLING[e]}});
+    ModelSpec.Moe moe = moe(3, true, true);
+    Tensor y = backend.tensor(1, 1);
+    Tensor ones = upload(new double[][] {{1}, {1}, {1}});
+    ops.expertCombine(columns(values), route(OUT_OF_ORDER, moe), ones, y);
+    double last = ReferenceExperts.route(OUT_OF_ORDER, moe).weights()[0][2];
+    close(download(y), new double[][] {{last}}, 1, 1);
   }
 
   @Test

@@ -6,6 +6,7 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import io.infinilora.backend.reference.ReferenceExperts;
 import io.infinilora.backend.reference.ReferenceExperts.Routed;
 import io.infinilora.backend.reference.ReferenceOps;
+import io.infinilora.backend.reference.TestData;
 import io.infinilora.core.DType;
 import io.infinilora.core.LoraFactors;
 import io.infinilora.core.ModelSpec;
@@ -289,6 +290,25 @@ public abstract class ExpertLoraContract extends ExpertContract {
 
   private void free(List<ExpertLoraWeights> weights) {
     weights.stream().filter(w -> w != null).forEach(backend::free);
+  }
+
+  @Test
+  void sumsRoutedProductsInTheOrderOfTheChoices() {
+    List<List<LoraFactors>> experts = new ArrayList<>();
+    for (double value : CANCELLING) {
+      WeightMatrix a = WeightMatrix.of(TestData.f32(new double[][] {{1}}));
+      WeightMatrix b = WeightMatrix.of(TestData.f32(new double[][] {{value}}));
+      experts.add(List.of(new LoraFactors(a, b, 1)));
+    }
+    ModelSpec.Moe moe = moe(3, true, true);
+    Tensor y = backend.tensor(1, 1);
+    Tensor ones = upload(new double[][] {{1}, {1}, {1}});
+    RowGroups one = new RowGroups(new int[] {0}, new int[] {0, 1});
+    List<ExpertLoraWeights> weights = List.of(backend.expertLoraWeights(experts));
+    ops.expertLoraCombine(one, weights, route(OUT_OF_ORDER, moe), ones, y);
+    double last = ReferenceExperts.route(OUT_OF_ORDER, moe).weights()[0][2];
+    close(download(y), new double[][] {{last}}, 1, 1);
+    free(weights);
   }
 
   @ParameterizedTest

@@ -43,8 +43,8 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 
 /**
- * A whole node on a tiny model with random weights: what a request gets must not depend on anything
- * but itself.
+ * A whole node on a tiny model with random weights: warming up, cancelling, refusing, queueing, and
+ * what events say. {@link InvarianceTest} has what requests get.
  */
 class EngineTest {
   private static final Path MODEL = Path.of("src/test/resources/fixtures/qwen3");
@@ -171,44 +171,6 @@ class EngineTest {
     Future<Void> warmUp = node.engine().warmUp(Duration.ofMinutes(1));
     assertThat(greedy(node.engine(), prompt(2, 20), Optional.empty(), 5).join()).isEqualTo(first);
     await(warmUp);
-    assertNothingHeld();
-  }
-
-  @ParameterizedTest
-  @EnumSource(value = LoraMode.class, names = "NONE", mode = EnumSource.Mode.EXCLUDE)
-  void tokensDoNotDependOnBatchChunkingPrefixReuseOrPreemption(LoraMode mode) {
-    List<int[]> prompts = new ArrayList<>();
-    for (int i = 0; i < 12; i++) {
-      int[] p = prompt(i, 5 + 7 * i);
-      System.arraycopy(
-          prompt(99, 40),
-          0,
-          p,
-          0,
-          Math.min(40, p.length)); // Shared prefixes under different adapters.
-      prompts.add(p);
-    }
-    start(LoraMode.COUPLED, 512, 256, 128, false);
-    List<List<Integer>> alone = new ArrayList<>();
-    for (int i = 0; i < prompts.size(); i++) {
-      alone.add(greedy(node.engine(), prompts.get(i), ADAPTERS.get(i % 4), 20).join());
-    }
-    await(node.close());
-
-    start(
-        mode, 24, 16, 9,
-        true); // 24 blocks hold fewer than 4 of the longer sequences: preemption is certain.
-    for (int round = 0; round < 2; round++) {
-      List<CompletableFuture<List<Integer>>> together = new ArrayList<>();
-      for (int i = 0; i < prompts.size(); i++) {
-        together.add(greedy(node.engine(), prompts.get(i), ADAPTERS.get(i % 4), 20));
-      }
-      for (int i = 0; i < prompts.size(); i++) {
-        assertThat(together.get(i).join())
-            .as("request %d, round %d", i, round)
-            .isEqualTo(alone.get(i));
-      }
-    }
     assertNothingHeld();
   }
 
