@@ -5,49 +5,26 @@ import io.infinilora.core.InfiniLoraException;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.List;
 import java.util.stream.Stream;
 
-/**
- * Registers every adapter of a directory: each subdirectory with an {@code adapter_config.json} is
- * one.
- */
+/** A directory of adapters: each subdirectory with an {@code adapter_config.json} is one. */
 public final class AdapterDirectory {
   private static final String CONFIG = "adapter_config.json";
 
   private AdapterDirectory() {}
 
   /**
-   * Outcome of a load.
-   *
-   * @param loaded adapters that can be used
-   * @param failures one error per adapter that was refused; the others are not affected
-   */
-  public record Report(List<AdapterInfo> loaded, List<InfiniLoraException> failures) {}
-
-  /**
-   * Loads in order of name; the subdirectory's name becomes the adapter's.
+   * The adapters' directories in order of name, which becomes the adapter's.
    *
    * @throws InfiniLoraException BAD_CONFIG if {@code directory} cannot be listed
    */
-  public static Report load(Path directory, AdapterStore store) {
-    List<Path> candidates;
+  public static List<Path> list(Path directory) {
     try (Stream<Path> entries = Files.list(directory)) {
-      candidates = entries.filter(p -> Files.isRegularFile(p.resolve(CONFIG))).sorted().toList();
+      return entries.filter(p -> Files.isRegularFile(p.resolve(CONFIG))).sorted().toList();
     } catch (IOException e) {
       throw new InfiniLoraException(
           ErrorCode.BAD_CONFIG, "adapters: cannot list %s (%s)".formatted(directory, e), e);
     }
-    List<AdapterInfo> loaded = new ArrayList<>();
-    List<InfiniLoraException> failures = new ArrayList<>();
-    for (Path candidate : candidates) {
-      try {
-        loaded.add(store.register(candidate.getFileName().toString(), candidate));
-      } catch (InfiniLoraException e) {
-        failures.add(e);
-      }
-    }
-    return new Report(loaded, failures);
   }
 }

@@ -40,6 +40,7 @@ record ApiError(
       case INVALID_REQUEST -> new ApiError(400, INVALID, null, param, message, null);
       case CONTEXT_LENGTH_EXCEEDED ->
           new ApiError(400, INVALID, "context_length_exceeded", param, message, null);
+      case CONFLICT -> new ApiError(409, INVALID, "conflict", null, message, null);
       case BAD_ADAPTER -> new ApiError(400, INVALID, "bad_adapter", "model", message, null);
       case MODEL_NOT_FOUND -> new ApiError(404, INVALID, "model_not_found", "model", message, null);
       case OVERLOADED ->
@@ -83,8 +84,33 @@ record ApiError(
     return root;
   }
 
+  /**
+   * The same as vLLM shapes errors of its adapter routes: {@code code} is the status, and {@code
+   * type} one of its own.
+   */
+  void sendAsVllm(HttpServerResponse response) {
+    String vllmType =
+        switch (status) {
+          case 400 -> "InvalidUserInput";
+          case 404 -> "NotFoundError";
+          case 409 -> "ConflictError";
+          default -> type;
+        };
+    ObjectNode root = JsonNodeFactory.instance.objectNode();
+    root.putObject("error")
+        .put("message", message)
+        .put("type", vllmType)
+        .putNull("param")
+        .put("code", status);
+    send(response, root);
+  }
+
   /** Ends a response whose head has not been written, unless the client is gone. */
   void send(HttpServerResponse response) {
+    send(response, toJson());
+  }
+
+  private void send(HttpServerResponse response, ObjectNode body) {
     if (response.ended() || response.closed()) {
       return;
     }
@@ -94,6 +120,6 @@ record ApiError(
       long seconds = Math.ceilDiv(retryAfter.toMillis(), 1000L);
       response.putHeader(HttpHeaders.RETRY_AFTER, Long.toString(seconds));
     }
-    response.end(toJson().toString());
+    response.end(body.toString());
   }
 }

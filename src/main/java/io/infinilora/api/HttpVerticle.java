@@ -4,11 +4,16 @@ import io.infinilora.api.ApiRequest.Kind;
 import io.infinilora.metrics.RequestMetrics;
 import io.vertx.core.Future;
 import io.vertx.core.VerticleBase;
+import io.vertx.core.buffer.Buffer;
 import io.vertx.core.http.HttpHeaders;
 import io.vertx.core.http.HttpServer;
+import io.vertx.core.http.HttpServerResponse;
+import io.vertx.ext.web.Route;
 import io.vertx.ext.web.Router;
 import io.vertx.ext.web.RoutingContext;
 import java.util.Objects;
+import java.util.function.BiConsumer;
+import java.util.function.Function;
 import java.util.function.Supplier;
 
 /**
@@ -16,6 +21,7 @@ import java.util.function.Supplier;
  * the {@link ServingState}.
  *
  * <p>Routes: {@code /v1/models}, {@code /v1/completions}, {@code /v1/chat/completions}; {@code
+ * /v1/load_lora_adapter}, {@code /v1/unload_lora_adapter}, {@code /v1/lora_adapters}; {@code
  * /health} (the process lives), {@code /ready} (requests are served), {@code /metrics}.
  */
 public final class HttpVerticle extends VerticleBase {
@@ -61,6 +67,17 @@ public final class HttpVerticle extends VerticleBase {
     router.get("/v1/models/*").handler(models::get);
     generation(router, "/v1/completions", Kind.TEXT);
     generation(router, "/v1/chat/completions", Kind.CHAT);
+    AdapterRoutes adapters = new AdapterRoutes(state);
+    body(router.post("/v1/load_lora_adapter"), context -> adapters::load);
+    body(router.post("/v1/unload_lora_adapter"), context -> adapters::unload);
+    router.get("/v1/lora_adapters").handler(adapters::list);
+    // Names may hold slashes.
+    body(
+        router.postWithRegex("/v1/lora_adapters/(?<name>.+)/pin"),
+        context -> adapters.pin(context.pathParam("name")));
+    body(
+        router.postWithRegex("/v1/lora_adapters/(?<name>.+)/prefetch"),
+        context -> adapters.prefetch(context.pathParam("name")));
     router.get("/health").handler(context -> text(context, 200, "alive\n"));
     router
         .get("/ready")
@@ -79,10 +96,15 @@ public final class HttpVerticle extends VerticleBase {
 
   private void generation(Router router, String path, Kind kind) {
     GenerationRoute route = new GenerationRoute(kind, state, metrics);
-    router
-        .post(path)
-        .handler(
-            context -> BodyReader.read(context.request(), options.maxBodyBytes(), route::handle));
+    body(router.post(path), context -> route::handle);
+  }
+
+  /** Has requests handled once their body is complete. */
+  private void body(
+      Route route, Function<RoutingContext, BiConsumer<Buffer, HttpServerResponse>> handler) {
+    route.handler(
+        context ->
+            BodyReader.read(context.request(), options.maxBodyBytes(), handler.apply(context)));
   }
 
   private void metrics(RoutingContext context) {

@@ -25,7 +25,7 @@ final class ModelsRoute {
     ObjectNode root = JsonNodeFactory.instance.objectNode().put("object", "list");
     ArrayNode data = root.putArray("data");
     data.add(base(served));
-    served.engine().adapters().forEach(adapter -> data.add(adapter(served, adapter)));
+    served.adapters().forEach(adapter -> data.add(adapter(served, adapter)));
     send(context, root);
   }
 
@@ -38,10 +38,7 @@ final class ModelsRoute {
         served
             .adapterOf(id)
             .flatMap(
-                name ->
-                    served.engine().adapters().stream()
-                        .filter(a -> a.name().equals(name))
-                        .findFirst())
+                name -> served.adapters().stream().filter(a -> a.name().equals(name)).findFirst())
             .map(a -> adapter(served, a))
             .orElseGet(() -> base(served)));
   }

@@ -2,9 +2,13 @@ package io.infinilora.api;
 
 import io.infinilora.api.text.ChatTemplate;
 import io.infinilora.api.text.Tokenizer;
+import io.infinilora.core.AdapterId;
+import io.infinilora.core.AdapterLoad;
+import io.infinilora.core.AdapterRegistry;
 import io.infinilora.core.Engine;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
+import java.util.List;
 import java.util.Objects;
 import java.util.Optional;
 
@@ -14,6 +18,7 @@ import java.util.Optional;
  * @param id the name that requests use for the base model
  * @param root where it came from, as {@code /v1/models} reports it
  * @param engine generates
+ * @param registry changes the adapters
  * @param tokenizer empty for checkpoints without one, which take and return token ids only
  * @param chatTemplate empty for checkpoints without one, which have no chat completions
  */
@@ -21,6 +26,7 @@ public record ServedModel(
     String id,
     String root,
     Engine engine,
+    AdapterRegistry registry,
     Optional<Tokenizer> tokenizer,
     Optional<ChatTemplate> chatTemplate) {
 
@@ -29,8 +35,26 @@ public record ServedModel(
     Objects.requireNonNull(id);
     Objects.requireNonNull(root);
     Objects.requireNonNull(engine);
+    Objects.requireNonNull(registry);
     Objects.requireNonNull(tokenizer);
     Objects.requireNonNull(chatTemplate);
+  }
+
+  /** A model whose adapters cannot be changed. */
+  public ServedModel(
+      String id,
+      String root,
+      Engine engine,
+      Optional<Tokenizer> tokenizer,
+      Optional<ChatTemplate> chatTemplate) {
+    this(id, root, engine, AdapterRegistry.FIXED, tokenizer, chatTemplate);
+  }
+
+  /** The adapters that requests may name. */
+  List<AdapterId> adapters() {
+    return engine.adapters().stream()
+        .filter(a -> !a.name().equals(AdapterLoad.DRY_RUN_NAME))
+        .toList();
   }
 
   /**
@@ -42,7 +66,7 @@ public record ServedModel(
     if (model.equals(id)) {
       return Optional.empty();
     }
-    if (engine.adapters().stream().anyMatch(a -> a.name().equals(model))) {
+    if (adapters().stream().anyMatch(a -> a.name().equals(model))) {
       return Optional.of(model);
     }
     throw new InfiniLoraException(

@@ -1,6 +1,7 @@
 package io.infinilora.cli;
 
 import io.infinilora.core.InfiniLoraException;
+import io.infinilora.core.LoraGrid;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.ScopeType;
@@ -38,6 +39,7 @@ public final class Main {
   static CommandLine commandLine() {
     return new CommandLine(new Main())
         .setCaseInsensitiveEnumValuesAllowed(true)
+        .registerConverter(LoraGrid.class, LoraGrid::parse)
         .setExecutionExceptionHandler(
             (e, command, parsed) -> {
               if (e instanceof InfiniLoraException known) {

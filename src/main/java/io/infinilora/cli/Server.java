@@ -1,6 +1,5 @@
 package io.infinilora.cli;
 
-import io.infinilora.adapter.AdapterInfo;
 import io.infinilora.api.HttpOptions;
 import io.infinilora.api.HttpVerticle;
 import io.infinilora.api.ServedModel;
@@ -8,6 +7,7 @@ import io.infinilora.api.ServingState;
 import io.infinilora.api.text.ChatTemplate;
 import io.infinilora.api.text.HuggingFaceTokenizer;
 import io.infinilora.config.InfiniLoraConfig;
+import io.infinilora.core.AdapterStatus;
 import io.infinilora.core.HubReference;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.TextAssets;
@@ -29,6 +29,9 @@ import java.util.concurrent.TimeUnit;
 final class Server {
   /** Stopping takes at most this long beyond the drain. */
   private static final Duration CLOSE_GRACE = Duration.ofSeconds(10);
+
+  /** How long a scrape waits for the list of adapters. */
+  private static final Duration LIST_PATIENCE = Duration.ofSeconds(5);
 
   private final InfiniLoraConfig config;
   private final PrintWriter out;
@@ -71,6 +74,7 @@ final class Server {
     Node node = await(Node.start(vertx, config, metrics, PullProgress.of(out)));
     Runtime.getRuntime().addShutdownHook(new Thread(() -> shutDown(vertx, node), "shutdown"));
     metrics.watch(node.engine()::load, config.engine().maxRunning());
+    metrics.watchAdapters(() -> node.adapters().list().await().atMost(LIST_PATIENCE));
     report(node);
     await(node.engine().warmUp(config.server().warmUp()));
     WeightSource model = config.model().orElseThrow();
@@ -86,6 +90,7 @@ final class Server {
         modelId(model),
         model.toString(),
         node.engine(),
+        node.adapters(),
         HuggingFaceTokenizer.of(text),
         text.chatTemplate().map(t -> new ChatTemplate(t, text.bosToken(), text.eosToken())));
   }
@@ -115,11 +120,11 @@ final class Server {
                 node.engine().contextLength(),
                 node.schedulerConfig().kvBlocks(),
                 node.schedulerConfig().blockSize()));
-    List<AdapterInfo> loaded = node.adapterReport().loaded();
-    for (AdapterInfo a : loaded) {
+    List<AdapterStatus> loaded = node.adapterReport().loaded();
+    for (AdapterStatus a : loaded) {
       say(
           "adapter %s: rank up to %d, %s, %.1f MB"
-              .formatted(a.id().name(), a.maxRank(), a.targets(), a.bytes() / 1e6));
+              .formatted(a.id().name(), a.maxRank(), a.targets(), a.deviceBytes() / 1e6));
     }
     for (InfiniLoraException refused : node.adapterReport().failures()) {
       say("adapter refused: " + refused.getMessage());

@@ -1,5 +1,6 @@
 package io.infinilora.cli;
 
+import io.infinilora.core.LoraGrid;
 import io.infinilora.core.LoraMode;
 import io.infinilora.verify.CaseResult;
 import io.infinilora.verify.Verifier;
@@ -44,6 +45,13 @@ final class VerifyCommand implements Callable<Integer> {
   private Optional<LoraMode> lora = Optional.empty();
 
   @Option(
+      names = "--lora-shards",
+      paramLabel = "XxY",
+      description = "Divide the LoRA server into expert ranges x layer ranges; 1x1 by default.",
+      defaultValue = "1x1")
+  private LoraGrid shards;
+
+  @Option(
       names = "--filter",
       paramLabel = "NAME",
       description = "Only fixtures whose name contains NAME.")
@@ -62,7 +70,7 @@ final class VerifyCommand implements Callable<Integer> {
     out.printf("%-14s %-14s %-10s %-6s %-10s %s%n", "fixture", "lora", "case", "", "max error", "");
     Map<CaseResult.Status, Integer> counts = new EnumMap<>(CaseResult.Status.class);
     for (LoraMode mode : modes) {
-      new Verifier(mode)
+      new Verifier(mode, shards)
           .verify(
               directory,
               filter,

@@ -24,6 +24,8 @@ public final class ConfigLoader {
   private static final List<String> KEYS = RecordBinder.keys(InfiniLoraConfig.class);
   private static final List<String> MAP_KEYS = RecordBinder.mapKeys(InfiniLoraConfig.class);
 
+  private static final List<String> LIST_KEYS = RecordBinder.listKeys(InfiniLoraConfig.class);
+
   private static final String TOKEN = "hub.token";
 
   private ConfigLoader() {}
@@ -64,7 +66,13 @@ public final class ConfigLoader {
   private static Map<String, Setting> fromFile(Map<String, Setting> read) {
     Map<String, Setting> settings = new HashMap<>(read);
     settings.entrySet().removeIf(ConfigLoader::isEmptyGroup);
-    settings.forEach((key, setting) -> checkKnown(key, setting.origin()));
+    settings.forEach(
+        (key, setting) -> {
+          checkKnown(key, setting.origin());
+          if (setting.list() && !LIST_KEYS.contains(key)) {
+            throw Check.error("%s: %s must be a single value".formatted(setting.origin(), key));
+          }
+        });
     return settings;
   }
 

@@ -19,6 +19,7 @@ import java.util.TreeMap;
  * @param loraMode where low-rank products are computed
  * @param server the HTTP server
  * @param engine the base model and its LoRA server
+ * @param lora memory for adapters, and how the LoRA server is divided
  * @param hub where hub references lead
  */
 public record InfiniLoraConfig(
@@ -28,6 +29,7 @@ public record InfiniLoraConfig(
     LoraMode loraMode,
     ServerConfig server,
     EngineConfig engine,
+    LoraConfig lora,
     HubConfig hub) {
 
   /** All defaults. */
@@ -39,6 +41,7 @@ public record InfiniLoraConfig(
           LoraMode.DISAGGREGATED,
           ServerConfig.DEFAULTS,
           EngineConfig.DEFAULTS,
+          LoraConfig.DEFAULTS,
           HubConfig.DEFAULTS);
 
   /** Rejects nulls and impossible names; entries of {@code adapter} are put in order of name. */
@@ -48,6 +51,7 @@ public record InfiniLoraConfig(
     Objects.requireNonNull(loraMode);
     Objects.requireNonNull(server);
     Objects.requireNonNull(engine);
+    Objects.requireNonNull(lora);
     Objects.requireNonNull(hub);
     adapter = Collections.unmodifiableMap(new TreeMap<>(adapter));
     for (String name : adapter.keySet()) {
@@ -57,6 +61,11 @@ public record InfiniLoraConfig(
                 .formatted(name));
       }
     }
+  }
+
+  /** The same with other settings of adapters. */
+  public InfiniLoraConfig withLora(LoraConfig other) {
+    return new InfiniLoraConfig(model, adapters, adapter, loraMode, server, engine, other, hub);
   }
 
   /** Settings of a node whose model and adapters are files of this machine. */
@@ -73,6 +82,7 @@ public record InfiniLoraConfig(
         loraMode,
         server,
         engine,
+        LoraConfig.DEFAULTS,
         HubConfig.DEFAULTS);
   }
 }

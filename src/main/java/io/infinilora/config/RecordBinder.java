@@ -31,6 +31,13 @@ final class RecordBinder {
     return keys;
   }
 
+  /** The keys of lists. */
+  static List<String> listKeys(Class<? extends Record> type) {
+    List<String> keys = new ArrayList<>();
+    addKeys(type, "", keys, component -> SettingType.isList(component.getGenericType()));
+    return keys;
+  }
+
   /** The record with what is set; everything else is taken from {@code defaults}. */
   static <R extends Record> R bind(R defaults, Map<String, Setting> settings) {
     return bind(defaults, "", settings);

@@ -1,5 +1,6 @@
 package io.infinilora.config;
 
+import io.infinilora.core.LoraGrid;
 import io.infinilora.core.LoraMode;
 import io.infinilora.core.WeightSource;
 import java.lang.reflect.ParameterizedType;
@@ -8,6 +9,7 @@ import java.net.URI;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.Arrays;
+import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.Optional;
@@ -42,11 +44,31 @@ record SettingType(String expected, Function<String, Object> parser) {
           Map.entry(
               Duration.class, new SettingType("a duration such as 30s", SettingType::duration)),
           Map.entry(LoraMode.class, choice(LoraMode.class)),
-          Map.entry(Policy.class, choice(Policy.class)));
+          Map.entry(Policy.class, choice(Policy.class)),
+          Map.entry(Eviction.class, choice(Eviction.class)),
+          Map.entry(
+              LoraGrid.class,
+              new SettingType("expert ranges x layer ranges such as 2x4", LoraGrid::parse)));
 
   /** The type of a record component's values, or null if the component is a group of settings. */
   static SettingType of(Type type) {
-    return TYPES.get(isOptional(type) ? argument(type) : type);
+    Type value = isOptional(type) ? argument(type) : type;
+    return isList(value) ? listOf(TYPES.get(argument(value))) : TYPES.get(value);
+  }
+
+  private static SettingType listOf(SettingType item) {
+    return new SettingType(
+        "a list, in one text joined by commas, each " + item.expected,
+        text ->
+            text.isBlank()
+                ? List.of()
+                : Arrays.stream(text.split(",", -1)).map(String::strip).map(item.parser).toList());
+  }
+
+  /** Whether a component, set or not, is a list of values. */
+  static boolean isList(Type type) {
+    Type value = isOptional(type) ? argument(type) : type;
+    return value instanceof ParameterizedType generic && generic.getRawType() == List.class;
   }
 
   /** Whether a component may be not set. */

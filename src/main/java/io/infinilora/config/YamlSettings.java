@@ -7,6 +7,7 @@ import java.nio.file.Path;
 import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.Optional;
+import java.util.stream.Collectors;
 import org.snakeyaml.engine.v2.api.LoadSettings;
 import org.snakeyaml.engine.v2.api.lowlevel.Compose;
 import org.snakeyaml.engine.v2.exceptions.Mark;
@@ -15,6 +16,7 @@ import org.snakeyaml.engine.v2.nodes.MappingNode;
 import org.snakeyaml.engine.v2.nodes.Node;
 import org.snakeyaml.engine.v2.nodes.NodeTuple;
 import org.snakeyaml.engine.v2.nodes.ScalarNode;
+import org.snakeyaml.engine.v2.nodes.SequenceNode;
 import org.snakeyaml.engine.v2.nodes.Tag;
 
 /** Reads a YAML file of nested mappings into dotted keys, with the line of each. */
@@ -55,15 +57,35 @@ final class YamlSettings {
   private void add(String key, ScalarNode name, Node value) {
     switch (value) {
       case MappingNode group -> addAll(key + ".", group);
-      case ScalarNode scalar -> {
-        String text = scalar.getTag() == Tag.NULL ? null : scalar.getValue();
-        Setting earlier = settings.put(key, new Setting(text, origin(name)));
-        if (earlier != null) {
-          throw Check.error(
-              "%s: %s is set already, at %s".formatted(origin(name), key, earlier.origin()));
-        }
-      }
+      case ScalarNode scalar ->
+          put(
+              key,
+              new Setting(
+                  scalar.getTag() == Tag.NULL ? null : scalar.getValue(), origin(name), false));
+      case SequenceNode list -> put(key, new Setting(items(key, list), origin(name), true));
       default -> throw Check.error("%s: %s must be a single value".formatted(origin(name), key));
+    }
+  }
+
+  private String items(String key, SequenceNode list) {
+    return list.getValue().stream()
+        .map(
+            item -> {
+              if (item instanceof ScalarNode scalar && scalar.getValue().indexOf(',') < 0) {
+                return scalar.getValue();
+              }
+              throw Check.error(
+                  "%s: an item of %s must be a single value without commas"
+                      .formatted(origin(item), key));
+            })
+        .collect(Collectors.joining(","));
+  }
+
+  private void put(String key, Setting setting) {
+    Setting earlier = settings.put(key, setting);
+    if (earlier != null) {
+      throw Check.error(
+          "%s: %s is set already, at %s".formatted(setting.origin(), key, earlier.origin()));
     }
   }
 

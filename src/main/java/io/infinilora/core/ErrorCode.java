@@ -21,6 +21,8 @@ public enum ErrorCode {
   BAD_ADAPTER,
   /** A model or an adapter could not be had from the hub, or not as the hub describes it. */
   DOWNLOAD_FAILED,
+  /** The operation cannot be done while something else goes on. */
+  CONFLICT,
   /** A setting is unknown or has an impossible value. */
   BAD_CONFIG,
   /** A signal did not arrive before its deadline, so the step was given up. */

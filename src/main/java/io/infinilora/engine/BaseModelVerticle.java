@@ -1,8 +1,8 @@
 package io.infinilora.engine;
 
-import io.infinilora.adapter.AdapterGroups;
 import io.infinilora.backend.SampleResult;
 import io.infinilora.config.SchedulerConfig;
+import io.infinilora.core.AdapterAdmin;
 import io.infinilora.core.AdapterId;
 import io.infinilora.core.Engine;
 import io.infinilora.core.EngineLoad;
@@ -31,7 +31,7 @@ import java.util.Map;
 import java.util.Objects;
 import java.util.Optional;
 import java.util.Set;
-import java.util.function.Supplier;
+import java.util.stream.Collectors;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -43,17 +43,21 @@ import org.slf4j.LoggerFactory;
 public final class BaseModelVerticle extends VerticleBase implements Engine {
   private static final Logger log = LoggerFactory.getLogger(BaseModelVerticle.class);
 
+  /** Adapters that a warm-up computes with. */
+  private static final int WARM_UP_ADAPTERS = 4;
+
   private final String name;
   private final BaseModel model;
   private final SchedulerConfig config;
-  private final Duration stepDeadline;
   private final int threads;
-  private final Supplier<Future<LoraRuntime>> attach;
+  private final Patience patience;
+  private final LoraAttachment attach;
   private final EngineMetrics metrics;
 
   // Set by start, before anything else runs.
   private volatile Context loop;
   private volatile LoraRuntime lora;
+  private AdapterLeases leases;
   private DeviceDriver driver;
   private StepRunner runner;
 
@@ -72,7 +76,6 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
    *
    * @param name for threads and logs
    * @param threads CPU threads of a step
-   * @param stepDeadline how long a step may take before its LoRA side is given up
    * @param attach finds the LoRA side; called once, on the event loop
    */
   public BaseModelVerticle(
@@ -80,28 +83,30 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
       BaseModel model,
       SchedulerConfig config,
       int threads,
-      Duration stepDeadline,
-      Supplier<Future<LoraRuntime>> attach,
+      Patience patience,
+      LoraAttachment attach,
       EngineMetrics metrics) {
     this.name = Objects.requireNonNull(name);
     this.model = Objects.requireNonNull(model);
     this.config = config;
     this.threads = threads;
-    this.stepDeadline = stepDeadline;
+    this.patience = patience;
     this.attach = attach;
     this.metrics = metrics;
-    this.scheduler = new Scheduler(config);
+    this.scheduler = new Scheduler(config, adapter -> leases.state(adapter));
     this.load = scheduler.load();
   }
 
   @Override
   public Future<?> start() {
+    driver = new DeviceDriver(name + "-driver");
     return attach
-        .get()
+        .attach(vertx, task -> context.runOnContext(v -> task.run()), task -> driver.submit(task))
+        .onFailure(e -> driver.close())
         .onSuccess(
             runtime -> {
               lora = runtime;
-              driver = new DeviceDriver(name + "-driver");
+              leases = new AdapterLeases(runtime, this::after, new LeaseEvents());
               runner =
                   new StepRunner(
                       model.transformer(),
@@ -126,6 +131,14 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
   public List<AdapterId> adapters() {
     LoraRuntime runtime = lora;
     return runtime == null ? List.of() : runtime.adapters();
+  }
+
+  /**
+   * Changes the adapters of this instance's LoRA side. Any thread, once deployed; answers come on
+   * the event loop, after {@link #adapters} shows the change.
+   */
+  public AdapterAdmin adapterAdmin() {
+    return new FollowedAdmin(lora.admin(), task -> loop.runOnContext(v -> task.run()));
   }
 
   @Override
@@ -191,15 +204,18 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
           "a request with id %s is in flight already".formatted(request.id()));
     }
     checkTokens(request);
-    Optional<LoraRuntime.Adapter> adapter = request.adapter().map(this::adapter);
+    Optional<AdapterId> adapter = request.adapter().map(this::adapter);
     Sequence sequence =
-        new Sequence(
-            request,
-            adapter.map(LoraRuntime.Adapter::id),
-            Set.copyOf(model.transformer().spec().eosTokens()));
-    scheduler.add(sequence);
-    generation.admitted(
-        sequence, adapter.map(LoraRuntime.Adapter::slot).orElse(AdapterGroups.NO_ADAPTER));
+        new Sequence(request, adapter, Set.copyOf(model.transformer().spec().eosTokens()));
+    boolean resident =
+        adapter.isEmpty() || leases.acquire(adapter.get(), patience.adapter().toNanos());
+    try {
+      scheduler.add(sequence);
+    } catch (RuntimeException e) {
+      adapter.ifPresent(id -> leases.release(id, false));
+      throw e;
+    }
+    generation.admitted(sequence, resident);
   }
 
   /** Tells whom a full queue refused how long the queue is likely to take. */
@@ -210,7 +226,7 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
         : refusal;
   }
 
-  private LoraRuntime.Adapter adapter(String adapterName) {
+  private AdapterId adapter(String adapterName) {
     return lora.find(adapterName)
         .orElseThrow(
             () ->
@@ -261,13 +277,56 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
    */
   public Future<Void> warmUp(Duration budget) {
     Promise<Void> done = Promise.promise();
-    loop.runOnContext(
-        v ->
-            warmUp(
-                new WarmUp(
-                    config, model().vocab(), lora.adapters(), lora, budget, System.nanoTime()),
-                done));
+    loop.runOnContext(v -> warmUp(budget, done));
     return done.future();
+  }
+
+  /** Leases a few adapters first; those that cannot be had in time are done without. */
+  private void warmUp(Duration budget, Promise<Void> done) {
+    long now = System.nanoTime();
+    List<AdapterId> adapters =
+        budget.isZero() ? List.of() : lora.adapters().stream().limit(WARM_UP_ADAPTERS).toList();
+    List<Future<LoraRuntime.Lease>> leased =
+        adapters.stream().map(id -> lease(id, now + budget.toNanos())).toList();
+    done.future()
+        .onComplete(
+            v ->
+                leased.stream()
+                    .filter(Future::succeeded)
+                    .forEach(lease -> lease.result().release()));
+    Future.join(leased)
+        .onComplete(
+            v -> {
+              int[] slots =
+                  leased.stream()
+                      .filter(Future::succeeded)
+                      .mapToInt(lease -> lease.result().slot())
+                      .toArray();
+              warmUp(new WarmUp(config, model().vocab(), slots, budget, System.nanoTime()), done);
+            });
+  }
+
+  private Future<LoraRuntime.Lease> lease(AdapterId adapter, long deadlineNanos) {
+    Promise<Void> granted = Promise.promise();
+    LoraRuntime.Lease lease =
+        lora.lease(
+            adapter,
+            deadlineNanos,
+            new LoraRuntime.LeaseListener() {
+              @Override
+              public void granted() {
+                granted.complete();
+              }
+
+              @Override
+              public void failed(InfiniLoraException cause) {
+                granted.tryFail(cause); // Also comes when the lease is lost later.
+              }
+
+              @Override
+              public void revoked() {} // A warm-up ends soon enough.
+            });
+    return granted.future().map(lease);
   }
 
   private void warmUp(WarmUp plan, Promise<Void> done) {
@@ -279,7 +338,7 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
       return;
     }
     stepInFlight = true;
-    StepTask task = plan.next(lora, now + stepDeadline.toNanos());
+    StepTask task = plan.next(lora, now + patience.step().toNanos());
     driver.submit(
         () -> {
           Throwable failure = null;
@@ -310,7 +369,7 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
       publishLoad(); // Requests came or left, though they wait for the step to end.
       return;
     }
-    Optional<StepPlan> next = scheduler.next();
+    Optional<StepPlan> next = leases.plan(this::running, scheduler::next);
     publishLoad();
     long now = System.nanoTime();
     generations.values().forEach(g -> g.trackState(metrics, now));
@@ -321,7 +380,8 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
     stepInFlight = true;
     StepTask task;
     try {
-      task = StepAssembler.assemble(plan, generations, lora, now + stepDeadline.toNanos());
+      task =
+          StepAssembler.assemble(plan, generations, lora, leases, now + patience.step().toNanos());
     } catch (RuntimeException e) {
       failed(plan, e);
       return;
@@ -343,7 +403,9 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
   }
 
   private void commit(StepPlan plan, List<SampleResult> results) {
-    stepInFlight = false;
+    landed();
+    leases.stepCompleted(adapters(plan));
+    generations(plan).forEach(Generation::recovered);
     List<Outcome> outcomes =
         scheduler.complete(plan, results.stream().mapToInt(SampleResult::token).toArray());
     publishLoad();
@@ -374,29 +436,117 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
   }
 
   private void failed(StepPlan plan, Throwable cause) {
-    log.error("a step of {} rows failed; its requests fail with it", plan.rows(), cause);
-    stepInFlight = false;
+    landed();
     scheduler.rollback(plan);
-    Throwable reported =
-        cause instanceof InfiniLoraException
-            ? cause
-            : new InfiniLoraException(ErrorCode.INTERNAL, "the step failed: " + cause, cause);
-    for (StepPlan.Slice slice : plan.slices()) {
-      Generation generation = generations.get(slice.sequence().id());
-      scheduler.abort(slice.sequence().id());
-      if (generation != null && !generation.ended()) {
-        remove(generation);
-        generation.failed(reported);
-      }
+    if (cause instanceof LoraSideException lost) {
+      retry(plan, lost);
+    } else {
+      log.error("a step of {} rows failed; its requests fail with it", plan.rows(), cause);
+      failRequests(plan, cause);
     }
     step();
     settle();
   }
 
+  /** Requests for the base model alone simply go on; the others do when their adapters can. */
+  private void retry(StepPlan plan, LoraSideException cause) {
+    log.warn("a step of {} rows failed on the LoRA side and is tried again", plan.rows(), cause);
+    Set<AdapterId> adapters = adapters(plan);
+    leases.stepFailed(adapters);
+    generations(plan).stream()
+        .filter(generation -> generation.adapter().isPresent())
+        .forEach(generation -> troubled(generation, cause));
+  }
+
+  /** It gives up if its adapter does not work again in time. */
+  private void troubled(Generation generation, InfiniLoraException cause) {
+    if (generation.troubled(cause, System.nanoTime())) {
+      after(
+          patience.retry().toMillis() + 1,
+          () -> {
+            if (!generation.ended() && generation.givesUp(System.nanoTime(), patience.retry())) {
+              fail(generation, generation.trouble(patience.retry()));
+              step();
+              settle();
+            }
+          });
+    }
+  }
+
+  private void after(long millis, Runnable task) {
+    vertx.setTimer(millis, t -> task.run());
+  }
+
+  private Set<AdapterId> adapters(StepPlan plan) {
+    return plan.slices().stream()
+        .flatMap(slice -> slice.sequence().adapter().stream())
+        .collect(Collectors.toUnmodifiableSet());
+  }
+
+  /** The requests of a plan whose subscribers have not left. */
+  private List<Generation> generations(StepPlan plan) {
+    return plan.slices().stream()
+        .map(slice -> generations.get(slice.sequence().id()))
+        .filter(Objects::nonNull)
+        .toList();
+  }
+
+  private void failRequests(StepPlan plan, Throwable cause) {
+    Throwable reported =
+        cause instanceof InfiniLoraException
+            ? cause
+            : new InfiniLoraException(ErrorCode.INTERNAL, "the step failed: " + cause, cause);
+    generations(plan).forEach(generation -> fail(generation, reported));
+  }
+
+  private void fail(Generation generation, Throwable cause) {
+    remove(generation);
+    scheduler.abort(generation.request().id());
+    generation.failed(cause);
+  }
+
+  private boolean running(AdapterId adapter) {
+    return generations.values().stream()
+        .anyMatch(g -> g.runsNow() && g.adapter().equals(Optional.of(adapter)));
+  }
+
+  private void landed() {
+    stepInFlight = false;
+    leases.landed();
+  }
+
   private void remove(Generation generation) {
     generations.remove(generation.request().id(), generation);
     service.left(generation.running(), System.nanoTime());
+    generation.adapter().ifPresent(adapter -> leases.release(adapter, stepInFlight));
     generation.left(metrics);
+  }
+
+  /** What the LoRA side tells of adapters that requests wait for. */
+  private final class LeaseEvents implements AdapterLeases.Listener {
+    @Override
+    public void changed() {
+      step();
+    }
+
+    @Override
+    public void troubled(AdapterId adapter, InfiniLoraException cause) {
+      users(adapter).forEach(generation -> BaseModelVerticle.this.troubled(generation, cause));
+      step();
+    }
+
+    @Override
+    public void failed(AdapterId adapter, InfiniLoraException cause) {
+      users(adapter).forEach(generation -> fail(generation, cause));
+      step();
+      settle();
+    }
+
+    private List<Generation> users(AdapterId adapter) {
+      return generations.values().stream()
+          .filter(generation -> generation.adapter().equals(Optional.of(adapter)))
+          .toList();
+    }
   }
 
   private void publishLoad() {
@@ -444,11 +594,22 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
     if (driver == null) {
       return Future.succeededFuture();
     }
-    return vertx.executeBlocking(
-        () -> {
-          driver.close();
-          runner.close();
-          return null;
-        });
+    return vertx
+        .executeBlocking(
+            () -> {
+              driver.close();
+              runner.close();
+              return null;
+            })
+        .compose(
+            v -> {
+              // No step uses them any more, and the LoRA server is still there to be told.
+              leases.landed();
+              return vertx.executeBlocking(
+                  () -> {
+                    lora.close();
+                    return null;
+                  });
+            });
   }
 }

@@ -1,62 +1,172 @@
 package io.infinilora.engine;
 
+import io.infinilora.adapter.AdapterBudgets;
+import io.infinilora.adapter.AdapterCache;
+import io.infinilora.adapter.AdapterGeneration;
 import io.infinilora.adapter.AdapterGroups;
-import io.infinilora.adapter.AdapterInfo;
-import io.infinilora.adapter.AdapterStore;
+import io.infinilora.adapter.AdapterTiers;
+import io.infinilora.adapter.LayerClock;
 import io.infinilora.adapter.LoraExecutor;
-import io.infinilora.backend.OpStream;
+import io.infinilora.adapter.ResidentAdapter;
+import io.infinilora.backend.Backend;
 import io.infinilora.backend.Routing;
 import io.infinilora.backend.Tensor;
+import io.infinilora.core.AdapterAdmin;
 import io.infinilora.core.AdapterId;
+import io.infinilora.core.InfiniLoraException;
+import io.infinilora.core.LoraShard;
 import io.infinilora.core.LoraSite;
+import io.infinilora.core.ModelSpec;
 import io.infinilora.model.LoraPort;
+import io.vertx.core.Future;
+import io.vertx.core.Vertx;
 import java.util.List;
 import java.util.Optional;
+import java.util.concurrent.Executor;
+import java.util.function.Consumer;
 
 /**
  * Mode {@code coupled}: deltas on the base model's own stream, right after each base projection.
+ * Tiers, cache and kernels are those of the LoRA Server, so that the two differ only in where LoRA
+ * runs.
  */
 public final class CoupledLora implements LoraRuntime {
-  private final AdapterStore store;
-  private final LoraExecutor executor;
+  /** How often claims that wait for memory are looked at. */
+  private static final long TICK_MILLIS = 500;
 
-  /** Coupled execution of the adapters of {@code store}. */
-  public CoupledLora(AdapterStore store) {
-    this.store = store;
-    this.executor = new LoraExecutor(store);
+  private final AdapterTiers tiers;
+  private final LayerClock clock;
+  private final AdapterAdmin admin;
+  private long steps;
+  private volatile List<AdapterId> ids = List.of();
+
+  private CoupledLora(AdapterTiers tiers, LayerClock clock, Vertx vertx, Executor loop) {
+    this.tiers = tiers;
+    this.clock = clock;
+    this.admin = new LocalAdapterAdmin(tiers, vertx, loop, this::refresh);
+    vertx.setPeriodic(TICK_MILLIS, t -> tiers.tick(System.nanoTime()));
+  }
+
+  /** An attachment with adapter memory of its own. */
+  public static LoraAttachment attachment(
+      String name, ModelSpec spec, Backend backend, AdapterBudgets budgets) {
+    return (vertx, loop, driver) -> attach(name, spec, backend, budgets, vertx, loop, driver);
+  }
+
+  private static Future<LoraRuntime> attach(
+      String name,
+      ModelSpec spec,
+      Backend backend,
+      AdapterBudgets budgets,
+      Vertx vertx,
+      Executor loop,
+      Consumer<Runnable> driver) {
+    LayerClock clock = new LayerClock();
+    return vertx
+        .executeBlocking(
+            () ->
+                new AdapterTiers(
+                    name + "-loader",
+                    spec,
+                    LoraShard.WHOLE,
+                    backend,
+                    budgets,
+                    loop,
+                    driver,
+                    clock::nanos))
+        .map(tiers -> new CoupledLora(tiers, clock, vertx, loop));
+  }
+
+  private void refresh() {
+    ids = tiers.list().stream().map(AdapterGeneration::id).toList();
   }
 
   @Override
-  public Optional<Adapter> find(String name) {
-    return store.find(name).map(a -> new Adapter(a.id(), a.slot()));
+  public Optional<AdapterId> find(String name) {
+    return tiers.current(name).map(AdapterGeneration::id);
   }
 
   @Override
   public List<AdapterId> adapters() {
-    return store.list().stream().map(AdapterInfo::id).toList();
+    return ids;
+  }
+
+  @Override
+  public AdapterAdmin admin() {
+    return admin;
+  }
+
+  @Override
+  public Lease lease(AdapterId adapter, long deadlineNanos, LeaseListener listener) {
+    CoupledLease lease = new CoupledLease(listener);
+    lease.claim = tiers.claim(adapter, System.nanoTime(), deadlineNanos, lease);
+    return lease;
   }
 
   @Override
   public Step announce(int[] slotOfRow, long deadlineNanos) {
     AdapterGroups groups = AdapterGroups.of(slotOfRow);
-    return groups.isEmpty() ? Step.NONE : ops -> new Port(groups, ops);
+    if (groups.isEmpty()) {
+      return Step.NONE;
+    }
+    ResidentAdapter[] adapters = tiers.residents().require(groups.slots());
+    long step = steps++;
+    return ops ->
+        new Port(step, clock, new LoraExecutor(adapters, groups.groups(), ops, deadlineNanos));
   }
 
-  private final class Port implements LoraPort {
-    private final AdapterGroups groups;
-    private final OpStream ops;
+  @Override
+  public void close() {
+    tiers.close();
+  }
 
-    Port(AdapterGroups groups, OpStream ops) {
-      this.groups = groups;
-      this.ops = ops;
+  private final class CoupledLease implements Lease, AdapterCache.Listener {
+    private final LeaseListener listener;
+    private AdapterCache.Claim claim;
+    private int slot = AdapterGroups.NO_ADAPTER;
+
+    CoupledLease(LeaseListener listener) {
+      this.listener = listener;
     }
 
     @Override
-    public void publish(int layer, LoraSite site, Tensor x) {}
+    public void admissible(ResidentAdapter adapter) {
+      slot = adapter.slot();
+      listener.granted();
+    }
+
+    @Override
+    public void failed(InfiniLoraException cause) {
+      listener.failed(cause);
+    }
+
+    @Override
+    public void revoked() {
+      listener.revoked();
+    }
+
+    @Override
+    public int slot() {
+      return slot;
+    }
+
+    @Override
+    public void release() {
+      tiers.release(claim);
+    }
+  }
+
+  private record Port(long step, LayerClock clock, LoraExecutor executor) implements LoraPort {
+    @Override
+    public void publish(int layer, LoraSite site, Tensor x) {
+      if (site == LoraSite.ATTENTION_IN) {
+        clock.layer(step, layer);
+      }
+    }
 
     @Override
     public void join(int layer, LoraSite site, Tensor x, Tensor... outs) {
-      executor.add(groups, layer, site, x, ops, outs);
+      executor.add(layer, site, x, outs);
     }
 
     @Override
@@ -64,7 +174,7 @@ public final class CoupledLora implements LoraRuntime {
 
     @Override
     public void joinRouted(int layer, LoraSite site, Tensor x, Routing routing, Tensor... outs) {
-      executor.addRouted(groups, layer, site, x, routing, ops, outs);
+      executor.addRouted(layer, site, x, routing, false, outs);
     }
   }
 }

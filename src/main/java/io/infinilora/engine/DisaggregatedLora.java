@@ -4,81 +4,204 @@ import io.infinilora.adapter.AdapterGroups;
 import io.infinilora.backend.Backend;
 import io.infinilora.backend.OpStream;
 import io.infinilora.backend.RowGroups;
+import io.infinilora.core.AdapterAdmin;
 import io.infinilora.core.AdapterId;
+import io.infinilora.core.AdapterStatus;
+import io.infinilora.core.ErrorCode;
+import io.infinilora.core.InfiniLoraException;
+import io.infinilora.core.LoraGrid;
 import io.infinilora.core.LoraTarget;
 import io.infinilora.core.ModelSpec;
 import io.infinilora.model.LoraPort;
+import io.infinilora.wire.AdapterCall;
+import io.infinilora.wire.AdapterChange;
 import io.infinilora.wire.AdapterListing;
-import io.infinilora.wire.AttachBase;
+import io.infinilora.wire.BusAdapterAdmin;
+import io.infinilora.wire.LeaseRevocation;
 import io.infinilora.wire.LoraAddresses;
-import io.infinilora.wire.LoraExchange;
-import io.infinilora.wire.LoraLayerRequest;
-import io.infinilora.wire.LoraStep;
+import io.infinilora.wire.ShardNotice;
+import io.infinilora.wire.WireFailures;
 import io.vertx.core.Future;
+import io.vertx.core.Promise;
+import io.vertx.core.Vertx;
 import io.vertx.core.eventbus.DeliveryOptions;
-import io.vertx.core.eventbus.EventBus;
+import io.vertx.core.eventbus.MessageConsumer;
 import java.time.Duration;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.EnumSet;
+import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
+import java.util.UUID;
 
 /**
  * Mode {@code disaggregated}: a LoRA Server computes the deltas. When a step is announced, one
- * request per layer goes onto the event bus, one-way; from then on both sides meet only in the
- * shared memory of a {@link LoraExchange}.
+ * request per layer and shard goes onto the event bus, one-way; from then on both sides meet only
+ * in the shared memory of a {@link io.infinilora.wire.LoraExchange} per shard.
  */
 public final class DisaggregatedLora implements LoraRuntime {
   private static final Duration ATTACH_TIMEOUT = Duration.ofSeconds(10);
 
-  private final EventBus bus;
-  private final LoraExchange exchange;
-  private final int layers;
-  private final Map<String, AdapterListing.Entry> byName = new LinkedHashMap<>();
-  private final Map<Integer, Set<LoraTarget>> targetsOfSlot = new LinkedHashMap<>();
-  private final List<AdapterId> ids;
+  private final String base;
+  private final AdapterAdmin admin;
+  private final List<ShardLink> shards;
+  private final Map<String, AdapterStatus> byName = new LinkedHashMap<>();
+  private final Map<Integer, ShardedLease> leases = new HashMap<>();
+  private volatile List<AdapterId> ids = List.of();
+  private int lastSlot;
   private long nextStep;
 
   private DisaggregatedLora(
-      EventBus bus, LoraExchange exchange, ModelSpec spec, AdapterListing listing) {
-    this.bus = bus;
-    this.exchange = exchange;
-    this.layers = spec.layers();
-    for (AdapterListing.Entry entry : listing.adapters()) {
-      byName.put(entry.id().name(), entry);
-      targetsOfSlot.put(entry.slot(), entry.targets());
-    }
-    ids = listing.adapters().stream().map(AdapterListing.Entry::id).toList();
+      String base, Vertx vertx, Backend backend, ModelSpec spec, LoraGrid grid, int rows) {
+    this.base = base;
+    admin = new BusAdapterAdmin(vertx.eventBus());
+    shards =
+        grid.shards().stream()
+            .map(shard -> new ShardLink(base, vertx, backend, spec, shard, rows))
+            .toList();
   }
 
   /**
-   * Attaches to the LoRA Server of this JVM.
+   * An attachment to the LoRA Server of this JVM.
    *
    * @param base name of the base-model instance
    * @param rows most rows of a step
-   * @return fails if no server answers
    */
-  public static Future<LoraRuntime> attach(
-      EventBus bus, String base, Backend backend, ModelSpec spec, int rows) {
-    LoraExchange exchange = new LoraExchange(backend, spec, rows);
-    return bus.<AdapterListing>request(
-            LoraAddresses.ATTACH,
-            new AttachBase(base),
-            new DeliveryOptions().setSendTimeout(ATTACH_TIMEOUT.toMillis()).setLocalOnly(true))
-        .map(reply -> new DisaggregatedLora(bus, exchange, spec, reply.body()));
+  public static LoraAttachment attachment(
+      String base, Backend backend, ModelSpec spec, LoraGrid grid, int rows) {
+    return (vertx, loop, driver) -> {
+      Promise<LoraRuntime> attached = Promise.promise();
+      // The exchanges take a while to allocate.
+      vertx
+          .executeBlocking(() -> new DisaggregatedLora(base, vertx, backend, spec, grid, rows))
+          .compose(runtime -> runtime.follow(vertx))
+          .onComplete(attached);
+      return attached.future();
+    };
+  }
+
+  /** Learns which adapters there are: changes are kept until the listing they belong on is here. */
+  private Future<LoraRuntime> follow(Vertx vertx) {
+    List<AdapterChange> early = new ArrayList<>();
+    Follower follower = new Follower(early);
+    vertx
+        .eventBus()
+        .<LeaseRevocation>consumer(LoraAddresses.revocations(base), m -> revoked(m.body()));
+    vertx.eventBus().<ShardNotice>consumer(LoraAddresses.SHARDS, m -> noticed(m.body()));
+    MessageConsumer<AdapterChange> changes =
+        vertx.eventBus().consumer(LoraAddresses.CHANGES, m -> follower.change(m.body()));
+    return changes
+        .completion()
+        .compose(
+            v ->
+                vertx
+                    .eventBus()
+                    .<AdapterListing>request(
+                        LoraAddresses.ADMIN,
+                        new AdapterCall.Listing(),
+                        new DeliveryOptions().setSendTimeout(ATTACH_TIMEOUT.toMillis())))
+        .map(
+            reply -> {
+              follower.listing(reply.body());
+              return (LoraRuntime) this;
+            })
+        .recover(cause -> Future.failedFuture(WireFailures.of(cause)));
+  }
+
+  /** Applies a listing and the changes after it. */
+  private final class Follower {
+    private List<AdapterChange> early;
+
+    Follower(List<AdapterChange> early) {
+      this.early = early;
+    }
+
+    void change(AdapterChange change) {
+      if (early != null) {
+        early.add(change);
+      } else {
+        apply(change);
+      }
+    }
+
+    void listing(AdapterListing listing) {
+      listing.adapters().forEach(a -> byName.put(a.id().name(), a));
+      List<AdapterChange> waiting = early;
+      early = null;
+      waiting.stream().filter(c -> c.version() > listing.version()).forEach(this::apply);
+      publish();
+    }
+
+    private void apply(AdapterChange change) {
+      if (change.adapter() == null) {
+        byName.remove(change.name());
+      } else {
+        byName.put(change.name(), change.adapter());
+      }
+      publish();
+    }
+
+    private void publish() {
+      ids = byName.values().stream().map(AdapterStatus::id).toList();
+    }
+  }
+
+  private void revoked(LeaseRevocation revocation) {
+    List.copyOf(leases.values())
+        .forEach(lease -> lease.revoked(revocation.shard(), revocation.grant()));
+  }
+
+  /** Whatever a shard granted before it ended or began again is void. */
+  private void noticed(ShardNotice notice) {
+    ShardLink link = shards.get(notice.shard());
+    InfiniLoraException cause =
+        new InfiniLoraException(
+            ErrorCode.UNAVAILABLE,
+            "LoRA shard %s %s"
+                .formatted(link.shard(), notice.serving() ? "has restarted" : "is gone"));
+    link.lost(cause);
+    List.copyOf(leases.values()).forEach(lease -> lease.lost(cause));
   }
 
   @Override
-  public Optional<Adapter> find(String name) {
-    return Optional.ofNullable(byName.get(name)).map(e -> new Adapter(e.id(), e.slot()));
+  public Future<Void> recover() {
+    return Future.join(shards.stream().map(ShardLink::recover).toList()).mapEmpty();
+  }
+
+  @Override
+  public Optional<AdapterId> find(String name) {
+    return Optional.ofNullable(byName.get(name)).map(AdapterStatus::id);
   }
 
   @Override
   public List<AdapterId> adapters() {
     return ids;
+  }
+
+  @Override
+  public AdapterAdmin admin() {
+    return admin;
+  }
+
+  @Override
+  public Lease lease(AdapterId adapter, long deadlineNanos, LeaseListener listener) {
+    int slot = ++lastSlot;
+    AdapterStatus status = byName.get(adapter.name());
+    Set<LoraTarget> targets = status == null ? EnumSet.allOf(LoraTarget.class) : status.targets();
+    ShardedLease lease =
+        new ShardedLease(
+            slot,
+            targets,
+            shards,
+            () -> find(adapter.name()).equals(Optional.of(adapter)),
+            () -> leases.remove(slot));
+    leases.put(slot, lease);
+    lease.request(adapter, deadlineNanos, listener);
+    return lease;
   }
 
   @Override
@@ -91,14 +214,20 @@ public final class DisaggregatedLora implements LoraRuntime {
     // The exchange holds the rows in the order of the groups, so that group g is rows starts[g] ..
     // starts[g+1]-1.
     RowGroups compact = new RowGroups(identity(rows.length), groups.groups().starts());
+    List<ShardedLease> held = Arrays.stream(groups.slots()).mapToObj(leases::get).toList();
     Set<LoraTarget> targets = EnumSet.noneOf(LoraTarget.class);
-    Arrays.stream(groups.slots()).forEach(slot -> targets.addAll(targetsOfSlot.get(slot)));
-    LoraStep step =
-        LoraStep.of(nextStep++, exchange, compact, groups.slots(), targets, deadlineNanos);
-    for (int layer = 0; layer < layers; layer++) {
-      bus.send(LoraAddresses.REQUESTS, new LoraLayerRequest(step, layer));
+    held.forEach(lease -> targets.addAll(lease.targets()));
+    long id = nextStep++;
+    List<ShardLink.Announced> announced = new ArrayList<>(shards.size());
+    for (int s = 0; s < shards.size(); s++) {
+      int shard = s;
+      int[] slots = held.stream().mapToInt(lease -> lease.at(shard).slot()).toArray();
+      // All are of one incarnation: with a shard, all its leases are lost.
+      UUID incarnation = held.getFirst().at(shard).incarnation();
+      announced.add(
+          shards.get(s).announce(id, incarnation, compact, rows, slots, targets, deadlineNanos));
     }
-    return new AnnouncedStep(step, rows);
+    return new AnnouncedStep(announced);
   }
 
   private static int[] identity(int n) {
@@ -107,15 +236,21 @@ public final class DisaggregatedLora implements LoraRuntime {
     return rows;
   }
 
-  private record AnnouncedStep(LoraStep step, int[] rows) implements Step {
+  @Override
+  public void close() {
+    shards.forEach(ShardLink::close);
+  }
+
+  private record AnnouncedStep(List<ShardLink.Announced> shards) implements Step {
     @Override
     public LoraPort port(OpStream ops) {
-      return new ExchangePort(step, rows, ops);
+      List<ExchangePort> ports = shards.stream().map(s -> s.port(ops)).toList();
+      return ports.size() == 1 ? ports.getFirst() : new ShardedPort(ports, ops);
     }
 
     @Override
     public void abandon() {
-      step.exchange().abandon(step.id());
+      shards.forEach(ShardLink.Announced::abandon);
     }
   }
 }

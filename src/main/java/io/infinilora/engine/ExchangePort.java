@@ -15,6 +15,8 @@ import java.util.List;
 
 /** The base model's side of a {@link LoraExchange} during one step. Driver thread only. */
 final class ExchangePort implements LoraPort {
+  private static final long LOOK_UP_NANOS = 20_000_000;
+
   private final LoraStep step;
   private final LoraExchange exchange;
   private final int[] rows;
@@ -49,7 +51,7 @@ final class ExchangePort implements LoraPort {
 
   @Override
   public void publish(int layer, LoraSite site, Tensor x) {
-    if (step.sites().contains(site)) {
+    if (takesPart(layer, site)) {
       ops.gather(x, rows, exchange.activations(site, rows.length));
       ops.release(exchange.published(), exchange.value(step.id(), layer, site));
     }
@@ -57,7 +59,7 @@ final class ExchangePort implements LoraPort {
 
   @Override
   public void join(int layer, LoraSite site, Tensor x, Tensor... outs) {
-    if (step.sites().contains(site)) {
+    if (takesPart(layer, site)) {
       await(layer, site);
       add(site, outs);
     }
@@ -65,7 +67,7 @@ final class ExchangePort implements LoraPort {
 
   @Override
   public void publishRouted(int layer, LoraSite site, Tensor x, Routing routing) {
-    if (!step.sites().contains(site)) {
+    if (!takesPart(layer, site)) {
       return;
     }
     if (site == LoraSite.MLP_IN || !step.sites().contains(LoraSite.MLP_IN)) {
@@ -81,23 +83,60 @@ final class ExchangePort implements LoraPort {
     join(layer, site, x, outs);
   }
 
-  private void await(int layer, LoraSite site) {
-    boolean arrived =
-        ops.await(
-            exchange.computed(), exchange.value(step.id(), layer, site), step.deadlineNanos());
+  /** Whether the shard computes something of this site in this step. */
+  boolean takesPart(int layer, LoraSite site) {
+    return step.sites().contains(site) && exchange.holds(layer, site);
+  }
+
+  /** Whether the shard answers {@code down} by terms that are not summed yet. */
+  boolean terms() {
+    return exchange.terms();
+  }
+
+  /** The terms of {@code down}, once they are there; may be changed until the next layer. */
+  Tensor downTerms() {
+    return exchange.delta(LoraTarget.DOWN, rows.length);
+  }
+
+  /** Adds the sums of the terms of {@code down}. */
+  void addTerms(Tensor out) {
+    ops.scatterAddTerms(downTerms(), exchange.outRows(LoraTarget.DOWN), rows, out);
+  }
+
+  /** Waits for a site's deltas. */
+  void await(int layer, LoraSite site) {
+    boolean arrived = arrives(exchange.value(step.id(), layer, site));
+    InfiniLoraException gone = exchange.closedBy();
+    if (gone != null) {
+      throw LoraSideException.of(gone);
+    }
     Throwable failure = exchange.failureOf(step.id());
     if (failure != null) {
-      throw new InfiniLoraException(
+      throw new LoraSideException(
           failure instanceof InfiniLoraException e ? e.code() : ErrorCode.INTERNAL,
           "the LoRA server could not compute this step: " + failure.getMessage(),
           failure);
     }
     if (!arrived) {
-      throw new InfiniLoraException(
+      throw new LoraSideException(
           ErrorCode.DEADLINE_EXCEEDED,
           "the LoRA server did not answer for layer %d %s before the step's deadline"
-              .formatted(layer, site));
+              .formatted(layer, site),
+          null);
     }
+  }
+
+  /** Waits, but looks up now and then: the shard may be known to be gone. */
+  private boolean arrives(long value) {
+    long left = LOOK_UP_NANOS;
+    while (left > 0 && exchange.isOpen()) {
+      long now = System.nanoTime();
+      left = step.deadlineNanos() - now;
+      if (ops.await(exchange.computed(), value, now + Math.min(left, LOOK_UP_NANOS))) {
+        return true;
+      }
+    }
+    return false;
   }
 
   private void add(LoraSite site, Tensor... outs) {

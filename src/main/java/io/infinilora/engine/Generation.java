@@ -1,12 +1,16 @@
 package io.infinilora.engine;
 
+import io.infinilora.core.AdapterId;
 import io.infinilora.core.FinishReason;
 import io.infinilora.core.GenerateRequest;
+import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.TokenEvent;
 import io.infinilora.core.TokenLogprobs;
 import io.infinilora.metrics.EngineMetrics;
 import io.infinilora.scheduler.Sequence;
 import io.smallrye.mutiny.subscription.MultiEmitter;
+import java.time.Duration;
+import java.util.Optional;
 
 /** A request in flight: its sequence in the scheduler and its subscriber. Event loop only. */
 final class Generation {
@@ -14,11 +18,13 @@ final class Generation {
   private final MultiEmitter<? super TokenEvent> emitter;
   private final PromptObserver observer;
   private Sequence sequence;
-  private int slot;
+  private boolean resident;
   private boolean promptReported;
   private boolean ended;
   private long queuedAt;
   private boolean running;
+  private InfiniLoraException trouble;
+  private long troubledAt;
 
   /**
    * A request that was not admitted yet.
@@ -44,15 +50,24 @@ final class Generation {
     return observer;
   }
 
-  /** Remembers what the scheduler and the LoRA side know it by. */
-  void admitted(Sequence newSequence, int newSlot) {
+  /**
+   * Remembers what the scheduler knows it by.
+   *
+   * @param newResident whether its adapter could be used at once
+   */
+  void admitted(Sequence newSequence, boolean newResident) {
     sequence = newSequence;
-    slot = newSlot;
+    resident = newResident;
   }
 
-  /** Slot of its adapter, or {@link io.infinilora.adapter.AdapterGroups#NO_ADAPTER}. */
-  int slot() {
-    return slot;
+  /** Whether it holds KV blocks or is about to. */
+  boolean runsNow() {
+    return sequence.state() == Sequence.State.RUNNING;
+  }
+
+  /** The adapter generation that computes it. */
+  Optional<AdapterId> adapter() {
+    return sequence.adapter();
   }
 
   /** Whether the subscriber has been told of the end, or has left. */
@@ -63,6 +78,42 @@ final class Generation {
   /** The subscriber has left. */
   void cancelled() {
     ended = true;
+  }
+
+  /**
+   * A step of it failed on the LoRA side, or its adapter is not to be had.
+   *
+   * @return whether this is the first time since it last went on
+   */
+  boolean troubled(InfiniLoraException cause, long nanos) {
+    boolean first = trouble == null;
+    trouble = cause;
+    if (first) {
+      troubledAt = nanos;
+    }
+    return first;
+  }
+
+  /** A step of it was computed. */
+  void recovered() {
+    trouble = null;
+  }
+
+  /** Whether it has been in trouble for longer than this. */
+  boolean givesUp(long nanos, Duration patience) {
+    return trouble != null && nanos - troubledAt >= patience.toNanos();
+  }
+
+  /** What to tell the subscriber then. */
+  InfiniLoraException trouble(Duration patience) {
+    return new InfiniLoraException(
+        trouble.code(),
+        "adapter %s could not be computed for %s: %s"
+            .formatted(
+                sequence.adapter().map(AdapterId::name).orElseThrow(),
+                patience.toMillis() + " ms",
+                trouble.getMessage()),
+        trouble);
   }
 
   /** It joined the waiting queue. */
@@ -76,7 +127,7 @@ final class Generation {
     Sequence.State state = sequence.state();
     if (state == Sequence.State.RUNNING && !running) {
       running = true;
-      metrics.admitted(request.adapter(), nanos - queuedAt, true);
+      metrics.admitted(request.adapter(), nanos - queuedAt, resident);
       metrics.prefixLookup(sequence.promptLength(), sequence.cachedPromptTokens());
     } else if (state == Sequence.State.WAITING && running) {
       running = false;

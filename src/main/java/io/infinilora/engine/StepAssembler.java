@@ -23,7 +23,11 @@ final class StepAssembler {
    * @param deadlineNanos {@link System#nanoTime} at which the step is given up
    */
   static StepTask assemble(
-      StepPlan plan, Map<String, Generation> generations, LoraRuntime lora, long deadlineNanos) {
+      StepPlan plan,
+      Map<String, Generation> generations,
+      LoraRuntime lora,
+      AdapterLeases leases,
+      long deadlineNanos) {
     int rows = plan.rows();
     int[] tokens = new int[rows];
     int[] positions = new int[rows];
@@ -40,10 +44,14 @@ final class StepAssembler {
       rowStart[s] = row;
       blockTables[s] = slice.blockTable();
       observe(slice, generation, row, observed);
+      int slot =
+          generation == null
+              ? AdapterGroups.NO_ADAPTER
+              : generation.adapter().map(leases::slot).orElse(AdapterGroups.NO_ADAPTER);
       for (int i = 0; i < slice.count(); i++, row++) {
         tokens[row] = slice.tokens()[i];
         positions[row] = slice.first() + i;
-        slotOfRow[row] = generation == null ? AdapterGroups.NO_ADAPTER : generation.slot();
+        slotOfRow[row] = slot;
       }
       if (slice.sampled()) {
         logitRows[samples.size()] = row - 1;

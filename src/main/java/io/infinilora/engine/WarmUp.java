@@ -4,7 +4,6 @@ import io.infinilora.adapter.AdapterGroups;
 import io.infinilora.backend.BatchLayout;
 import io.infinilora.backend.SampleRow;
 import io.infinilora.config.SchedulerConfig;
-import io.infinilora.core.AdapterId;
 import io.infinilora.core.SamplingParams;
 import java.time.Duration;
 import java.util.Collections;
@@ -37,24 +36,14 @@ final class WarmUp {
   /**
    * Steps within {@code config}.
    *
-   * @param adapters to warm up with, too
+   * @param adapterSlots leased adapters to warm up with, too
    * @param budget time after which no further step is begun
    * @param now {@link System#nanoTime}
    */
-  WarmUp(
-      SchedulerConfig config,
-      int vocab,
-      List<AdapterId> adapters,
-      LoraRuntime lora,
-      Duration budget,
-      long now) {
+  WarmUp(SchedulerConfig config, int vocab, int[] adapterSlots, Duration budget, long now) {
     this.config = config;
     this.vocab = vocab;
-    this.adapterSlots =
-        adapters.stream()
-            .flatMap(id -> lora.find(id.name()).stream())
-            .mapToInt(LoraRuntime.Adapter::slot)
-            .toArray();
+    this.adapterSlots = adapterSlots;
     this.end = now + budget.toNanos();
     this.roundStart = now;
   }

@@ -1,107 +1,117 @@
 package io.infinilora.lora;
 
-import io.infinilora.adapter.AdapterGroups;
-import io.infinilora.adapter.LoraExecutor;
+import io.infinilora.adapter.LayerClock;
+import io.infinilora.adapter.ResidentAdapters;
 import io.infinilora.backend.OpStream;
-import io.infinilora.backend.Tensor;
-import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
-import io.infinilora.core.LoraSite;
-import io.infinilora.core.LoraTarget;
 import io.infinilora.wire.LoraExchange;
 import io.infinilora.wire.LoraLayerRequest;
 import io.infinilora.wire.LoraStep;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.LinkedBlockingQueue;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * The thread that computes deltas: takes layer requests in order, waits for each site's activations
- * and answers with deltas and a signal. A request that fails or misses its deadline fails its own
- * step only.
+ * The thread that computes deltas. Each base model has a {@link Lane}: its layer requests in order.
+ * The thread takes turns between the lanes whose activations are there, so a base that is late or
+ * gone delays nobody else.
  */
 final class LoraDriver implements AutoCloseable {
   private static final Logger log = LoggerFactory.getLogger(LoraDriver.class);
 
+  /** How long it waits for one lane before it looks at the others and at new requests. */
+  private static final long SLICE_NANOS = 200_000;
+
   private final OpStream ops;
-  private final LoraExecutor executor;
-  private final BlockingQueue<LoraLayerRequest> queue = new LinkedBlockingQueue<>();
+  private final ResidentAdapters residents;
+  private final LayerClock clock;
+  private final BlockingQueue<Runnable> queue = new LinkedBlockingQueue<>();
   private final Thread thread;
   private volatile boolean closed;
 
-  /** Starts the thread. */
-  LoraDriver(String name, OpStream ops, LoraExecutor executor) {
+  /** Driver thread only: lanes with work. */
+  private final Map<LoraExchange, Lane> active = new LinkedHashMap<>();
+
+  /**
+   * Starts the thread.
+   *
+   * @param clock is told how long layers take
+   */
+  LoraDriver(String name, OpStream ops, ResidentAdapters residents, LayerClock clock) {
     this.ops = ops;
-    this.executor = executor;
+    this.residents = residents;
+    this.clock = clock;
     thread = Thread.ofPlatform().name(name).daemon().start(this::run);
   }
 
   /** Queues a request; any thread, never blocks. */
   void submit(LoraLayerRequest request) {
-    queue.add(request);
+    queue.add(
+        () ->
+            active
+                .computeIfAbsent(request.step().exchange(), e -> new Lane(ops, residents, clock))
+                .add(request));
+  }
+
+  /** Lets the base of a step see why it will not be computed; any thread, never blocks. */
+  void refuse(LoraStep step, InfiniLoraException cause) {
+    queue.add(
+        () -> {
+          LoraExchange exchange = step.exchange();
+          if (exchange.enter()) {
+            exchange.fail(step.id(), cause);
+            exchange.leave();
+          }
+        });
+  }
+
+  /** Runs a task between two sites; any thread, never blocks. */
+  void atSafePoint(Runnable task) {
+    queue.add(task);
   }
 
   private void run() {
     while (!closed) {
-      LoraLayerRequest request;
       try {
-        request = queue.take();
+        Runnable next = active.isEmpty() ? queue.take() : queue.poll();
+        for (; next != null; next = queue.poll()) {
+          next.run();
+        }
       } catch (InterruptedException e) {
         break; // close() interrupts.
-      }
-      LoraStep step = request.step();
-      if (step.exchange().failureOf(step.id()) != null) {
-        continue; // An earlier layer failed; the base knows.
-      }
-      try {
-        compute(step, request.layer());
       } catch (RuntimeException | Error e) {
-        log.warn("LoRA step {} failed in layer {}", step.id(), request.layer(), e);
-        step.exchange().fail(step.id(), e);
+        log.error("a task of the LoRA driver failed", e);
       }
+      takeTurns();
     }
     ops.close();
   }
 
-  private void compute(LoraStep step, int layer) {
-    LoraExchange exchange = step.exchange();
-    AdapterGroups groups = new AdapterGroups(step.groups(), step.slots());
-    for (LoraSite site : step.sites()) {
-      long value = exchange.value(step.id(), layer, site);
-      if (!ops.await(exchange.published(), value, step.deadlineNanos())) {
-        throw new InfiniLoraException(
-            ErrorCode.DEADLINE_EXCEEDED,
-            "activations of layer %d %s did not arrive in time".formatted(layer, site));
-      }
-      Tensor[] deltas = deltas(step, site);
-      Tensor x = exchange.activations(site, step.rows());
-      if (exchange.spec().routed(site)) {
-        executor.addRouted(groups, layer, site, x, exchange.routing(step.rows()), ops, deltas);
-      } else {
-        executor.add(groups, layer, site, x, ops, deltas);
-      }
-      ops.release(exchange.computed(), value);
-    }
-  }
-
-  /** The zeroed delta buffers of a site; null for targets that no adapter of the step has. */
-  private Tensor[] deltas(LoraStep step, LoraSite site) {
-    List<LoraTarget> targets = site.targets();
-    Tensor[] deltas = new Tensor[targets.size()];
-    for (int i = 0; i < deltas.length; i++) {
-      if (step.targets().contains(targets.get(i))) {
-        deltas[i] = step.exchange().delta(targets.get(i), step.rows());
-        ops.zero(deltas[i]);
+  private void takeTurns() {
+    boolean progress = false;
+    List<LoraExchange> idle = new ArrayList<>(0);
+    for (Map.Entry<LoraExchange, Lane> entry : active.entrySet()) {
+      Lane lane = entry.getValue();
+      progress |= lane.advance();
+      if (lane.isEmpty()) {
+        idle.add(entry.getKey());
       }
     }
-    return deltas;
+    idle.forEach(active::remove);
+    if (!progress && !active.isEmpty()) {
+      long patience = SLICE_NANOS / active.size();
+      active.values().forEach(lane -> lane.await(System.nanoTime() + patience));
+    }
   }
 
   /**
-   * Stops after the request at hand. Requests in the queue are not answered: their bases' deadlines
-   * fire.
+   * Stops after the site at hand. Requests in the queue are not answered: their bases learn that
+   * the shard has ended, or their deadlines fire.
    */
   @Override
   public void close() {

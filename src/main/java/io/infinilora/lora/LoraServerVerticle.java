@@ -1,67 +1,295 @@
 package io.infinilora.lora;
 
-import io.infinilora.adapter.AdapterStore;
-import io.infinilora.adapter.LoraExecutor;
-import io.infinilora.backend.Backend;
+import io.infinilora.core.AdapterAdmin.WhenInUse;
+import io.infinilora.core.AdapterId;
+import io.infinilora.core.AdapterStatus;
+import io.infinilora.core.ErrorCode;
+import io.infinilora.core.InfiniLoraException;
+import io.infinilora.core.LoraGrid;
+import io.infinilora.core.LoraShard;
+import io.infinilora.wire.AdapterCall;
+import io.infinilora.wire.AdapterChange;
 import io.infinilora.wire.AdapterListing;
-import io.infinilora.wire.AttachBase;
 import io.infinilora.wire.LoraAddresses;
-import io.infinilora.wire.LoraLayerRequest;
+import io.infinilora.wire.ShardCall;
+import io.infinilora.wire.ShardNotice;
+import io.infinilora.wire.WireFailures;
 import io.vertx.core.Future;
+import io.vertx.core.Promise;
 import io.vertx.core.VerticleBase;
-import io.vertx.core.eventbus.Message;
+import io.vertx.core.eventbus.DeliveryOptions;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.HashSet;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.function.Supplier;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * One LoRA Server: takes layer requests off the event bus and hands them to its driver thread. The
- * event loop never computes and never waits.
+ * The coordinator of a LoRA Server: changes adapters on all shards or on none, and tells base
+ * models what they may use. Changes of one name come one after the other. A shard that begins again
+ * gets its adapters back from here.
  */
 public final class LoraServerVerticle extends VerticleBase {
   private static final Logger log = LoggerFactory.getLogger(LoraServerVerticle.class);
 
-  private final AdapterStore store;
-  private final Backend backend;
-  private final int threads;
-  private LoraDriver driver;
+  /** Reading a large adapter takes a while, and unloading waits for running requests. */
+  private static final Duration CALL_TIMEOUT = Duration.ofMinutes(10);
+
+  /** A shard's listing is at hand. */
+  private static final Duration LISTING_TIMEOUT = Duration.ofSeconds(5);
+
+  private final List<LoraShard> shards;
+  private final Map<String, AdapterStatus> adapters = new LinkedHashMap<>();
+  private final Map<String, Future<?>> lastOfName = new HashMap<>();
+  private final Map<LoraShard, Set<Promise<?>>> unanswered = new HashMap<>();
+  private long version;
+
+  /** A coordinator of the shards of a grid, wherever they are deployed. */
+  public LoraServerVerticle(LoraGrid grid) {
+    this.shards = grid.shards();
+  }
 
   /**
-   * A server over the adapters of {@code store}.
-   *
-   * @param threads CPU threads that compute deltas
+   * Learns from the shards which adapters there are, in case this is not the first coordinator, and
+   * teaches them to shards that lack them.
    */
-  public LoraServerVerticle(AdapterStore store, Backend backend, int threads) {
-    this.store = store;
-    this.backend = backend;
-    this.threads = threads;
-  }
-
   @Override
   public Future<?> start() {
-    driver =
-        new LoraDriver("lora-driver", backend.openStream("lora", threads), new LoraExecutor(store));
+    List<Future<AdapterListing>> held = ask(new ShardCall.Places(), LISTING_TIMEOUT);
+    return Future.join(held)
+        .transform(
+            all -> {
+              for (Future<AdapterListing> part : held) {
+                if (part.succeeded()) {
+                  part.result().adapters().forEach(this::learn);
+                }
+              }
+              listen();
+              for (int s = 0; s < shards.size(); s++) {
+                if (held.get(s).succeeded()) {
+                  restore(shards.get(s), held.get(s).result().adapters());
+                }
+              }
+              return Future.succeededFuture();
+            });
+  }
+
+  private void learn(AdapterStatus part) {
+    adapters.merge(part.id().name(), part, (a, b) -> a.id().equals(b.id()) ? merge(a, b) : a);
+  }
+
+  private void listen() {
     vertx
         .eventBus()
-        .<LoraLayerRequest>localConsumer(LoraAddresses.REQUESTS, m -> driver.submit(m.body()));
-    vertx.eventBus().<AttachBase>localConsumer(LoraAddresses.ATTACH, this::attach);
-    return Future.succeededFuture();
+        .<ShardNotice>consumer(LoraAddresses.SHARDS, message -> noticed(message.body()));
+    vertx
+        .eventBus()
+        .<AdapterCall>consumer(
+            LoraAddresses.ADMIN,
+            message ->
+                answer(message.body())
+                    .onSuccess(message::reply)
+                    .onFailure(cause -> WireFailures.fail(message, cause)));
   }
 
-  private void attach(Message<AttachBase> message) {
-    log.info("base model {} attached to the LoRA server", message.body().base());
-    message.reply(
-        new AdapterListing(
-            store.list().stream()
-                .map(a -> new AdapterListing.Entry(a.id(), a.slot(), a.targets()))
-                .toList()));
+  /** What was asked of an earlier incarnation has no answer any more. */
+  private void noticed(ShardNotice notice) {
+    LoraShard shard = shards.get(notice.shard());
+    InfiniLoraException gone =
+        new InfiniLoraException(
+            ErrorCode.UNAVAILABLE, "LoRA shard %s has ended meanwhile".formatted(shard));
+    List.copyOf(unanswered.getOrDefault(shard, Set.of())).forEach(p -> p.tryFail(gone));
+    if (notice.serving()) {
+      restore(shard, List.of());
+    }
   }
 
-  @Override
-  public Future<?> stop() {
-    return vertx.executeBlocking(
-        () -> {
-          driver.close();
-          return null;
-        });
+  /** Registers at a shard what it lacks. */
+  private void restore(LoraShard shard, List<AdapterStatus> held) {
+    List<AdapterId> known = held.stream().map(AdapterStatus::id).toList();
+    for (AdapterStatus adapter : List.copyOf(adapters.values())) {
+      if (!known.contains(adapter.id())) {
+        inTurn(adapter.id().name(), () -> restore(shard, adapter.id()))
+            .onFailure(
+                cause ->
+                    log.error(
+                        "LoRA shard {} does not get adapter {} back", shard, adapter.id(), cause));
+      }
+    }
+  }
+
+  private Future<?> restore(LoraShard shard, AdapterId id) {
+    AdapterStatus adapter = adapters.get(id.name());
+    if (adapter == null || !adapter.id().equals(id)) {
+      return Future.succeededFuture(); // Unloaded or replaced meanwhile, at all shards.
+    }
+    return this.<AdapterStatus>ask(
+            shard, new ShardCall.Prepare(id.name(), adapter.source()), CALL_TIMEOUT)
+        .compose(
+            part -> {
+              if (part.id().equals(id)) {
+                return ask(shard, new ShardCall.Commit(id), CALL_TIMEOUT);
+              }
+              ask(shard, new ShardCall.Abort(part.id()), CALL_TIMEOUT);
+              return Future.failedFuture(
+                  new InfiniLoraException(
+                      ErrorCode.BAD_ADAPTER,
+                      "%s: the content has changed since adapter %s was loaded"
+                          .formatted(adapter.source(), id)));
+            })
+        .compose(
+            part ->
+                adapter.pinned()
+                    ? ask(shard, new ShardCall.Pin(id.name(), true), CALL_TIMEOUT)
+                    : Future.succeededFuture())
+        .recover(cause -> Future.failedFuture(WireFailures.of(cause)));
+  }
+
+  private Future<?> answer(AdapterCall call) {
+    return switch (call) {
+      case AdapterCall.Load load -> inTurn(load.name(), () -> load(load));
+      case AdapterCall.Unload unload -> inTurn(unload.name(), () -> unload(unload));
+      case AdapterCall.Pin pin -> pin(pin);
+      case AdapterCall.Prefetch prefetch -> merged(new ShardCall.Prefetch(prefetch.name()));
+      case AdapterCall.Listing listing ->
+          Future.succeededFuture(new AdapterListing(version, new ArrayList<>(adapters.values())));
+      case AdapterCall.Places places -> places();
+    };
+  }
+
+  private Future<?> inTurn(String name, Supplier<Future<?>> change) {
+    Future<?> before = lastOfName.getOrDefault(name, Future.succeededFuture());
+    Future<?> now = before.transform(done -> change.get());
+    lastOfName.put(name, now);
+    now.onComplete(done -> lastOfName.remove(name, now));
+    return now;
+  }
+
+  private Future<AdapterStatus> load(AdapterCall.Load call) {
+    List<Future<AdapterStatus>> prepared = ask(new ShardCall.Prepare(call.name(), call.source()));
+    return Future.join(prepared)
+        .transform(
+            all -> {
+              List<AdapterStatus> parts = new ArrayList<>();
+              prepared.stream().filter(Future::succeeded).forEach(p -> parts.add(p.result()));
+              boolean same = parts.stream().map(AdapterStatus::id).distinct().count() == 1;
+              if (all.succeeded() && same) {
+                return commit(parts.getFirst());
+              }
+              parts.forEach(p -> ask(new ShardCall.Abort(p.id())));
+              return Future.failedFuture(
+                  all.failed()
+                      ? WireFailures.of(all.cause())
+                      : new InfiniLoraException(
+                          ErrorCode.BAD_ADAPTER,
+                          "%s: the shards do not see the same content".formatted(call.source())));
+            });
+  }
+
+  private Future<AdapterStatus> commit(AdapterStatus part) {
+    return merged(new ShardCall.Commit(part.id()))
+        .onSuccess(
+            status -> {
+              adapters.put(part.id().name(), status);
+              publish(part.id().name(), status);
+            });
+  }
+
+  private Future<?> unload(AdapterCall.Unload call) {
+    String name = call.name();
+    return merged(new ShardCall.Status(name))
+        .compose(
+            status -> {
+              if (call.whenInUse() == WhenInUse.REFUSE && status.claims() > 0) {
+                return Future.failedFuture(
+                    new InfiniLoraException(
+                        ErrorCode.CONFLICT,
+                        "adapter %s is in use by %d base model(s)"
+                            .formatted(name, status.claims())));
+              }
+              adapters.remove(name);
+              publish(name, null);
+              return Future.join(ask(new ShardCall.Withdraw(name))).mapEmpty();
+            });
+  }
+
+  private Future<AdapterStatus> pin(AdapterCall.Pin call) {
+    return merged(new ShardCall.Pin(call.name(), call.pinned()))
+        .onSuccess(status -> adapters.replace(call.name(), status));
+  }
+
+  /** The adapters with their places of this moment. */
+  private Future<AdapterListing> places() {
+    List<Future<AdapterListing>> parts = ask(new ShardCall.Places());
+    return Future.join(parts)
+        .map(
+            all -> {
+              Map<AdapterId, AdapterStatus> merged = new HashMap<>();
+              for (Future<AdapterListing> part : parts) {
+                part.result()
+                    .adapters()
+                    .forEach(a -> merged.merge(a.id(), a, LoraServerVerticle::merge));
+              }
+              return new AdapterListing(
+                  version,
+                  adapters.values().stream().map(a -> merged.getOrDefault(a.id(), a)).toList());
+            })
+        .recover(cause -> Future.failedFuture(WireFailures.of(cause)));
+  }
+
+  private void publish(String name, AdapterStatus status) {
+    vertx.eventBus().publish(LoraAddresses.CHANGES, new AdapterChange(++version, name, status));
+  }
+
+  private <T> List<Future<T>> ask(ShardCall call) {
+    return ask(call, CALL_TIMEOUT);
+  }
+
+  private <T> List<Future<T>> ask(ShardCall call, Duration timeout) {
+    List<Future<T>> answers = new ArrayList<>();
+    shards.forEach(shard -> answers.add(ask(shard, call, timeout)));
+    return answers;
+  }
+
+  private <T> Future<T> ask(LoraShard shard, ShardCall call, Duration timeout) {
+    Promise<T> answer = Promise.promise();
+    Set<Promise<?>> ofShard = unanswered.computeIfAbsent(shard, s -> new HashSet<>());
+    ofShard.add(answer);
+    vertx
+        .eventBus()
+        .<T>request(
+            LoraAddresses.shardAdmin(shard),
+            call,
+            new DeliveryOptions().setSendTimeout(timeout.toMillis()))
+        .onComplete(
+            message -> answer.tryComplete(message.body()), failure -> answer.tryFail(failure));
+    return answer.future().onComplete(done -> ofShard.remove(answer));
+  }
+
+  /** Asks all shards and puts their parts together. */
+  private Future<AdapterStatus> merged(ShardCall call) {
+    List<Future<AdapterStatus>> parts = ask(call);
+    return Future.join(parts)
+        .map(all -> parts.stream().map(Future::result).reduce(LoraServerVerticle::merge).get())
+        .recover(cause -> Future.failedFuture(WireFailures.of(cause)));
+  }
+
+  private static AdapterStatus merge(AdapterStatus a, AdapterStatus b) {
+    return new AdapterStatus(
+        a.id(),
+        a.source(),
+        a.targets(),
+        a.maxRank(),
+        a.fileBytes(),
+        a.deviceBytes() + b.deviceBytes(),
+        a.tier().compareTo(b.tier()) < 0 ? a.tier() : b.tier(),
+        a.pinned() && b.pinned(),
+        Math.max(a.claims(), b.claims()));
   }
 }

@@ -1,5 +1,6 @@
 package io.infinilora.metrics;
 
+import io.infinilora.core.AdapterStatus;
 import io.infinilora.core.EngineLoad;
 import io.micrometer.core.instrument.Clock;
 import io.micrometer.core.instrument.Counter;
@@ -10,6 +11,7 @@ import io.micrometer.core.instrument.Timer;
 import io.micrometer.prometheusmetrics.PrometheusConfig;
 import io.micrometer.prometheusmetrics.PrometheusMeterRegistry;
 import io.prometheus.metrics.model.registry.PrometheusRegistry;
+import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.concurrent.ConcurrentHashMap;
@@ -45,6 +47,9 @@ import java.util.function.ToDoubleFunction;
  *   <li>{@code vllm:num_requests_running}, {@code vllm:num_requests_waiting}, {@code
  *       vllm:kv_cache_usage_perc}, {@code vllm:lora_requests_info}: gauges for routers made for
  *       vLLM
+ *   <li>{@code vllm:lora_adapter_loaded} by {@code adapter_name}, {@code level} (gpu, loading, cpu)
+ *       and {@code pinned}, at most a hundred; {@code vllm:num_gpu_loaded_lora_adapters}, {@code
+ *       vllm:num_cpu_loaded_lora_adapters}
  * </ul>
  */
 public final class PrometheusMetrics implements EngineMetrics, RequestMetrics {
@@ -64,6 +69,7 @@ public final class PrometheusMetrics implements EngineMetrics, RequestMetrics {
   private final Counter prefixQueried;
   private final Counter prefixHit;
   private volatile VllmGauges vllm;
+  private volatile AdapterGauges places;
 
   /** Metrics with a registry of their own. */
   public PrometheusMetrics() {
@@ -117,6 +123,15 @@ public final class PrometheusMetrics implements EngineMetrics, RequestMetrics {
     vllm = new VllmGauges(load, active, maxAdapters, clock::wallTime);
   }
 
+  /**
+   * Adds the gauges of where adapters lie. Called once.
+   *
+   * @param list all adapters; called at each scrape, on its thread
+   */
+  public void watchAdapters(Supplier<List<AdapterStatus>> list) {
+    places = new AdapterGauges(list);
+  }
+
   private void gauge(
       Supplier<EngineLoad> load,
       String name,
@@ -136,7 +151,10 @@ public final class PrometheusMetrics implements EngineMetrics, RequestMetrics {
   /** All figures in Prometheus' text format. */
   public String scrape() {
     VllmGauges gauges = vllm;
-    return gauges == null ? registry.scrape() : registry.scrape() + gauges.text();
+    AdapterGauges adapterGauges = places;
+    return registry.scrape()
+        + (gauges == null ? "" : gauges.text())
+        + (adapterGauges == null ? "" : adapterGauges.text());
   }
 
   private AdapterMeters meters(Optional<String> adapter) {

@@ -54,9 +54,11 @@ final class VllmGauges {
   }
 
   private static String names(Set<String> adapters) {
-    return String.join(",", adapters)
-        .replace("\\", "\\\\")
-        .replace("\"", "\\\"")
-        .replace("\n", "\\n");
+    return escaped(String.join(",", adapters));
+  }
+
+  /** Text as a label's value. */
+  static String escaped(String text) {
+    return text.replace("\\", "\\\\").replace("\"", "\\\"").replace("\n", "\\n");
   }
 }

@@ -1,21 +1,24 @@
 package io.infinilora.node;
 
-import io.infinilora.adapter.AdapterDirectory;
-import io.infinilora.adapter.AdapterStore;
+import io.infinilora.adapter.AdapterBudgets;
 import io.infinilora.backend.Backend;
 import io.infinilora.backend.cpu.CpuBackend;
 import io.infinilora.config.InfiniLoraConfig;
 import io.infinilora.config.SchedulerConfig;
+import io.infinilora.core.AdapterRegistry;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.LoraMode;
+import io.infinilora.core.LoraShard;
 import io.infinilora.core.ModelSpec;
 import io.infinilora.engine.BaseModel;
 import io.infinilora.engine.BaseModelVerticle;
 import io.infinilora.engine.CoupledLora;
 import io.infinilora.engine.DisaggregatedLora;
-import io.infinilora.engine.LoraRuntime;
+import io.infinilora.engine.LoraAttachment;
 import io.infinilora.engine.NoLora;
+import io.infinilora.engine.Patience;
 import io.infinilora.lora.LoraServerVerticle;
+import io.infinilora.lora.LoraShardVerticle;
 import io.infinilora.metrics.EngineMetrics;
 import io.infinilora.model.TransformerLoader;
 import io.infinilora.weights.Checkpoint;
@@ -25,8 +28,9 @@ import io.infinilora.wire.LocalCodec;
 import io.vertx.core.Future;
 import io.vertx.core.Vertx;
 import io.vertx.core.WorkerExecutor;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.concurrent.TimeUnit;
-import java.util.function.Supplier;
 
 /**
  * A serving node in this JVM: one base model and, in {@code disaggregated} mode, one LoRA server,
@@ -36,21 +40,24 @@ public final class Node {
   private static final String BASE = "base-0";
 
   private final Vertx vertx;
+  private final InfiniLoraConfig config;
   private final Checkpoint checkpoint;
   private final Backend backend;
-  private final AdapterStore adapters;
-  private final AdapterDirectory.Report adapterReport;
+  private AdapterReport adapterReport = new AdapterReport(List.of(), List.of());
   private final SchedulerConfig schedulerConfig;
   private final BaseModelVerticle base;
+  private final AdapterSources adapterSources;
+  private NodeAdapters adapters;
+  private AdapterWatch adapterWatch;
 
   private Node(Vertx vertx, InfiniLoraConfig config, NodeSources sources, EngineMetrics metrics) {
     this.vertx = vertx;
+    this.config = config;
     checkpoint = Checkpoints.open(sources.model());
-    backend = new CpuBackend();
+    adapterSources = AdapterSources.of(config);
+    backend = new CpuBackend(threads(config) <= Runtime.getRuntime().availableProcessors());
     ModelSpec spec = checkpoint.spec();
-    adapters = new AdapterStore(spec, backend);
     try {
-      adapterReport = sources.register(adapters);
       schedulerConfig = KvSizing.schedulerConfig(config.engine(), spec);
       BaseModel model =
           BaseModel.allocate(TransformerLoader.load(checkpoint, backend), schedulerConfig, backend);
@@ -60,8 +67,11 @@ public final class Node {
               model,
               schedulerConfig,
               config.engine().threadsOrAll(),
-              config.engine().stepDeadline(),
-              loraRuntime(config.loraMode(), spec),
+              new Patience(
+                  config.engine().stepDeadline(),
+                  config.lora().adapterWait(),
+                  config.lora().retryFor()),
+              attachment(spec),
               metrics);
     } catch (RuntimeException | Error e) {
       release();
@@ -69,15 +79,30 @@ public final class Node {
     }
   }
 
-  private Supplier<Future<LoraRuntime>> loraRuntime(LoraMode mode, ModelSpec spec) {
-    return switch (mode) {
-      case NONE -> () -> Future.succeededFuture(new NoLora());
-      case COUPLED -> () -> Future.succeededFuture(new CoupledLora(adapters));
-      case DISAGGREGATED -> {
-        int rows = schedulerConfig.maxBatchedTokens();
-        yield () -> DisaggregatedLora.attach(vertx.eventBus(), BASE, backend, spec, rows);
-      }
+  /** Threads that compute at the same time. */
+  private static int threads(InfiniLoraConfig config) {
+    int shards = config.lora().shards().shards().size();
+    return config.engine().threadsOrAll()
+        + (config.loraMode() == LoraMode.DISAGGREGATED
+            ? shards * config.engine().loraThreadsOrAll()
+            : 0);
+  }
+
+  private LoraAttachment attachment(ModelSpec spec) {
+    return switch (config.loraMode()) {
+      case NONE -> (v, loop, driver) -> Future.succeededFuture(new NoLora());
+      case COUPLED -> CoupledLora.attachment(BASE, spec, backend, budgets());
+      case DISAGGREGATED ->
+          DisaggregatedLora.attachment(
+              BASE, backend, spec, config.lora().shards(), schedulerConfig.maxBatchedTokens());
     };
+  }
+
+  private AdapterBudgets budgets() {
+    return new AdapterBudgets(
+        config.lora().deviceMemory().bytes(),
+        config.lora().hostMemory().bytes(),
+        config.lora().eviction());
   }
 
   /** Starts without an ear for downloads; see the other {@code start}. */
@@ -101,24 +126,76 @@ public final class Node {
     return downloader
         .executeBlocking(() -> NodeSources.resolve(config, downloads))
         .eventually(downloader::close)
-        .compose(sources -> vertx.executeBlocking(() -> new Node(vertx, config, sources, metrics)))
-        .compose(node -> node.deploy(config).map(node).onFailure(e -> node.release()));
+        .compose(
+            sources ->
+                vertx
+                    .executeBlocking(() -> new Node(vertx, config, sources, metrics))
+                    .compose(
+                        node ->
+                            node.deploy()
+                                .compose(v -> node.register(sources))
+                                .map(node)
+                                .onFailure(e -> node.release())));
   }
 
-  private Future<?> deploy(InfiniLoraConfig config) {
+  private Future<?> deploy() {
     if (config.loraMode() != LoraMode.DISAGGREGATED) {
       return vertx.deployVerticle(base);
     }
     LocalCodec.registerAll(vertx.eventBus());
-    return vertx
-        .deployVerticle(
-            new LoraServerVerticle(adapters, backend, config.engine().loraThreadsOrAll()))
+    List<Future<?>> shards = new ArrayList<>();
+    for (LoraShard shard : config.lora().shards().shards()) {
+      shards.add(
+          vertx.deployVerticle(
+              new LoraShardVerticle(
+                  checkpoint.spec(),
+                  shard,
+                  backend,
+                  budgets(),
+                  config.engine().loraThreadsOrAll())));
+    }
+    return Future.all(shards)
+        .compose(all -> vertx.deployVerticle(new LoraServerVerticle(config.lora().shards())))
         .compose(id -> vertx.deployVerticle(base));
+  }
+
+  private Future<AdapterReport> register(NodeSources sources) {
+    adapters = new NodeAdapters(vertx, base, adapterSources);
+    return watch(sources)
+        .compose(
+            v ->
+                Future.fromCompletionStage(sources.register(adapters).subscribeAsCompletionStage()))
+        .onSuccess(report -> adapterReport = report);
+  }
+
+  /** Looks before adapters are registered, so that a change meanwhile is noticed. */
+  private Future<?> watch(NodeSources sources) {
+    if (config.lora().watch().isEmpty() || sources.adapterDirectory().isEmpty()) {
+      return Future.succeededFuture();
+    }
+    return vertx
+        .executeBlocking(
+            () -> AdapterWatch.of(sources.adapterDirectory().get(), vertx, adapters), false)
+        .onSuccess(
+            watch -> {
+              adapterWatch = watch;
+              watch.every(config.lora().watch().get());
+            });
+  }
+
+  /** Follows the directory of adapters; null if that was not asked for. */
+  AdapterWatch adapterWatch() {
+    return adapterWatch;
   }
 
   /** The base model's engine. */
   public BaseModelVerticle engine() {
     return base;
+  }
+
+  /** Changes the adapters. */
+  public AdapterRegistry adapters() {
+    return adapters;
   }
 
   /** The model files. */
@@ -132,7 +209,7 @@ public final class Node {
   }
 
   /** Which adapters were loaded and which were refused. */
-  public AdapterDirectory.Report adapterReport() {
+  public AdapterReport adapterReport() {
     return adapterReport;
   }
 
@@ -153,7 +230,6 @@ public final class Node {
   }
 
   private void release() {
-    adapters.close();
     backend.close();
     checkpoint.close();
   }

@@ -1,9 +1,8 @@
 package io.infinilora.node;
 
 import io.infinilora.adapter.AdapterDirectory;
-import io.infinilora.adapter.AdapterInfo;
-import io.infinilora.adapter.AdapterStore;
 import io.infinilora.config.InfiniLoraConfig;
+import io.infinilora.core.AdapterStatus;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.HubReference;
 import io.infinilora.core.InfiniLoraException;
@@ -11,11 +10,15 @@ import io.infinilora.core.LoraMode;
 import io.infinilora.core.WeightSource;
 import io.infinilora.weights.hub.Hub;
 import io.infinilora.weights.hub.HubListener;
+import io.smallrye.mutiny.Multi;
+import io.smallrye.mutiny.Uni;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.Set;
 
 /**
  * The files of a node, all on this machine.
@@ -70,25 +73,50 @@ record NodeSources(
     }
   }
 
-  /** Loads the adapters; one that is refused does not affect the others. */
-  AdapterDirectory.Report register(AdapterStore store) {
-    List<AdapterInfo> loaded = new ArrayList<>();
-    List<InfiniLoraException> failures = new ArrayList<>(refused);
+  /**
+   * Registers the adapters one after the other, and brings them into memory as far as there is
+   * room; one that is refused does not affect the others.
+   */
+  Uni<AdapterReport> register(NodeAdapters node) {
+    List<NamedAdapter> all = new ArrayList<>();
     adapterDirectory
-        .map(directory -> AdapterDirectory.load(directory, store))
+        .map(AdapterDirectory::list)
         .ifPresent(
-            report -> {
-              loaded.addAll(report.loaded());
-              failures.addAll(report.failures());
-            });
-    for (NamedAdapter adapter : adapters) {
-      try {
-        loaded.add(store.register(adapter.name(), adapter.directory()));
-      } catch (InfiniLoraException e) {
-        failures.add(named(adapter.name(), e));
-      }
-    }
-    return new AdapterDirectory.Report(loaded, failures);
+            list -> list.forEach(d -> all.add(new NamedAdapter(d.getFileName().toString(), d))));
+    int unnamed = all.size();
+    all.addAll(adapters);
+    List<AdapterStatus> loaded = new ArrayList<>();
+    List<InfiniLoraException> failures = new ArrayList<>(refused);
+    Set<String> taken = new HashSet<>();
+    return Multi.createFrom()
+        .range(0, all.size())
+        .onItem()
+        .transformToUniAndConcatenate(
+            i -> {
+              NamedAdapter adapter = all.get(i);
+              if (!taken.add(adapter.name())) {
+                failures.add(twice(adapter));
+                return Uni.createFrom().nullItem();
+              }
+              return node.add(adapter.name(), adapter.directory())
+                  .invoke(loaded::add)
+                  .onFailure(InfiniLoraException.class)
+                  .recoverWithItem(
+                      e -> {
+                        InfiniLoraException known = (InfiniLoraException) e;
+                        failures.add(i < unnamed ? known : named(adapter.name(), known));
+                        return null;
+                      });
+            })
+        .collect()
+        .last()
+        .map(last -> new AdapterReport(loaded, failures));
+  }
+
+  private static InfiniLoraException twice(NamedAdapter adapter) {
+    return new InfiniLoraException(
+        ErrorCode.BAD_ADAPTER,
+        "%s: an adapter named %s exists already".formatted(adapter.directory(), adapter.name()));
   }
 
   private static InfiniLoraException named(String name, InfiniLoraException e) {

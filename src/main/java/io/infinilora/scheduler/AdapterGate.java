@@ -14,12 +14,14 @@ public interface AdapterGate {
   AdapterGate OPEN = adapter -> State.READY;
 
   /**
-   * Where an adapter generation stands. In every state but {@link #READY} its sequences wait: new
-   * ones are not admitted, running ones get no rows. Neither holds up anybody else.
+   * Where an adapter generation stands. In every state but {@link #READY} new sequences wait, and
+   * but for {@link #DRAINING} running ones get no rows. Neither holds up anybody else.
    */
   enum State {
     /** Steps may use it. */
     READY,
+    /** Running sequences go on, but no new ones begin: others wait for its memory. */
+    DRAINING,
     /** It is on its way. */
     LOADING,
     /** Whoever computes it is gone, or it could not be loaded. */
@@ -31,6 +33,15 @@ public interface AdapterGate {
 
   /** Whether a step may hold rows of this sequence. */
   default boolean admits(Sequence sequence) {
-    return sequence.adapter().map(adapter -> state(adapter) == State.READY).orElse(true);
+    return sequence
+        .adapter()
+        .map(
+            adapter ->
+                switch (state(adapter)) {
+                  case READY -> true;
+                  case DRAINING -> sequence.state() == Sequence.State.RUNNING;
+                  case LOADING, UNAVAILABLE -> false;
+                })
+        .orElse(true);
   }
 }

@@ -2,11 +2,14 @@ package io.infinilora.verify;
 
 import io.infinilora.config.ByteSize;
 import io.infinilora.config.EngineConfig;
+import io.infinilora.config.Eviction;
 import io.infinilora.config.InfiniLoraConfig;
+import io.infinilora.config.LoraConfig;
 import io.infinilora.config.ServerConfig;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.GenerateRequest;
 import io.infinilora.core.InfiniLoraException;
+import io.infinilora.core.LoraGrid;
 import io.infinilora.core.LoraMode;
 import io.infinilora.core.SamplingParams;
 import io.infinilora.core.TensorView;
@@ -40,15 +43,27 @@ public final class Verifier {
 
   private static final Duration PATIENCE = Duration.ofMinutes(2);
   private static final long KV_BYTES = 16L << 20;
+  private static final long ADAPTER_BYTES = 64L << 20;
   // Small, so that the longer prompts of the fixtures go through several chunks and share steps.
   private static final int BATCHED_TOKENS = 64;
   private static final int PREFILL_CHUNK = 24;
 
   private final LoraMode mode;
+  private final LoraGrid shards;
 
-  /** A verifier for one LoRA mode. In mode {@code none} only cases without an adapter are run. */
+  /** A verifier for one LoRA mode with an undivided LoRA server. */
   public Verifier(LoraMode mode) {
+    this(mode, LoraGrid.SINGLE);
+  }
+
+  /**
+   * A verifier for one LoRA mode. In mode {@code none} only cases without an adapter are run.
+   *
+   * @param shards how the LoRA server is divided in mode {@code disaggregated}
+   */
+  public Verifier(LoraMode mode, LoraGrid shards) {
     this.mode = mode;
+    this.shards = shards;
   }
 
   /**
@@ -109,22 +124,30 @@ public final class Verifier {
     Path adapters = directory.resolve("adapters");
     int threads = Runtime.getRuntime().availableProcessors();
     return new InfiniLoraConfig(
-        Optional.of(directory),
-        Files.isDirectory(adapters) ? Optional.of(adapters) : Optional.empty(),
-        mode,
-        ServerConfig.DEFAULTS,
-        new EngineConfig(
-            Optional.of(threads),
-            Optional.of(1),
-            Optional.empty(),
-            new ByteSize(KV_BYTES),
-            16,
-            64,
-            BATCHED_TOKENS,
-            PREFILL_CHUNK,
-            true,
-            EngineConfig.DEFAULT_POLICY,
-            Duration.ofSeconds(30)));
+            Optional.of(directory),
+            Files.isDirectory(adapters) ? Optional.of(adapters) : Optional.empty(),
+            mode,
+            ServerConfig.DEFAULTS,
+            new EngineConfig(
+                Optional.of(threads),
+                Optional.of(1),
+                Optional.empty(),
+                new ByteSize(KV_BYTES),
+                16,
+                64,
+                BATCHED_TOKENS,
+                PREFILL_CHUNK,
+                true,
+                EngineConfig.DEFAULT_POLICY,
+                Duration.ofSeconds(30)))
+        .withLora(
+            new LoraConfig(
+                new ByteSize(ADAPTER_BYTES),
+                new ByteSize(0),
+                Eviction.LRU,
+                shards,
+                Duration.ofSeconds(30),
+                LoraConfig.DEFAULT_RETRY_FOR));
   }
 
   private void cases(Fixture fixture, Node node, Consumer<CaseResult> sink) {

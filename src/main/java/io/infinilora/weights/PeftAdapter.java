@@ -113,6 +113,11 @@ public final class PeftAdapter implements AutoCloseable {
     return Optional.ofNullable(factors.get(new AdaptedModule(layer, target, expert)));
   }
 
+  /** The pair of one of {@link #modules}. */
+  LoraFactors factors(AdaptedModule module) {
+    return factors.get(module);
+  }
+
   /** The modules that the adapter changes, by layer, then target; at least one. */
   public List<AdaptedModule> modules() {
     return modules;

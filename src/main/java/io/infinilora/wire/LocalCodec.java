@@ -1,8 +1,10 @@
 package io.infinilora.wire;
 
+import io.infinilora.core.AdapterStatus;
 import io.vertx.core.buffer.Buffer;
 import io.vertx.core.eventbus.EventBus;
 import io.vertx.core.eventbus.MessageCodec;
+import java.util.List;
 
 /**
  * Passes an immutable message by reference between verticles of one JVM. Messages that carry memory
@@ -19,9 +21,25 @@ public final class LocalCodec<T> implements MessageCodec<T, T> {
 
   /** Registers codecs for all messages of this package. Call once per event bus. */
   public static void registerAll(EventBus bus) {
-    register(bus, LoraLayerRequest.class);
-    register(bus, AttachBase.class);
-    register(bus, AdapterListing.class);
+    List<Class<?>> types =
+        List.of(
+            LoraLayerRequest.class,
+            LeaseRequest.class,
+            LeaseGrant.class,
+            LeaseRelease.class,
+            LeaseRenewal.class,
+            BaseEnded.class,
+            LeaseRevocation.class,
+            ShardNotice.class,
+            AdapterChange.class,
+            AdapterListing.class,
+            AdapterStatus.class);
+    types.forEach(type -> register(bus, type));
+    for (Class<?> family : List.of(ShardCall.class, AdapterCall.class)) {
+      for (Class<?> type : family.getPermittedSubclasses()) {
+        register(bus, type);
+      }
+    }
   }
 
   private static <T> void register(EventBus bus, Class<T> type) {
@@ -35,7 +53,7 @@ public final class LocalCodec<T> implements MessageCodec<T, T> {
 
   @Override
   public String name() {
-    return "local:" + type.getSimpleName();
+    return "local:" + type.getName();
   }
 
   @Override

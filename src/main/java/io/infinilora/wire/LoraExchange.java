@@ -4,11 +4,15 @@ import io.infinilora.backend.Backend;
 import io.infinilora.backend.Routing;
 import io.infinilora.backend.Signal;
 import io.infinilora.backend.Tensor;
+import io.infinilora.core.InfiniLoraException;
+import io.infinilora.core.LoraShard;
 import io.infinilora.core.LoraSite;
 import io.infinilora.core.LoraTarget;
 import io.infinilora.core.ModelSpec;
 import java.util.EnumMap;
 import java.util.Map;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.atomic.AtomicReference;
 
 /**
  * The memory that one base-model instance shares with the LoRA Server: per site the rows'
@@ -19,26 +23,44 @@ import java.util.Map;
  * releases {@link #published}; the server waits for it, writes deltas and releases {@link
  * #computed}; the base waits for that before it reads them and before it overwrites the site's
  * activations in the next layer. So one buffer per site is enough.
+ *
+ * <p>A step that is given up closes the exchange, since its server may be computing yet, may hang,
+ * or may have been replaced. The server touches memory and signals between {@link #enter} and
+ * {@link #leave} only, and cannot enter a closed exchange. So if nobody is inside when it is
+ * closed, nothing late can come, and the memory may be {@linkplain #reopened used again} at once;
+ * otherwise when the server has left, if ever.
  */
 public final class LoraExchange {
+  // States of the gate: who is inside, and whether anybody may still come in.
+  private static final int FREE = 0;
+  private static final int INSIDE = 1;
+  private static final int CLOSED = 2;
+  private static final int CLOSED_INSIDE = 3;
+
   private final ModelSpec spec;
-  private final Map<LoraSite, Tensor> activations = new EnumMap<>(LoraSite.class);
-  private final Map<LoraTarget, Tensor> deltas = new EnumMap<>(LoraTarget.class);
+  private final LoraShard shard;
+  private final Map<LoraSite, Tensor> activations;
+  private final Map<LoraTarget, Tensor> deltas;
   private final Routing routing;
   private final Signal published;
   private final Signal computed;
+  private final AtomicInteger gate = new AtomicInteger(FREE);
+  private final AtomicReference<InfiniLoraException> closedBy = new AtomicReference<>();
   private volatile Failure failure;
 
   /** A step that the server could not compute. */
   private record Failure(long step, Throwable cause) {}
 
-  /** Allocates for steps of at most {@code rows} rows with an adapter. */
-  public LoraExchange(Backend backend, ModelSpec spec, int rows) {
+  /** Allocates for steps of at most {@code rows} rows with an adapter, at one shard. */
+  public LoraExchange(Backend backend, ModelSpec spec, LoraShard shard, int rows) {
     this.spec = spec;
+    this.shard = shard;
+    activations = new EnumMap<>(LoraSite.class);
+    deltas = new EnumMap<>(LoraTarget.class);
     for (LoraSite site : LoraSite.all()) {
       activations.put(site, backend.tensor(rows * spec.inRows(site), spec.inWidth(site)));
       for (LoraTarget target : site.targets()) {
-        deltas.put(target, backend.tensor(rows * spec.outRows(target), spec.outWidth(target)));
+        deltas.put(target, backend.tensor(rows * outRows(target), spec.outWidth(target)));
       }
     }
     ModelSpec.Moe moe = spec.mlp().moe();
@@ -47,9 +69,95 @@ public final class LoraExchange {
     computed = backend.signal();
   }
 
+  private LoraExchange(LoraExchange before) {
+    spec = before.spec;
+    shard = before.shard;
+    activations = before.activations;
+    deltas = before.deltas;
+    routing = before.routing;
+    published = before.published;
+    computed = before.computed;
+  }
+
+  /**
+   * An open exchange in the memory of this one. Step numbers must go on.
+   *
+   * @throws IllegalStateException if this one is not {@linkplain #isQuiet quiet}
+   */
+  public LoraExchange reopened() {
+    if (!isQuiet()) {
+      throw new IllegalStateException("the server may still write to this exchange");
+    }
+    return new LoraExchange(this);
+  }
+
+  /**
+   * Server: begins to use memory and signals.
+   *
+   * @return false if the exchange is closed and must not be touched
+   */
+  public boolean enter() {
+    return gate.compareAndSet(FREE, INSIDE);
+  }
+
+  /** Server: ends what {@link #enter} began; nothing it started may still be running. */
+  public void leave() {
+    gate.updateAndGet(state -> state == INSIDE ? FREE : CLOSED);
+  }
+
+  /**
+   * Base: gives up the step in flight, if any, and this exchange with it. Any thread.
+   *
+   * @param cause what the base's waits fail with; ignored if it is closed already
+   */
+  public void close(InfiniLoraException cause) {
+    closedBy.compareAndSet(null, cause);
+    gate.updateAndGet(state -> state == FREE || state == CLOSED ? CLOSED : CLOSED_INSIDE);
+  }
+
+  /** Whether the server may use it. */
+  public boolean isOpen() {
+    return closedBy.get() == null;
+  }
+
+  /** Whether it is closed and the server will not touch it any more. */
+  public boolean isQuiet() {
+    return gate.get() == CLOSED;
+  }
+
+  /** Why it was closed, or null. */
+  public InfiniLoraException closedBy() {
+    return closedBy.get();
+  }
+
   /** The model. */
   public ModelSpec spec() {
     return spec;
+  }
+
+  /** The shard that computes. */
+  public LoraShard shard() {
+    return shard;
+  }
+
+  /** Whether the shard takes part in a site of a layer. */
+  public boolean holds(int layer, LoraSite site) {
+    return shard.holds(spec, layer, site);
+  }
+
+  /**
+   * Whether the shard answers {@code down} of a model with experts by the terms of its weighted
+   * sum, because other shards have the rest of them.
+   */
+  public boolean terms() {
+    return spec.mlp().moe() != null && shard.expertShards() > 1;
+  }
+
+  /** Rows of a target's delta per row of a step. */
+  public int outRows(LoraTarget target) {
+    return target.site() == LoraSite.MLP_OUT && terms()
+        ? spec.mlp().moe().topK()
+        : spec.outRows(target);
   }
 
   /** Most rows of a step. */
@@ -66,11 +174,11 @@ public final class LoraExchange {
   }
 
   /**
-   * Deltas of a target for {@code rows} rows of a step: {@code [rows, out]}, or {@code [rows *
-   * topK, out]} for gate and up of a model with experts. Written by the server.
+   * Deltas of a target for {@code rows} rows of a step: {@code [rows * outRows, out]}. Written by
+   * the server.
    */
   public Tensor delta(LoraTarget target, int rows) {
-    return deltas.get(target).first(rows * spec.outRows(target));
+    return deltas.get(target).first(rows * outRows(target));
   }
 
   /**
@@ -107,28 +215,18 @@ public final class LoraExchange {
     return (step + 1) * spec.layers() * LoraSite.all().size();
   }
 
-  /** Server: gives up a step and lets the base see why. */
+  /** Server, inside: gives up a step and lets the base see why. */
   public void fail(long step, Throwable cause) {
     failure = new Failure(step, cause);
-    raise(computed, lastValue(step));
-  }
-
-  /**
-   * Base: gives up a step, so that the server does not wait for activations that will never come.
-   */
-  public void abandon(long step) {
-    raise(published, lastValue(step));
+    long last = lastValue(step);
+    if (computed.value() < last) {
+      computed.release(last);
+    }
   }
 
   /** Why the server gave up this step, or null. */
   public Throwable failureOf(long step) {
     Failure f = failure;
     return f != null && f.step() == step ? f.cause() : null;
-  }
-
-  private static void raise(Signal signal, long value) {
-    if (signal.value() < value) {
-      signal.release(value);
-    }
   }
 }

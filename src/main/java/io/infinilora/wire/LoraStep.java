@@ -9,6 +9,7 @@ import java.util.Collections;
 import java.util.EnumSet;
 import java.util.Objects;
 import java.util.Set;
+import java.util.UUID;
 
 /**
  * What the layer requests of one step have in common. Checked once, here, and not on the critical
@@ -16,6 +17,7 @@ import java.util.Set;
  *
  * @param id number of the step among those of its exchange, ascending from 0
  * @param exchange where activations come from and deltas go
+ * @param incarnation of the shard that granted the slots
  * @param groups compact rows, grouped by adapter
  * @param slots adapter slot of each group
  * @param targets targets that at least one of the adapters has
@@ -25,6 +27,7 @@ import java.util.Set;
 public record LoraStep(
     long id,
     LoraExchange exchange,
+    UUID incarnation,
     RowGroups groups,
     int[] slots,
     Set<LoraTarget> targets,
@@ -34,6 +37,7 @@ public record LoraStep(
   /** Checks that rows fit the exchange and that groups and slots agree. */
   public LoraStep {
     Objects.requireNonNull(exchange);
+    Objects.requireNonNull(incarnation);
     targets = Set.copyOf(targets);
     sites =
         Collections.unmodifiableSet(
@@ -56,13 +60,14 @@ public record LoraStep(
   public static LoraStep of(
       long id,
       LoraExchange exchange,
+      UUID incarnation,
       RowGroups groups,
       int[] slots,
       Set<LoraTarget> targets,
       long deadlineNanos) {
     Set<LoraSite> sites = EnumSet.noneOf(LoraSite.class);
     targets.forEach(t -> sites.add(t.site()));
-    return new LoraStep(id, exchange, groups, slots, targets, sites, deadlineNanos);
+    return new LoraStep(id, exchange, incarnation, groups, slots, targets, sites, deadlineNanos);
   }
 
   /** Number of compact rows. */

@@ -6,6 +6,7 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.HubReference;
 import io.infinilora.core.InfiniLoraException;
+import io.infinilora.core.LoraGrid;
 import io.infinilora.core.LoraMode;
 import io.infinilora.core.WeightSource;
 import java.io.IOException;
@@ -13,6 +14,7 @@ import java.net.URI;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
+import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import org.assertj.core.api.AbstractThrowableAssert;
@@ -68,6 +70,16 @@ class ConfigLoaderTest {
               prefixCache: false
               policy: sjf
               stepDeadline: 12m
+            lora:
+              deviceMemory: 13MiB
+              hostMemory: 14MiB
+              eviction: greedy-dual
+              shards: 2x3
+              adapterWait: 15s
+              retryFor: 16m
+              roots: [some/root, /another]
+              allowHub: true
+              watch: 16s
             hub:
               endpoint: http://mirror:8000/hf/
               cache: some/cache
@@ -97,11 +109,34 @@ class ConfigLoaderTest {
                     false,
                     Policy.SJF,
                     Duration.ofMinutes(12)),
+                new LoraConfig(
+                    ByteSize.mebibytes(13),
+                    ByteSize.mebibytes(14),
+                    Eviction.GREEDY_DUAL,
+                    new LoraGrid(2, 3),
+                    Duration.ofSeconds(15),
+                    Duration.ofMinutes(16),
+                    Optional.of(List.of(Path.of("some/root"), Path.of("/another"))),
+                    true,
+                    Optional.of(Duration.ofSeconds(16))),
                 new HubConfig(
                     URI.create("http://mirror:8000/hf"),
                     Optional.of(Path.of("some/cache")),
                     true,
                     Optional.of(new Secret("hf_x")))));
+  }
+
+  @Test
+  void aListIsOneTextInTheEnvironment() throws IOException {
+    Map<String, String> environment = Map.of("INFINILORA_LORA_ROOTS", "a, /b");
+    assertThat(ConfigLoader.load(Map.of(), environment, Optional.empty()).lora().roots())
+        .contains(List.of(Path.of("a"), Path.of("/b")));
+    Path none = write("lora:\n  roots: []\n");
+    assertThat(ConfigLoader.load(Map.of(), Map.of(), Optional.of(none)).lora().roots())
+        .contains(List.of());
+    Path nested = write("lora:\n  roots: [[a]]\n");
+    assertRefused(nested)
+        .hasMessage(nested + ":2: an item of lora.roots must be a single value without commas");
   }
 
   @ParameterizedTest
@@ -255,6 +290,10 @@ class ConfigLoaderTest {
         "engine.kvMemory|99999999999TiB|engine.kvMemory must be a size such as 512MiB, not \"99999999999TiB\"",
         "engine.stepDeadline|30|engine.stepDeadline must be a duration such as 30s, not \"30\"",
         "engine.prefixCache|yes|engine.prefixCache must be true or false, not \"yes\"",
+        "lora.roots|a,|lora.roots must be a list, in one text joined by commas, each a path, not \"a,\"",
+        "lora.watch|true|lora.watch must be a duration such as 30s, not \"true\"",
+        "lora.shards|2|lora.shards must be expert ranges x layer ranges such as 2x4, not \"2\"",
+        "lora.shards|0x1|lora.shards must be expert ranges x layer ranges such as 2x4, not \"0x1\"",
         "loraMode|both|loraMode must be one of none, coupled, disaggregated, not \"both\"",
         "model|''|model must be a path or hf:REPO[@REVISION][:FILE.gguf], not \"\"",
         "model|hf:../x|model must be a path or hf:REPO[@REVISION][:FILE.gguf], not \"hf:../x\"",
@@ -290,6 +329,7 @@ class ConfigLoaderTest {
         "hub.endpoint|ftp://a|hub.endpoint must be an http or https address with a host and without user, query or fragment",
         "hub.endpoint|http://u:p@a|hub.endpoint must be an http or https address with a host and without user, query or fragment",
         "hub.token|'a b'|hub.token must be visible ASCII characters without spaces",
+        "lora.watch|0s|lora.watch must be greater than 0",
         "engine.stepDeadline|0s|engine.stepDeadline must be greater than 0",
       })
   void anImpossibleValueIsRefused(String key, String value, String message) {

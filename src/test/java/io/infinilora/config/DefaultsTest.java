@@ -3,6 +3,7 @@ package io.infinilora.config;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import io.infinilora.core.LoraGrid;
 import io.infinilora.core.LoraMode;
 import java.net.URI;
 import java.nio.file.Path;
@@ -25,7 +26,24 @@ class DefaultsTest {
                 LoraMode.DISAGGREGATED,
                 ServerConfig.DEFAULTS,
                 EngineConfig.DEFAULTS,
+                LoraConfig.DEFAULTS,
                 HubConfig.DEFAULTS));
+  }
+
+  @Test
+  void lora() {
+    assertThat(LoraConfig.DEFAULTS)
+        .isEqualTo(
+            new LoraConfig(
+                ByteSize.mebibytes(1024),
+                ByteSize.mebibytes(1024),
+                Eviction.LRU,
+                new LoraGrid(1, 1),
+                Duration.ofSeconds(30),
+                Duration.ofSeconds(30),
+                Optional.empty(),
+                false,
+                Optional.empty()));
   }
 
   @Test

@@ -4,6 +4,7 @@ import io.infinilora.backend.Backend;
 import io.infinilora.backend.OpStream;
 import io.infinilora.backend.Routing;
 import io.infinilora.backend.Tensor;
+import io.infinilora.core.AdapterAdmin;
 import io.infinilora.core.AdapterId;
 import io.infinilora.core.LoraSite;
 import io.infinilora.model.LoraPort;
@@ -72,8 +73,23 @@ final class Faults {
   LoraRuntime in(LoraRuntime runtime, Place place) {
     return new LoraRuntime() {
       @Override
-      public Optional<Adapter> find(String name) {
+      public Optional<AdapterId> find(String name) {
         return runtime.find(name);
+      }
+
+      @Override
+      public AdapterAdmin admin() {
+        return runtime.admin();
+      }
+
+      @Override
+      public Lease lease(AdapterId adapter, long deadlineNanos, LeaseListener listener) {
+        return runtime.lease(adapter, deadlineNanos, listener);
+      }
+
+      @Override
+      public void close() {
+        runtime.close();
       }
 
       @Override

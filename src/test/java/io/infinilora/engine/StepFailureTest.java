@@ -3,27 +3,32 @@ package io.infinilora.engine;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
-import io.infinilora.adapter.AdapterDirectory;
-import io.infinilora.adapter.AdapterStore;
+import io.infinilora.adapter.AdapterBudgets;
 import io.infinilora.backend.Backend;
 import io.infinilora.backend.cpu.CpuBackend;
 import io.infinilora.config.ByteSize;
 import io.infinilora.config.EngineConfig;
+import io.infinilora.config.Eviction;
 import io.infinilora.config.InfiniLoraConfig;
 import io.infinilora.config.SchedulerConfig;
 import io.infinilora.config.ServerConfig;
+import io.infinilora.core.AdapterAdmin;
 import io.infinilora.core.Engine;
 import io.infinilora.core.EngineLoad;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.GenerateRequest;
 import io.infinilora.core.InfiniLoraException;
+import io.infinilora.core.LoraGrid;
 import io.infinilora.core.LoraMode;
+import io.infinilora.core.LoraShard;
+import io.infinilora.core.ModelSpec;
 import io.infinilora.core.SamplingParams;
 import io.infinilora.core.TokenEvent;
 import io.infinilora.engine.Faults.Place;
 import io.infinilora.fake.StepGate;
 import io.infinilora.loops.EventLoopWatch;
 import io.infinilora.lora.LoraServerVerticle;
+import io.infinilora.lora.LoraShardVerticle;
 import io.infinilora.metrics.EngineMetrics;
 import io.infinilora.model.TransformerLoader;
 import io.infinilora.node.Node;
@@ -42,18 +47,21 @@ import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionException;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
-import java.util.function.Supplier;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 
-/** A step that fails takes its own requests with it, and nothing and nobody else. */
+/**
+ * A step that fails on the base's side takes its own requests with it, and nothing and nobody else.
+ * One that fails on the LoRA side is computed again.
+ */
 class StepFailureTest {
   private static final Path MODEL = Path.of("src/test/resources/fixtures/qwen3");
   private static final int VOCAB = 320;
   private static final AtomicInteger IDS = new AtomicInteger();
-  private static final Duration SHORT_DEADLINE = Duration.ofSeconds(3);
+  private static final Duration SHORT_DEADLINE = Duration.ofSeconds(1);
   private static final SchedulerConfig LIMITS =
       new SchedulerConfig(2, 8, 64, 16, 32, 16, 128, true);
 
@@ -76,6 +84,8 @@ class StepFailureTest {
               EngineConfig.DEFAULT_POLICY,
               Duration.ofSeconds(60)));
 
+  private static final AdapterBudgets BUDGETS = new AdapterBudgets(64 << 20, 0, Eviction.LRU);
+
   private static List<Integer> first;
   private static List<Integer> second;
   private static List<Integer> third;
@@ -86,8 +96,10 @@ class StepFailureTest {
   private final Faults faults = new Faults();
   private final Checkpoint checkpoint = Checkpoints.open(MODEL);
   private final Backend backend = new CpuBackend();
-  private final AdapterStore adapters = new AdapterStore(checkpoint.spec(), backend);
   private BaseModelVerticle engine;
+  private CompletableFuture<List<Integer>> neighbour;
+  private CompletableFuture<List<Integer>> culprit;
+  private CompletableFuture<List<Integer>> waiting;
 
   @BeforeAll
   static void askAnEngineWithoutFaults() {
@@ -99,28 +111,45 @@ class StepFailureTest {
   }
 
   private void start(Place place) {
-    assertThat(AdapterDirectory.load(MODEL.resolve("adapters"), adapters).failures()).isEmpty();
+    start(place, Duration.ofMinutes(2));
+  }
+
+  private void start(Place place, Duration retry) {
     boolean server = place == Place.LORA_SERVER || place == Place.LORA_SERVER_HANGS;
+    ModelSpec spec = checkpoint.spec();
     if (server) {
       LocalCodec.registerAll(vertx.eventBus());
-      await(vertx.deployVerticle(new LoraServerVerticle(adapters, faults.in(backend, place), 1)));
+      Backend faulty = faults.in(backend, place);
+      await(vertx.deployVerticle(new LoraShardVerticle(spec, LoraShard.WHOLE, faulty, BUDGETS, 1)));
+      await(vertx.deployVerticle(new LoraServerVerticle(LoraGrid.SINGLE)));
     }
-    Supplier<Future<LoraRuntime>> lora =
+    LoraAttachment lora =
         server
-            ? () ->
-                DisaggregatedLora.attach(
-                    vertx.eventBus(), "base", backend, checkpoint.spec(), LIMITS.maxBatchedTokens())
-            : () -> Future.succeededFuture(faults.in(new CoupledLora(adapters), place));
+            ? DisaggregatedLora.attachment(
+                "base", backend, spec, LoraGrid.SINGLE, LIMITS.maxBatchedTokens())
+            : (vertx, loop, driver) ->
+                CoupledLora.attachment("base", spec, backend, BUDGETS)
+                    .attach(vertx, loop, driver)
+                    .map(runtime -> faults.in(runtime, place));
     engine =
         new BaseModelVerticle(
             "base",
             BaseModel.allocate(TransformerLoader.load(checkpoint, backend), LIMITS, backend),
             LIMITS,
             1,
-            place == Place.LORA_SERVER_HANGS ? SHORT_DEADLINE : Duration.ofMinutes(2),
+            new Patience(
+                place == Place.LORA_SERVER_HANGS ? SHORT_DEADLINE : Duration.ofMinutes(2),
+                Duration.ofMinutes(1),
+                retry),
             lora,
             gate);
     await(vertx.deployVerticle(engine));
+    for (String name : new String[] {"a1", "a2"}) {
+      AdapterAdmin admin = engine.adapterAdmin();
+      admin.load(name, MODEL.resolve("adapters").resolve(name)).await().indefinitely();
+      // In memory already, so that the requests are admitted in the order in which they come.
+      tokens(engine, 1, Optional.of(name)).join();
+    }
   }
 
   @AfterEach
@@ -128,30 +157,74 @@ class StepFailureTest {
     faults.disarm();
     gate.open();
     await(vertx.close());
-    adapters.close();
     backend.close();
     checkpoint.close();
     watch.assertSilent();
   }
 
   @ParameterizedTest
-  @EnumSource
+  @EnumSource(names = {"ANNOUNCE", "PUBLISH", "JOIN"})
   void failsTheRequestsOfTheStepWithItsCause(Place place) {
     start(place);
+    askAllWithAFault();
+
+    assertFailed(culprit, ErrorCode.INTERNAL, Faults.MESSAGE);
+    assertFailed(neighbour, ErrorCode.INTERNAL, Faults.MESSAGE);
+    assertThat(waiting.join()).isEqualTo(third);
+
+    assertNothingIsLeft();
+  }
+
+  @Test
+  void computesAgainWhatTheLoraServerCouldNot() {
+    start(Place.LORA_SERVER);
+    askAllWithAFault();
+
+    assertThat(neighbour.join()).isEqualTo(first);
+    assertThat(culprit.join()).isEqualTo(second);
+    assertThat(waiting.join()).isEqualTo(third);
+    assertNothingIsLeft();
+  }
+
+  @Test
+  void servesTheBaseModelWhileTheLoraServerHangs() {
+    start(Place.LORA_SERVER_HANGS);
+    askAllWithAFault();
+
+    assertThat(neighbour.join()).isEqualTo(first);
+    assertThat(tokens(engine, 1, Optional.empty()).join()).isEqualTo(first);
+    assertThat(culprit).isNotDone();
+    assertThat(waiting).isNotDone();
+    faults.disarm();
+    assertThat(culprit.join()).isEqualTo(second);
+    assertThat(waiting.join()).isEqualTo(third);
+    assertNothingIsLeft();
+  }
+
+  @Test
+  void givesUpWhenTheLoraServerHangsForTooLong() {
+    start(Place.LORA_SERVER_HANGS, Duration.ofMillis(500));
+    askAllWithAFault();
+
+    assertFailed(culprit, ErrorCode.DEADLINE_EXCEEDED, "before the step's deadline");
+    assertThat(neighbour.join()).isEqualTo(first);
+    faults.disarm();
+    assertThat(waiting.join()).isEqualTo(third);
+    assertNothingIsLeft();
+  }
+
+  private void askAllWithAFault() {
     gate.allow(0);
-    CompletableFuture<List<Integer>> neighbour = tokens(engine, 1, Optional.empty());
-    CompletableFuture<List<Integer>> culprit = tokens(engine, 2, Optional.of("a2"));
-    CompletableFuture<List<Integer>> waiting = tokens(engine, 3, Optional.of("a1"));
+    neighbour = tokens(engine, 1, Optional.empty());
+    culprit = tokens(engine, 2, Optional.of("a2"));
+    waiting = tokens(engine, 3, Optional.of("a1"));
     gate.awaitHeld(); // The neighbour's first step has been computed.
     until(1, 2); // At most two run at once, so the next step has the first two.
     faults.arm();
     gate.open();
+  }
 
-    assertFailed(culprit, place);
-    faults.disarm();
-    assertFailed(neighbour, place);
-    assertThat(waiting.join()).isEqualTo(third);
-
+  private void assertNothingIsLeft() {
     // What the failed step had begun to write is not taken for a prefix.
     assertThat(tokens(engine, 1, Optional.empty()).join()).isEqualTo(first);
     assertThat(tokens(engine, 2, Optional.of("a2")).join()).isEqualTo(second);
@@ -160,20 +233,14 @@ class StepFailureTest {
     assertThat(faults.count()).isEqualTo(1);
   }
 
-  private static void assertFailed(CompletableFuture<List<Integer>> request, Place place) {
+  private static void assertFailed(
+      CompletableFuture<List<Integer>> request, ErrorCode code, String message) {
     assertThatThrownBy(request::join)
         .isInstanceOf(CompletionException.class)
         .cause()
         .isInstanceOfSatisfying(
-            InfiniLoraException.class,
-            e ->
-                assertThat(e.code())
-                    .isEqualTo(
-                        place == Place.LORA_SERVER_HANGS
-                            ? ErrorCode.DEADLINE_EXCEEDED
-                            : ErrorCode.INTERNAL))
-        .hasMessageContaining(
-            place == Place.LORA_SERVER_HANGS ? "before the step's deadline" : Faults.MESSAGE);
+            InfiniLoraException.class, e -> assertThat(e.code()).isEqualTo(code))
+        .hasMessageContaining(message);
   }
 
   /** The greedy tokens after one of the prompts, which are longer than a block and a chunk. */

@@ -2,12 +2,19 @@ package io.infinilora.metrics;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import io.infinilora.core.AdapterId;
+import io.infinilora.core.AdapterStatus;
+import io.infinilora.core.AdapterStatus.Tier;
 import io.infinilora.core.EngineLoad;
+import io.infinilora.core.LoraTarget;
 import io.infinilora.metrics.RequestMetrics.Generation;
 import io.infinilora.metrics.RequestMetrics.Outcome;
 import io.micrometer.core.instrument.MockClock;
 import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.Optional;
+import java.util.Set;
 import org.junit.jupiter.api.Test;
 
 /** Names and values of the figures, as Prometheus reads them. */
@@ -40,6 +47,31 @@ class PrometheusMetricsTest {
         .contains("infinilora_output_tokens_total{adapter=\"pirate\"} 3.0\n")
         .contains("infinilora_requests_total{adapter=\"pirate\",outcome=\"length\"} 1.0\n")
         .contains("infinilora_requests_total{adapter=\"pirate\",outcome=\"stop\"} 0.0\n");
+  }
+
+  @Test
+  void showsWhereAdaptersLieInBoundedNumber() {
+    List<AdapterStatus> all = new ArrayList<>();
+    all.add(status("pi\"rate", Tier.DEVICE, true));
+    all.add(status("disk", Tier.DISK, false));
+    for (int i = 0; i < 200; i++) {
+      all.add(status("host" + i, Tier.HOST, false));
+    }
+    metrics.watchAdapters(() -> all);
+
+    assertThat(metrics.scrape())
+        .contains(
+            "vllm:lora_adapter_loaded{adapter_name=\"pi\\\"rate\",level=\"gpu\",pinned=\"true\"} 1.0\n")
+        .contains("adapter_name=\"host98\",level=\"cpu\",pinned=\"false\"} 1.0\n")
+        .contains("vllm:num_gpu_loaded_lora_adapters 1.0\n")
+        .contains("vllm:num_cpu_loaded_lora_adapters 200.0\n")
+        .doesNotContain("\"host99\"")
+        .doesNotContain("\"disk\"");
+  }
+
+  private static AdapterStatus status(String name, Tier tier, boolean pinned) {
+    return new AdapterStatus(
+        new AdapterId(name, "0"), "x", Set.of(LoraTarget.Q), 1, 1, 1, tier, pinned, 0);
   }
 
   @Test

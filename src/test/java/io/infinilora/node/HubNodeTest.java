@@ -8,6 +8,7 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import io.infinilora.config.EngineConfig;
 import io.infinilora.config.HubConfig;
 import io.infinilora.config.InfiniLoraConfig;
+import io.infinilora.config.LoraConfig;
 import io.infinilora.config.ServerConfig;
 import io.infinilora.core.AdapterId;
 import io.infinilora.core.HubReference;
@@ -134,6 +135,7 @@ class HubNodeTest {
             LoraMode.NONE,
             ServerConfig.DEFAULTS,
             EngineConfig.DEFAULTS,
+            LoraConfig.DEFAULTS,
             settings(adapters, false));
     await(await(Node.start(Vertx.vertx(), config, EngineMetrics.NONE)).close());
 
@@ -155,6 +157,7 @@ class HubNodeTest {
         LoraMode.DISAGGREGATED,
         ServerConfig.DEFAULTS,
         EngineConfig.DEFAULTS,
+        LoraConfig.DEFAULTS,
         settings(server, offline));
   }
 

@@ -8,11 +8,13 @@ import io.infinilora.config.ByteSize;
 import io.infinilora.config.EngineConfig;
 import io.infinilora.config.InfiniLoraConfig;
 import io.infinilora.config.ServerConfig;
+import io.infinilora.core.AdapterStatus;
 import io.infinilora.core.GenerateRequest;
 import io.infinilora.core.LoraMode;
 import io.infinilora.core.ModelSpec;
 import io.infinilora.core.SamplingParams;
 import io.infinilora.core.TokenEvent;
+import io.infinilora.fake.StepGate;
 import io.infinilora.loops.EventLoopWatch;
 import io.infinilora.metrics.EngineMetrics;
 import io.infinilora.weights.Checkpoint;
@@ -26,9 +28,11 @@ import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Random;
+import java.util.TreeMap;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.function.IntPredicate;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.io.TempDir;
@@ -50,6 +54,9 @@ class InvarianceTest {
   /** Those of one block grow to three; several fill the rows of a step and a chunk, or do not. */
   private static final int[] LENGTHS = {4, 11, 15, 81, 13, 15, 60, 16, 14, 33, 15, 45};
 
+  /** Index of the longest. */
+  private static final int LONGEST = 3;
+
   private static final int TOKENS = 24;
   private static final int KV_BLOCK = 16;
 
@@ -62,6 +69,14 @@ class InvarianceTest {
 
   private final List<EventLoopWatch> watches = new ArrayList<>();
   private final AtomicInteger preemptions = new AtomicInteger();
+  private final StepGate gate =
+      new StepGate(
+          new EngineMetrics() {
+            @Override
+            public void preempted(Optional<String> adapter) {
+              preemptions.incrementAndGet();
+            }
+          });
   private Path model;
   private ModelSpec spec;
   private Node node;
@@ -134,13 +149,6 @@ class InvarianceTest {
             prefix,
             EngineConfig.DEFAULT_POLICY,
             Duration.ofSeconds(30));
-    EngineMetrics counter =
-        new EngineMetrics() {
-          @Override
-          public void preempted(Optional<String> adapter) {
-            preemptions.incrementAndGet();
-          }
-        };
     EventLoopWatch watch = new EventLoopWatch();
     watches.add(watch);
     node =
@@ -149,7 +157,7 @@ class InvarianceTest {
                 watch.vertx(),
                 new InfiniLoraConfig(
                     Optional.of(model), Optional.of(adapters), mode, ServerConfig.DEFAULTS, engine),
-                counter));
+                gate));
     assertThat(node.schedulerConfig().kvBlocks()).isEqualTo(kvBlocks);
   }
 
@@ -206,12 +214,32 @@ class InvarianceTest {
                     ((TokenEvent.Finished) all.getLast()).cachedPromptTokens()));
   }
 
-  private List<Outcome> together(List<int[]> prompts, boolean watched) {
-    List<CompletableFuture<Outcome>> running = new ArrayList<>();
+  /** Asks for some of the prompts at once. */
+  private Map<Integer, Outcome> together(
+      List<int[]> prompts, IntPredicate chosen, boolean watched) {
+    Map<Integer, CompletableFuture<Outcome>> running = new TreeMap<>();
+    // All come while the first step is held, and their adapters are there before it ends.
+    gate.allow(0);
     for (int i = 0; i < prompts.size(); i++) {
-      running.add(submit(i, prompts.get(i), watched));
+      if (chosen.test(i)) {
+        running.put(i, submit(i, prompts.get(i), watched));
+      }
     }
-    return running.stream().map(CompletableFuture::join).toList();
+    gate.awaitHeld();
+    awaitAdapters();
+    gate.open();
+    Map<Integer, Outcome> outcomes = new TreeMap<>();
+    running.forEach((i, outcome) -> outcomes.put(i, outcome.join()));
+    return outcomes;
+  }
+
+  /** Waits until every adapter is claimed and complete, as the shards and then the engine know. */
+  private void awaitAdapters() {
+    List<AdapterStatus> adapters;
+    do {
+      adapters = node.engine().adapterAdmin().list().await().atMost(Duration.ofMinutes(2));
+    } while (adapters.stream()
+        .anyMatch(a -> a.claims() == 0 || a.tier() != AdapterStatus.Tier.DEVICE));
   }
 
   @ParameterizedTest
@@ -228,18 +256,20 @@ class InvarianceTest {
     }
     stop();
 
-    // Eight may run, and begin in a block each; ten blocks hold what three grow to.
+    // Eight may run. Those with prompts of one block all begin, and grow to three blocks each.
     start(mode, adapters, 10, 48, 9, true);
-    int cached = 0;
     for (boolean watched : new boolean[] {true, false}) {
-      List<Outcome> outcomes = together(prompts, watched);
-      for (int i = 0; i < LENGTHS.length; i++) {
-        outcomes.get(i).assertSame(alone.get(i), "request " + i);
-        cached += outcomes.get(i).cached();
-      }
+      together(prompts, i -> true, watched)
+          .forEach((i, outcome) -> outcome.assertSame(alone.get(i), "request " + i));
+      together(prompts, i -> LENGTHS[i] <= KV_BLOCK, watched)
+          .forEach((i, outcome) -> outcome.assertSame(alone.get(i), "short request " + i));
     }
     assertThat(preemptions).hasPositiveValue();
-    assertThat(cached).isPositive();
+    for (int i = 0; i < 2; i++) {
+      Outcome again = submit(LONGEST, prompts.get(LONGEST), false).join();
+      again.assertSame(alone.get(LONGEST), "again");
+      assertThat(i == 0 || again.cached() >= 4 * KV_BLOCK).isTrue();
+    }
     assertThat(alone.stream().map(Outcome::ids).distinct()).hasSizeGreaterThan(LENGTHS.length / 2);
   }
 

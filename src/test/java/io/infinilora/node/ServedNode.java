@@ -69,7 +69,15 @@ final class ServedNode implements AutoCloseable {
     port = http.port();
     node = Generations.await(Node.start(vertx(), config, gate));
     metrics.watch(node.engine()::load, config.engine().maxRunning());
-    state.open(new ServedModel(BASE, "fixture", node.engine(), Optional.empty(), Optional.empty()));
+    metrics.watchAdapters(() -> node.adapters().list().await().atMost(PATIENCE));
+    state.open(
+        new ServedModel(
+            BASE, "fixture", node.engine(), node.adapters(), Optional.empty(), Optional.empty()));
+  }
+
+  /** Looks at the directory of adapters. */
+  void poll() {
+    node.adapterWatch().poll().await().atMost(PATIENCE);
   }
 
   Vertx vertx() {
@@ -105,6 +113,20 @@ final class ServedNode implements AutoCloseable {
             HttpResponse.BodyHandlers.ofString())
         .thenApply(ServedNode::answer)
         .orTimeout(PATIENCE.toSeconds(), TimeUnit.SECONDS);
+  }
+
+  CompletableFuture<HttpResponse<String>> postAsync(String path, String body) {
+    return client
+        .sendAsync(
+            HttpRequest.newBuilder(uri(path))
+                .POST(HttpRequest.BodyPublishers.ofString(body))
+                .build(),
+            HttpResponse.BodyHandlers.ofString())
+        .orTimeout(PATIENCE.toSeconds(), TimeUnit.SECONDS);
+  }
+
+  HttpResponse<String> post(String path, String body) {
+    return postAsync(path, body).join();
   }
 
   HttpResponse<String> get(String path) {

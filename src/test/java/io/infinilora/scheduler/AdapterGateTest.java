@@ -68,6 +68,22 @@ class AdapterGateTest {
   }
 
   @Test
+  void aDrainingAdapterFinishesWhatRunsAndBeginsNothing() {
+    Scheduler scheduler = scheduler(4, 8, 32, Policy.ADAPTER_FAIR);
+    scheduler.add(with(X, "running", 3, 2));
+    step(scheduler);
+    gate.set(X, AdapterGate.State.DRAINING);
+    scheduler.add(with(X, "waiting", 3, 2));
+    scheduler.add(Sequences.counting("base", 3, 1));
+    assertThat(shape(step(scheduler))).containsExactly("running 3+1 sampled", "base 0+3 sampled");
+    assertThat(scheduler.next()).isEmpty();
+    assertThat(scheduler.load().running()).isZero();
+
+    gate.set(X, AdapterGate.State.READY);
+    assertThat(shape(step(scheduler))).containsExactly("waiting 0+3 sampled");
+  }
+
+  @Test
   void anAdapterThatLeavesDuringAStepDoesNotDisturbIt() {
     Scheduler scheduler = scheduler(4, 8, 32, Policy.FCFS);
     Sequence a = with(X, "a", 3, 9);

@@ -59,7 +59,7 @@ class SchedulerRandomTest {
 
   @Test
   void theTrafficReachesEveryCorner() {
-    for (int round = 0; round < 60; round++) {
+    for (int round = 0; round < 100; round++) {
       new Run(new Random(round), policy(round)).go();
     }
     assertThat(preemptions).as("preemptions").isGreaterThan(100);

@@ -35,6 +35,24 @@ import java.util.List;
 public final class CpuBackend implements Backend {
   private final Arena arena = Arena.ofShared();
   private final long zeros = allocate(LoraLayout.PAGE_BYTES);
+  private final long spinNanos;
+
+  /**
+   * A backend whose waiters spin briefly before they park: there is a processor for each thread.
+   */
+  public CpuBackend() {
+    this(true);
+  }
+
+  /**
+   * A backend.
+   *
+   * @param spin whether waiters spin briefly before they park; where threads outnumber processors,
+   *     spinning takes time from those who are waited for
+   */
+  public CpuBackend(boolean spin) {
+    this.spinNanos = spin ? CpuSignal.SPIN_NANOS : 0;
+  }
 
   @Override
   public String describe() {
@@ -199,7 +217,7 @@ public final class CpuBackend implements Backend {
 
   @Override
   public Signal signal() {
-    return new CpuSignal(segment(2L * Memory.ALIGNMENT));
+    return new CpuSignal(segment(2L * Memory.ALIGNMENT), spinNanos);
   }
 
   @Override

@@ -9,21 +9,24 @@ import java.util.concurrent.locks.LockSupport;
 
 /** A counter in off-heap memory; waiters that gave up spinning are unparked by the release. */
 final class CpuSignal implements Signal {
-  /** How long a waiter spins before it parks, in nanoseconds: about two wake-ups of a thread. */
-  private static final long SPIN_NANOS = 50_000;
+  /** How long a waiter may spin before it parks, in nanoseconds: about two wake-ups of a thread. */
+  static final long SPIN_NANOS = 50_000;
 
   private static final VarHandle COUNTER = ValueLayout.JAVA_LONG.varHandle();
 
   private final MemorySegment memory;
+  private final long spinNanos;
   private final ConcurrentLinkedQueue<Thread> parked = new ConcurrentLinkedQueue<>();
 
   /**
    * A signal in 8 aligned bytes that are 0 and share their cache line with nothing.
    *
    * @param memory must outlive the signal's use
+   * @param spinNanos how long a waiter spins before it parks
    */
-  CpuSignal(MemorySegment memory) {
+  CpuSignal(MemorySegment memory, long spinNanos) {
     this.memory = memory;
+    this.spinNanos = spinNanos;
   }
 
   @Override
@@ -47,7 +50,7 @@ final class CpuSignal implements Signal {
       return true;
     }
     long now = System.nanoTime();
-    long spinEnd = now + SPIN_NANOS;
+    long spinEnd = now + spinNanos;
     while (now - spinEnd < 0 && now - deadlineNanos < 0) {
       for (int i = 0; i < 32; i++) {
         if (value() >= value) {

@@ -1,19 +1,25 @@
-package io.infinilora.adapter;
+package io.infinilora.node;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
-import io.infinilora.backend.cpu.CpuBackend;
+import io.infinilora.config.EngineConfig;
+import io.infinilora.config.InfiniLoraConfig;
+import io.infinilora.config.ServerConfig;
+import io.infinilora.core.AdapterId;
 import io.infinilora.core.InfiniLoraException;
+import io.infinilora.core.LoraMode;
 import io.infinilora.core.LoraTarget;
-import io.infinilora.weights.Checkpoint;
-import io.infinilora.weights.Checkpoints;
+import io.infinilora.metrics.EngineMetrics;
+import io.vertx.core.Vertx;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import org.junit.jupiter.api.Test;
+import java.util.Optional;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.EnumSource;
 
-class AdapterDirectoryTest {
+class AdapterReportTest {
   private static final Path FIXTURES = Path.of("src/test/resources/fixtures");
 
   @TempDir Path folder;
@@ -27,8 +33,9 @@ class AdapterDirectoryTest {
     return to;
   }
 
-  @Test
-  void refusesBadAdaptersAndLoadsTheOthers() throws IOException {
+  @ParameterizedTest
+  @EnumSource(names = {"COUPLED", "DISAGGREGATED"})
+  void refusesBadAdaptersAndLoadsTheOthers(LoraMode mode) throws IOException {
     add("a-good", "llama", "a0");
     add("b-experts", "gpt_oss", "a2");
     Path broken = add("c-pattern", "llama", "a2").resolve("adapter_config.json");
@@ -37,10 +44,16 @@ class AdapterDirectoryTest {
         Files.readString(broken)
             .replaceFirst("\"rank_pattern\": \\{", "\"rank_pattern\": {\"(\": 1, "));
     add("d-good", "llama", "a1");
-    try (Checkpoint model = Checkpoints.open(FIXTURES.resolve("llama"));
-        CpuBackend backend = new CpuBackend();
-        AdapterStore store = new AdapterStore(model.spec(), backend)) {
-      AdapterDirectory.Report report = AdapterDirectory.load(folder, store);
+    Node node =
+        start(
+            new InfiniLoraConfig(
+                Optional.of(FIXTURES.resolve("llama")),
+                Optional.of(folder),
+                mode,
+                ServerConfig.DEFAULTS,
+                EngineConfig.DEFAULTS));
+    try {
+      AdapterReport report = node.adapterReport();
       assertThat(report.loaded())
           .extracting(a -> a.id().name())
           .containsExactly("a-good", "d-good");
@@ -50,6 +63,18 @@ class AdapterDirectoryTest {
           .satisfiesExactly(
               m -> assertThat(m).contains("b-experts", "target_parameters", "gate_up_proj"),
               m -> assertThat(m).contains("c-pattern", "rank_pattern", "\"(\""));
+      assertThat(node.engine().adapters())
+          .extracting(AdapterId::name)
+          .containsExactly("a-good", "d-good");
+    } finally {
+      node.close().toCompletionStage().toCompletableFuture().join();
     }
+  }
+
+  private static Node start(InfiniLoraConfig config) {
+    return Node.start(Vertx.vertx(), config, EngineMetrics.NONE)
+        .toCompletionStage()
+        .toCompletableFuture()
+        .join();
   }
 }

@@ -1,0 +1,13 @@
+package io.infinilora.wire;
+
+import io.infinilora.core.AdapterId;
+
+/**
+ * Asks a shard to hold an adapter in device memory for a base model. Answered with a {@link
+ * LeaseGrant} once the first layer is ready.
+ *
+ * @param base name of the base-model instance
+ * @param adapter generation
+ * @param waitNanos how long the base is willing to wait
+ */
+public record LeaseRequest(String base, AdapterId adapter, long waitNanos) {}
