@@ -78,7 +78,10 @@ final class RandomAdapter {
                   .formatted(entry.getKey(), shape[0], shape[1], at, end));
       at = end;
     }
-    byte[] json = header.append('}').toString().getBytes(StandardCharsets.UTF_8);
+    header.append('}');
+    // Readers want the tensors aligned; the format lets a header end in spaces.
+    header.append(" ".repeat(-header.length() & 7));
+    byte[] json = header.toString().getBytes(StandardCharsets.UTF_8);
     OutputStream out = Channels.newOutputStream(file);
     out.write(
         ByteBuffer.allocate(8).order(ByteOrder.LITTLE_ENDIAN).putLong(0, json.length).array());
