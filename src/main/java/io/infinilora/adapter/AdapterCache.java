@@ -16,7 +16,7 @@ import java.util.Optional;
 
 /**
  * Decides which adapters are in device memory. A pure state machine: the owner's thread only, no
- * clock, no I/O; a {@link Loads} does what it decides and reports back.
+ * clock, no I/O; a {@link AdapterLoads} does what it decides and reports back.
  *
  * <p>An adapter is <i>absent</i>, <i>queued</i> for memory, <i>loading</i>, <i>resident</i> or
  * <i>leaving</i>. All its pages are reserved before its first layer is loaded, so loads never wait
@@ -31,55 +31,15 @@ import java.util.Optional;
  */
 public final class AdapterCache {
 
-  /** Carries out what the cache decides. Calls return at once. */
-  public interface Loads {
-
-    /**
-     * Starts to load all layers, in order. Reports {@link #layerReady} for each that has weights,
-     * or {@link #loadFailed}.
-     *
-     * @param urgent whether a request waits for it
-     */
-    ResidentAdapter start(AdapterGeneration generation, boolean urgent);
-
-    /** A request waits now for an adapter whose load was started without urgency. */
-    void hurry(ResidentAdapter adapter);
-
-    /**
-     * Stops loading, if it still does, and frees the memory once no stream uses it. Reports {@link
-     * #freed}.
-     */
-    void free(ResidentAdapter adapter);
-
-    /** What bringing a page of it back would cost, relative to a copy from host memory. */
-    double reloadCost(AdapterGeneration generation);
-  }
-
-  /** Hears what becomes of a claim, on the owner's thread: one of the first two comes once. */
-  public interface Listener {
-
-    /** The first layer is ready: steps may use the adapter until the claim is released. */
-    void admissible(ResidentAdapter adapter);
-
-    /** The claim is void. */
-    void failed(InfiniLoraException cause);
-
-    /**
-     * Others wait for the memory: the claim should be released as soon as what is computed with it
-     * has ended. Comes after {@link #admissible}, at most once.
-     */
-    void revoked();
-  }
-
   /** A hold on an adapter, from {@link #claim} until {@link #release}. */
   public static final class Claim {
     private final Entry entry;
     private final long deadline;
-    private final Listener listener;
+    private final ClaimListener listener;
     private boolean told;
     private boolean over;
 
-    private Claim(Entry entry, long deadline, Listener listener) {
+    private Claim(Entry entry, long deadline, ClaimListener listener) {
       this.entry = entry;
       this.deadline = deadline;
       this.listener = listener;
@@ -88,32 +48,6 @@ public final class AdapterCache {
     /** What is claimed. */
     public AdapterGeneration generation() {
       return entry.generation;
-    }
-  }
-
-  /**
-   * Figures since the start.
-   *
-   * @param claims claims so far
-   * @param immediate those that were admissible at once
-   * @param loads loads that were started
-   * @param cancelled loads that were given up because nobody waited any more
-   * @param failed loads that failed
-   * @param evictions adapters that left for another one
-   * @param drains adapters whose holders were asked to let go
-   */
-  public record Stats(
-      long claims,
-      long immediate,
-      long loads,
-      long cancelled,
-      long failed,
-      long evictions,
-      long drains) {
-
-    /** Part of the claims that were admissible at once; 1 before the first. */
-    public double immediateAdmissibilityRate() {
-      return claims == 0 ? 1 : (double) immediate / claims;
     }
   }
 
@@ -158,7 +92,7 @@ public final class AdapterCache {
 
   private final int pages;
   private final EvictionPolicy policy;
-  private final Loads loads;
+  private final AdapterLoads loads;
 
   /** Everything that is not absent. */
   private final Map<AdapterId, Entry> entries = new LinkedHashMap<>();
@@ -182,7 +116,7 @@ public final class AdapterCache {
    *
    * @param pages device pages
    */
-  public AdapterCache(int pages, EvictionPolicy policy, Loads loads) {
+  public AdapterCache(int pages, EvictionPolicy policy, AdapterLoads loads) {
     this.pages = pages;
     this.policy = policy;
     this.loads = loads;
@@ -196,7 +130,8 @@ public final class AdapterCache {
    * @param deadline time after which the claim fails if the adapter is not admissible by then
    * @throws InfiniLoraException OVERLOADED if the adapter is larger than the whole memory
    */
-  public Claim claim(AdapterGeneration generation, long now, long deadline, Listener listener) {
+  public Claim claim(
+      AdapterGeneration generation, long now, long deadline, ClaimListener listener) {
     checkSize(generation);
     Entry entry = entry(generation);
     if (entry.claims.isEmpty()) {
@@ -269,7 +204,9 @@ public final class AdapterCache {
     }
   }
 
-  /** Loads an adapter ahead of requests, if idle adapters leave enough room; at most a hint. */
+  /**
+   * AdapterLoads an adapter ahead of requests, if idle adapters leave enough room; at most a hint.
+   */
   public void prefetch(AdapterGeneration generation) {
     if (generation.pages() > pages || entries.containsKey(generation.id())) {
       return;
@@ -279,7 +216,7 @@ public final class AdapterCache {
   }
 
   /**
-   * Loads an adapter and keeps it, whether it is used or not.
+   * AdapterLoads an adapter and keeps it, whether it is used or not.
    *
    * @throws InfiniLoraException OVERLOADED if what is pinned would not fit the memory
    */
@@ -444,8 +381,9 @@ public final class AdapterCache {
   }
 
   /** Figures since the start. */
-  public Stats stats() {
-    return new Stats(claims, immediate, started, cancelled, failures, evictions, drains);
+  public AdapterCacheStats stats() {
+    return new AdapterCacheStats(
+        claims, immediate, started, cancelled, failures, evictions, drains);
   }
 
   /**

@@ -24,7 +24,7 @@ import java.util.function.LongSupplier;
  * layer times after its load began. So adapters that are loaded at the same time take turns, and
  * every request can start with layer 0 of its own.
  */
-public final class AdapterLoader implements AdapterCache.Loads, AutoCloseable {
+public final class AdapterLoader implements AdapterLoads, AutoCloseable {
 
   /** Opens adapters for loading. */
   @FunctionalInterface

@@ -136,8 +136,7 @@ public final class AdapterTiers implements AutoCloseable {
    * @param deadline {@link System#nanoTime} after which the claim fails if it is not admissible
    * @throws InfiniLoraException MODEL_NOT_FOUND if it is not known any more
    */
-  public AdapterCache.Claim claim(
-      AdapterId id, long now, long deadline, AdapterCache.Listener listener) {
+  public AdapterCache.Claim claim(AdapterId id, long now, long deadline, ClaimListener listener) {
     AdapterGeneration generation =
         catalog
             .find(id)

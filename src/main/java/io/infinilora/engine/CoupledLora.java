@@ -5,6 +5,7 @@ import io.infinilora.adapter.AdapterCache;
 import io.infinilora.adapter.AdapterGeneration;
 import io.infinilora.adapter.AdapterGroups;
 import io.infinilora.adapter.AdapterTiers;
+import io.infinilora.adapter.ClaimListener;
 import io.infinilora.adapter.LayerClock;
 import io.infinilora.adapter.LoraExecutor;
 import io.infinilora.adapter.ResidentAdapter;
@@ -120,7 +121,7 @@ public final class CoupledLora implements LoraRuntime {
     tiers.close();
   }
 
-  private final class CoupledLease implements Lease, AdapterCache.Listener {
+  private final class CoupledLease implements Lease, ClaimListener {
     private final LeaseListener listener;
     private AdapterCache.Claim claim;
     private int slot = AdapterGroups.NO_ADAPTER;

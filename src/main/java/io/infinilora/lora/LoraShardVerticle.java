@@ -4,6 +4,7 @@ import io.infinilora.adapter.AdapterBudgets;
 import io.infinilora.adapter.AdapterCache;
 import io.infinilora.adapter.AdapterGeneration;
 import io.infinilora.adapter.AdapterTiers;
+import io.infinilora.adapter.ClaimListener;
 import io.infinilora.adapter.LayerClock;
 import io.infinilora.adapter.ResidentAdapter;
 import io.infinilora.backend.Backend;
@@ -169,7 +170,7 @@ public final class LoraShardVerticle extends VerticleBase {
               request.adapter(),
               now,
               deadline,
-              new AdapterCache.Listener() {
+              new ClaimListener() {
                 private int slot;
 
                 @Override

@@ -41,7 +41,7 @@ class AdapterCacheTest {
   }
 
   /** Does nothing by itself; the test plays the loader. */
-  private static final class FakeLoads implements AdapterCache.Loads {
+  private static final class FakeLoads implements AdapterLoads {
     final List<ResidentAdapter> loading = new ArrayList<>();
     final List<ResidentAdapter> leaving = new ArrayList<>();
     final List<ResidentAdapter> hurried = new ArrayList<>();
@@ -101,7 +101,7 @@ class AdapterCacheTest {
   }
 
   /** Remembers what it was told. */
-  private static final class Told implements AdapterCache.Listener {
+  private static final class Told implements ClaimListener {
     ResidentAdapter adapter;
     InfiniLoraException failure;
     boolean revoked;
