@@ -45,13 +45,13 @@ struct LoraSegment {
     int features;    // B: the target's features
 };
 
-// 16 bytes.
+// 16 bytes. The row stands here, not only in the segment, so that both can be followed at the same time.
 struct LoraItem {
     int segment;
     unsigned short block;   // first rank block (shrink) or feature block (expand)
     unsigned short blocks;  // how many of them
-    int row;                // first row, counted from the segment's
-    int rows;
+    int row;                // first sorted row
+    int rows;               // 0: nothing to do, so that a captured grid may be larger than the work
 };
 
 __device__ __forceinline__ LoraSegment loadSegment(const LoraSegment* segments, int index) {
@@ -91,6 +91,11 @@ __device__ __forceinline__ float4 loadIntermediate(const float* source) {
                  : "l"(source)
                  : "memory");
     return v;
+}
+
+// Brings a line to the L2, which is where other kernels' writes are seen: allowed before the wait for them.
+__device__ __forceinline__ void prefetchL2(const void* address) {
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
 }
 
 // d += weights (16 x 16) * columns (16 x 8)
@@ -168,4 +173,71 @@ __device__ __forceinline__ float loadFromBlock(const float* shared, unsigned ran
 #else
     return *shared;
 #endif
+}
+
+constexpr int MAX_CLUSTER = 8;
+
+// Adds up sums[row][rank] of the cluster's blocks, in their order, and writes v for the item's rows and ranks; the
+// blocks share the work. Between two cluster barriers.
+__device__ __forceinline__ void sumOverCluster(const float* sums, int sumsStride, const LoraItem& item, float* v,
+                                               int vStride, int vRows) {
+    const int blocks = clusterSize(), ranks = item.blocks * RANK_BLOCK;
+    const int split = blockIdx.x / blocks;
+    float* target = v + (static_cast<long long>(split) * vRows + item.row) * vStride + item.block * RANK_BLOCK;
+    for (int i = clusterRank() * blockDim.x + threadIdx.x; i < item.rows * ranks; i += blocks * blockDim.x) {
+        const int r = i / ranks, rank = i % ranks;
+        float values[MAX_CLUSTER];  // all loads before the first sum: each takes long
+#pragma unroll
+        for (int b = 0; b < MAX_CLUSTER; b++)
+            values[b] = b < blocks ? loadFromBlock(sums + r * sumsStride + rank, b) : 0.0f;
+        float sum = 0;
+#pragma unroll
+        for (int b = 0; b < MAX_CLUSTER; b++) sum += values[b];
+        target[static_cast<long long>(r) * vStride + rank] = sum;
+    }
+}
+
+// Four values of v, added up over the clusters that worked on them, in their order.
+__device__ __forceinline__ float4 sumOverSplits(const float* source, long long stride, int splits) {
+    constexpr int AHEAD = 4;
+    float4 sum = loadIntermediate(source);
+    for (int first = 1; first < splits; first += AHEAD) {
+        float4 more[AHEAD];
+#pragma unroll
+        for (int s = 0; s < AHEAD; s++)
+            more[s] = first + s < splits ? loadIntermediate(source + (first + s) * stride) : float4{};
+#pragma unroll
+        for (int s = 0; s < AHEAD; s++) {
+            sum.x += more[s].x, sum.y += more[s].y, sum.z += more[s].z, sum.w += more[s].w;
+        }
+    }
+    return sum;
+}
+
+// Eight features of y: old + factor * d, from the four fragments' sums of one row (half: the first or second of the
+// two rows that a lane holds).
+__device__ __forceinline__ uint4 addScaled(const uint4& old, float factor, const float (&d)[4][4], int half) {
+    const unsigned olds[4] = {old.x, old.y, old.z, old.w};
+    unsigned news[4];
+#pragma unroll
+    for (int f = 0; f < 4; f++) {
+        const float2 base = unpackBf16(olds[f]);
+        news[f] = packBf16(base.x + factor * d[f][half], base.y + factor * d[f][half + 2]);
+    }
+    return uint4{news[0], news[1], news[2], news[3]};
+}
+
+// 16 bytes from global to shared memory without passing through registers; zeros if not present.
+__device__ __forceinline__ void copyAsync(void* shared, const void* global, bool present) {
+    const unsigned target = static_cast<unsigned>(__cvta_generic_to_shared(shared));
+    const int bytes = present ? 16 : 0;
+    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(target), "l"(global), "r"(bytes));
+}
+
+__device__ __forceinline__ void commitCopies() { asm volatile("cp.async.commit_group;"); }
+
+// Waits until at most PENDING of this thread's groups of copies are under way.
+template <int PENDING>
+__device__ __forceinline__ void awaitCopies() {
+    asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
 }

@@ -7,6 +7,7 @@ from layout import pack_a, pack_b, pad, padded
 from lora import Work, error, reference
 
 TOLERANCE = 3e-3
+FEW_ALWAYS, MANY_ALWAYS = (1 << 30, 0), (1, 0)  # thresholds of the plan
 
 
 def adapter(hidden, features, ranks, generator):
@@ -37,8 +38,9 @@ def batch(hidden, features, adapters, generator, scaled=False, shared_x=1):
                 y_rows=order.tolist(), scale=torch.rand(rows).tolist() if scaled else None), memory
 
 
-def run(kernels, work, memory, add, poison=True):
+def run(kernels, work, memory, add):
     rows, width = len(work["x_rows"]), sum(work["features"])
+    torch.manual_seed(rows)
     y = torch.randn(rows, width, device="cuda").bfloat16() if add else torch.full(
         (rows, width), float("nan"), device="cuda").bfloat16()
     v = torch.full((1 << 22,), float("nan"), device="cuda")
@@ -69,17 +71,25 @@ CASES = [
 def check(kernels, log=print):
     """Raises if a case is off; returns the largest relative error."""
     worst = 0.0
+    thresholds = plan.MANY_FROM, plan.MANY_IN_ALL
     generator = torch.Generator(device="cuda").manual_seed(7)
     for name, hidden, features, adapters, options in CASES:
         for add in (False, True):
             work, memory = batch(hidden, features, adapters, generator, **options)
-            y, expected = run(kernels, work, memory, add)
-            e = error(y, expected)
-            worst = max(worst, e)
-            log(f"  {name:24s} {'+=' if add else '= '} {e:.2e}")
-            if e > TOLERANCE:
-                raise SystemExit(f"check failed: {name}, add={add}: {e:.2e}")
-    independent(kernels, generator)
+            outcomes = []
+            for plan.MANY_FROM, plan.MANY_IN_ALL in (FEW_ALWAYS, MANY_ALWAYS):
+                y, expected = run(kernels, work, memory, add)
+                outcomes.append(y)
+                e = error(y, expected)
+                worst = max(worst, e)
+                log(f"  {name:24s} {'+=' if add else '= '} {plan.MANY_FROM == 1!s:5} {e:.2e}")
+                if not e <= TOLERANCE:
+                    raise SystemExit(f"check failed: {name}, add={add}: {e:.2e}")
+            if not torch.equal(*outcomes):
+                raise SystemExit(f"check failed: {name}, add={add}: the kernels for few and many rows differ")
+    for plan.MANY_FROM, plan.MANY_IN_ALL in (FEW_ALWAYS, MANY_ALWAYS, (48, 0)):
+        independent(kernels, generator)
+    plan.MANY_FROM, plan.MANY_IN_ALL = thresholds
     return worst
 
 

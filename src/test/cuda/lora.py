@@ -7,9 +7,6 @@ import torch
 import plan
 from layout import unpack_a, unpack_b
 
-SHRINK_THREADS, EXPAND_THREADS = 256, 128
-
-
 def to_device(array):
     if not len(array):
         return torch.zeros(32, dtype=torch.uint8, device="cuda")
@@ -17,30 +14,41 @@ def to_device(array):
 
 
 class Kernels:
-    """The pair of launches that makes up one LoRA operation."""
+    """The launches that make up one LoRA operation: shrink, then expand, each for few and for many rows."""
 
-    def __init__(self, module):
-        self.shrink = module.kernel("lora_shrink")
-        self.expand = module.kernel("lora_expand")
+    FEW_SHRINK_THREADS, FEW_EXPAND_THREADS = 256, 128
+    MANY_SHRINK_THREADS, MANY_EXPAND_THREADS = 256, 128
+    MANY_SHRINK_SHARED = (64 + 48) * 1024
+
+    def __init__(self, decode, rows):
+        self.shrink, self.expand = decode.kernel("lora_shrink"), decode.kernel("lora_expand")
+        self.shrink_rows = rows.kernel("lora_shrink_rows", self.MANY_SHRINK_SHARED)
+        self.expand_rows = rows.kernel("lora_expand_rows")
+
+
+class Items:
+    """Segments and items in device memory."""
+
+    def __init__(self, launches):
+        self.segments = to_device(launches.segments)
+        self.few, self.many = to_device(launches.few), to_device(launches.many)
+        self.few_count, self.many_count = len(launches.few), len(launches.many)
 
 
 class Work:
-    """One operation: plan in device memory, buffers, and its launch.
+    """One operation: plan in device memory, buffers, and its launches.
 
     x_rows, y_rows, scale: per sorted row (lists or tensors; scale may be None). v: workspace that works may share.
     """
 
     def __init__(self, groups, hidden, features, x, x_rows, y, y_rows, scale, add, v):
         started = time.perf_counter()
-        shrink_segments, shrink_items = plan.shrink_plan(groups, hidden)
-        expand_segments, expand_items = plan.expand_plan(groups, features, add)
+        shrink, expand = plan.shrink_plan(groups, hidden), plan.expand_plan(groups, features, add)
         self.plan_seconds = time.perf_counter() - started
         self.cluster, self.splits = plan.clusters(hidden)
         self.rows = len(x_rows)
         self.stride = max([sum(r for _, r in g.targets) for g in groups] + [16])
-        self.shrink_count, self.expand_count = len(shrink_items), len(expand_items)
-        self.shrink_arrays = [to_device(shrink_segments), to_device(shrink_items), count_of(shrink_items)]
-        self.expand_arrays = [to_device(expand_segments), to_device(expand_items), count_of(expand_items)]
+        self.shrink, self.expand = Items(shrink), Items(expand)
         self.hidden, self.x, self.y, self.add, self.v = hidden, x, y, add, v
         self.x_rows = torch.as_tensor(x_rows, dtype=torch.int32).cuda()
         self.y_rows = torch.as_tensor(y_rows, dtype=torch.int32).cuda()
@@ -48,18 +56,26 @@ class Work:
         assert self.splits * self.rows * self.stride <= v.numel()
 
     def launch(self, kernels):
-        if self.shrink_count:
-            kernels.shrink((self.cluster * self.splits, self.shrink_count), SHRINK_THREADS,
-                           [*self.shrink_arrays, self.x, ("l", self.x.stride(0)), self.x_rows, self.hidden, self.v,
-                            self.stride, self.rows], cluster=self.cluster)
-        if self.expand_count:
-            kernels.expand((self.expand_count,), EXPAND_THREADS,
-                           [*self.expand_arrays, self.v, self.stride, self.rows, self.splits, self.y_rows, self.scale,
-                            self.y, ("l", self.y.stride(0)), int(self.add)], dependent=self.shrink_count > 0)
-
-
-def count_of(items):
-    return torch.tensor([len(items)], dtype=torch.int32, device="cuda")
+        # Only the first expand may overlap what is before it: it waits for one shrink, and the other is done by then.
+        chunks = self.cluster * self.splits
+        arguments = [self.x, ("l", self.x.stride(0)), self.x_rows, self.hidden, self.v, self.stride, self.rows]
+        s = self.shrink
+        if s.few_count:
+            kernels.shrink((chunks, s.few_count), kernels.FEW_SHRINK_THREADS, [s.segments, s.few, *arguments],
+                           cluster=self.cluster)
+        if s.many_count:
+            kernels.shrink_rows((chunks, s.many_count), kernels.MANY_SHRINK_THREADS,
+                                [s.segments, s.many, *arguments], cluster=self.cluster)
+        dependent = s.few_count + s.many_count > 0
+        arguments = [self.v, self.stride, self.rows, self.splits, self.y_rows, self.scale, self.y,
+                     ("l", self.y.stride(0)), int(self.add)]
+        e = self.expand
+        if e.few_count:
+            kernels.expand((e.few_count,), kernels.FEW_EXPAND_THREADS, [e.segments, e.few, *arguments],
+                           dependent=dependent)
+        if e.many_count:
+            kernels.expand_rows((e.many_count,), kernels.MANY_EXPAND_THREADS, [e.segments, e.many, *arguments],
+                                dependent=dependent and not e.few_count)
 
 
 def reference(groups, weights, hidden, features, x, x_rows, y, y_rows, scale, add):

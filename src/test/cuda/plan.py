@@ -6,10 +6,16 @@ SEGMENT = np.dtype([("weights", "<u8"), ("rowBegin", "<i4"), ("rowCount", "<i4")
                     ("rankOffset", "<i4"), ("yOffset", "<i4"), ("features", "<i4")])
 ITEM = np.dtype([("segment", "<i4"), ("block", "<u2"), ("blocks", "<u2"), ("row", "<i4"), ("rows", "<i4")])
 
-SHRINK_K, SHRINK_ROWS, SHRINK_RANK_BLOCKS = 512, 64, 4
-EXPAND_WARPS, EXPAND_FRAGMENTS = 4, 16
-MAX_CLUSTER = 8
+# The limits of the kernels' items (their sources say the same).
+SHRINK_K, MAX_CLUSTER = 512, 8
+SHRINK_ROWS, SHRINK_RANK_BLOCKS = 64, 2
+EXPAND_ROWS, EXPAND_WARPS, EXPAND_FRAGMENTS = 64, 4, 16
+MANY_ROWS, MANY_RANK_BLOCKS, MANY_FEATURE_BLOCKS, MANY_RANKS = 128, 4, 4, 64
+
 ENOUGH_BLOCKS = 2 * 132  # cut finer below this many blocks of threads
+
+# Segments of this many rows go through the kernels for many rows, if there are that many rows in all.
+MANY_FROM, MANY_IN_ALL = 48, 1024
 
 
 class Group:
@@ -18,6 +24,14 @@ class Group:
 
     def __init__(self, begin, count, a, targets):
         self.begin, self.count, self.a, self.targets = begin, count, a, targets
+
+
+class Launches:
+    """Segments of one step, and the items of the kernels for few and for many rows."""
+
+    def __init__(self, segments, few, many):
+        self.segments = np.array(segments, SEGMENT)
+        self.few, self.many = np.array(few, ITEM), np.array(many, ITEM)
 
 
 def clusters(hidden):
@@ -32,24 +46,47 @@ def ranges(total, step):
     return [(i, min(step, total - i)) for i in range(0, total, step)]
 
 
+def even_ranges(total, most, multiple):
+    """Ranges of about the same size, multiples of `multiple` but the last."""
+    parts = -(-total // most)
+    return ranges(total, -(-(-(-total // parts)) // multiple) * multiple)
+
+
+def halve_rows(rows, least, blocks):
+    """The largest share of rows, from `rows` down to `least`, that makes enough blocks."""
+    while rows > least and blocks(rows) < ENOUGH_BLOCKS:
+        rows //= 2
+    return rows
+
+
+def is_many(groups):
+    """Which groups go through the kernels for many rows; both give the same bits."""
+    large = sum(g.count for g in groups if g.count >= MANY_FROM)
+    return lambda g: g.count >= MANY_FROM and large >= MANY_IN_ALL
+
+
 def shrink_plan(groups, hidden):
-    """Segments and items of lora_shrink."""
     cluster, splits = clusters(hidden)
+    many = is_many(groups)
     segments, shapes = [], []
     for g in groups:
         rank = sum(r for _, r in g.targets)
         if g.count and rank:
+            shapes.append((len(segments), g.begin, g.count, rank // 16, many(g)))
             segments.append((g.a, g.begin, g.count, rank, 0, 0, 0))
-            shapes.append((g.count, rank // 16))
-    rows = SHRINK_ROWS
-    while rows > 8 and cluster * splits * sum(
-            -(-c // rows) * -(-b // SHRINK_RANK_BLOCKS) for c, b in shapes) < ENOUGH_BLOCKS:
-        rows //= 2
-    items = [(s, block, blocks, row, count)
-             for s, (total, rank_blocks) in enumerate(shapes)
-             for row, count in ranges(total, rows)
-             for block, blocks in ranges(rank_blocks, SHRINK_RANK_BLOCKS)]
-    return np.array(segments, SEGMENT), np.array(items, ITEM)
+
+    def items(chosen, most, multiple, rank_blocks):
+        def blocks(rows):
+            return cluster * splits * sum(-(-c // rows) * -(-b // rank_blocks) for _, _, c, b, _ in chosen)
+
+        rows = halve_rows(most, multiple, blocks)
+        return [(s, block, count, begin + row, row_count)
+                for s, begin, total, total_blocks, _ in chosen
+                for row, row_count in even_ranges(total, rows, multiple)
+                for block, count in ranges(total_blocks, rank_blocks)]
+
+    return Launches(segments, items([s for s in shapes if not s[4]], SHRINK_ROWS, 8, SHRINK_RANK_BLOCKS),
+                    items([s for s in shapes if s[4]], MANY_ROWS, 16, MANY_RANK_BLOCKS))
 
 
 def blocks_held(rank):
@@ -59,28 +96,37 @@ def blocks_held(rank):
 
 
 def expand_plan(groups, features, add):
-    """Segments and items of lora_expand; features of each target."""
+    """features: of each target."""
+    many = is_many(groups)
     segments, shapes = [], []
     for g in groups:
         rank_offset = y_offset = 0
         for (b, rank), n in zip(g.targets, features):
             if g.count and (rank or not add):
+                shapes.append((len(segments), g.begin, g.count, rank, -(-n // 64), many(g) and rank <= MANY_RANKS))
                 segments.append((b, g.begin, g.count, rank, rank_offset, y_offset, n))
-                shapes.append((g.count, rank, -(-n // 64)))
             rank_offset += rank
             y_offset += n
-    rows = 64
+    few, large = [s for s in shapes if not s[5]], [s for s in shapes if s[5]]
     share = 1
 
-    def blocks():
-        return sum(-(-c // rows) * -(-n // max(EXPAND_WARPS, blocks_held(r) // share)) for c, r, n in shapes)
+    def held(rank):
+        return max(EXPAND_WARPS, blocks_held(rank) // share)
 
-    while share < 4 and blocks() < ENOUGH_BLOCKS:
+    def few_blocks(rows):
+        return sum(-(-c // rows) * -(-n // held(r)) for _, _, c, r, n, _ in few)
+
+    while share < 4 and few_blocks(EXPAND_ROWS) < ENOUGH_BLOCKS:
         share *= 2
-    while rows > 8 and blocks() < ENOUGH_BLOCKS:
-        rows //= 2
-    items = [(s, block, count, row, row_count)
-             for s, (total, rank, n) in enumerate(shapes)
-             for block, count in ranges(n, max(EXPAND_WARPS, blocks_held(rank) // share))
-             for row, row_count in ranges(total, rows)]
-    return np.array(segments, SEGMENT), np.array(items, ITEM)
+    rows = halve_rows(EXPAND_ROWS, 8, few_blocks)
+    few_items = [(s, block, count, begin + row, row_count)
+                 for s, begin, total, rank, n, _ in few
+                 for block, count in ranges(n, held(rank))
+                 for row, row_count in even_ranges(total, rows, 8)]
+    rows = halve_rows(MANY_ROWS, 16, lambda rows: sum(
+        -(-c // rows) * -(-n // MANY_FEATURE_BLOCKS) for _, _, c, _, n, _ in large))
+    many_items = [(s, block, count, begin + row, row_count)
+                  for s, begin, total, _, n, _ in large
+                  for row, row_count in even_ranges(total, rows, 16)
+                  for block, count in ranges(n, MANY_FEATURE_BLOCKS)]
+    return Launches(segments, few_items, many_items)
