@@ -17,10 +17,11 @@
 //     k = 4 c + {0, 1} (lo) and + {2, 3} (hi).
 //
 // Work
-//   Rows are sorted by adapter (or by adapter and expert) outside of the kernels. A segment is a run of
-//   sorted rows that share one weight matrix, an item the share of a segment that one block of threads
-//   computes. Both lie in device memory, so that a captured graph replays with new ones. How a segment is
-//   cut into items never changes the order in which a value is summed up.
+//   Rows are sorted by adapter (or by adapter and expert) outside of the kernels. An item is what one block of threads
+//   (shrink: one cluster) computes: some rows, all of one adapter, and some ranks or features. Items lie in device memory, so that
+//   a captured graph replays with new ones, and are complete: a block knows its weights after one load, since the
+//   time before its first bytes flow is what small batches consist of. How the work is cut into items never changes
+//   the order in which a value is summed up.
 
 #pragma once
 
@@ -34,43 +35,26 @@ constexpr int TILE_ROWS = 8;       // rows of x that one mma takes
 constexpr int FEATURE_BLOCK = 64;  // features of y that one warp computes at a time
 constexpr int FRAGMENT = 32;       // a fragment in units of 16 bytes, one per lane
 
-// One weight matrix and the sorted rows that go through it. 32 bytes.
-struct LoraSegment {
-    const uint4* weights;  // packed A of all targets, or packed B of one
-    int rowBegin;          // first sorted row
-    int rowCount;
-    int rank;        // A: sum of the targets' padded ranks; B: the target's padded rank, may be 0
-    int rankOffset;  // B: where the target's ranks begin in a row of v
-    int yOffset;     // B: where the target's features begin in a row of y
-    int features;    // B: the target's features
-};
-
-// 16 bytes. The row stands here, not only in the segment, so that both can be followed at the same time.
+// 32 bytes, 28 of them used.
 struct LoraItem {
-    int segment;
-    unsigned short block;   // first rank block (shrink) or feature block (expand)
-    unsigned short blocks;  // how many of them
-    int row;                // first sorted row
-    int rows;               // 0: nothing to do, so that a captured grid may be larger than the work
+    const uint4* weights;       // the item's first rank block (shrink) or feature block (expand) in packed A or B
+    int row;                    // first sorted row
+    unsigned short rows;        // 0: nothing to do, so that a captured grid may be larger than the work
+    unsigned short blocks;      // rank blocks (shrink) or feature blocks (expand) of the item
+    unsigned short rankBlocks;  // shrink: of all of A, the distance between its fragments; expand: of B, may be 0
+    unsigned short vBlock;      // where the item's ranks begin in a row of v, in rank blocks
+    int yOffset;                // expand: where the item's features begin in a row of y
+    int features;               // expand: how many of them there are (the last block may be partly padding)
 };
-
-__device__ __forceinline__ LoraSegment loadSegment(const LoraSegment* segments, int index) {
-    union {
-        int4 words[2];
-        LoraSegment segment;
-    } u;
-    const int4* source = reinterpret_cast<const int4*>(segments + index);
-    u.words[0] = __ldg(source);
-    u.words[1] = __ldg(source + 1);
-    return u.segment;
-}
 
 __device__ __forceinline__ LoraItem loadItem(const LoraItem* items, int index) {
     union {
-        int4 words;
+        int4 words[2];
         LoraItem item;
     } u;
-    u.words = __ldg(reinterpret_cast<const int4*>(items + index));
+    const int4* source = reinterpret_cast<const int4*>(items + index);
+    u.words[0] = __ldg(source);
+    u.words[1] = __ldg(source + 1);
     return u.item;
 }
 
@@ -88,8 +72,7 @@ __device__ __forceinline__ float4 loadIntermediate(const float* source) {
     float4 v;
     asm volatile("ld.global.v4.f32 {%0, %1, %2, %3}, [%4];"
                  : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
-                 : "l"(source)
-                 : "memory");
+                 : "l"(source));
     return v;
 }
 
@@ -178,14 +161,16 @@ __device__ __forceinline__ float loadFromBlock(const float* shared, unsigned ran
 constexpr int MAX_CLUSTER = 8;
 
 // Adds up sums[row][rank] of the cluster's blocks, in their order, and writes v for the item's rows and ranks; the
-// blocks share the work. Between two cluster barriers.
+// blocks share the work. Between two cluster barriers. COLUMNS: ranks of the largest item, a power of 2.
+template <int COLUMNS>
 __device__ __forceinline__ void sumOverCluster(const float* sums, int sumsStride, const LoraItem& item, float* v,
                                                int vStride, int vRows) {
-    const int blocks = clusterSize(), ranks = item.blocks * RANK_BLOCK;
+    const int blocks = clusterSize();
     const int split = blockIdx.x / blocks;
-    float* target = v + (static_cast<long long>(split) * vRows + item.row) * vStride + item.block * RANK_BLOCK;
-    for (int i = clusterRank() * blockDim.x + threadIdx.x; i < item.rows * ranks; i += blocks * blockDim.x) {
-        const int r = i / ranks, rank = i % ranks;
+    float* target = v + (static_cast<long long>(split) * vRows + item.row) * vStride + item.vBlock * RANK_BLOCK;
+    for (int i = clusterRank() * blockDim.x + threadIdx.x; i < item.rows * COLUMNS; i += blocks * blockDim.x) {
+        const int r = i / COLUMNS, rank = i % COLUMNS;
+        if (rank >= item.blocks * RANK_BLOCK) continue;
         float values[MAX_CLUSTER];  // all loads before the first sum: each takes long
 #pragma unroll
         for (int b = 0; b < MAX_CLUSTER; b++)
@@ -195,6 +180,10 @@ __device__ __forceinline__ void sumOverCluster(const float* sums, int sumsStride
         for (int b = 0; b < MAX_CLUSTER; b++) sum += values[b];
         target[static_cast<long long>(r) * vStride + rank] = sum;
     }
+}
+
+__device__ __forceinline__ void addTo(float4& sum, const float4& more) {
+    sum.x += more.x, sum.y += more.y, sum.z += more.z, sum.w += more.w;
 }
 
 // Four values of v, added up over the clusters that worked on them, in their order.
@@ -207,9 +196,7 @@ __device__ __forceinline__ float4 sumOverSplits(const float* source, long long s
         for (int s = 0; s < AHEAD; s++)
             more[s] = first + s < splits ? loadIntermediate(source + (first + s) * stride) : float4{};
 #pragma unroll
-        for (int s = 0; s < AHEAD; s++) {
-            sum.x += more[s].x, sum.y += more[s].y, sum.z += more[s].z, sum.w += more[s].w;
-        }
+        for (int s = 0; s < AHEAD; s++) addTo(sum, more[s]);
     }
     return sum;
 }
@@ -231,7 +218,7 @@ __device__ __forceinline__ uint4 addScaled(const uint4& old, float factor, const
 __device__ __forceinline__ void copyAsync(void* shared, const void* global, bool present) {
     const unsigned target = static_cast<unsigned>(__cvta_generic_to_shared(shared));
     const int bytes = present ? 16 : 0;
-    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(target), "l"(global), "r"(bytes));
+    asm volatile("cp.async.cg.shared.global.L2::256B [%0], [%1], 16, %2;" ::"r"(target), "l"(global), "r"(bytes));
 }
 
 __device__ __forceinline__ void commitCopies() { asm volatile("cp.async.commit_group;"); }

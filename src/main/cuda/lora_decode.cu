@@ -7,9 +7,9 @@
 // Layout    lora.cuh.
 // Limits    H and every rank padded to multiples of 32 and 16; features of a target multiples of 8, packed in
 //           blocks of 64; strides multiples of 8 values, pointers aligned to 16 bytes.
-// Bytes     A and B of every segment once, x once per 32 ranks (from the L2 after the first), y once (twice if added to).
+// Bytes     A and B of every adapter once, x once per 32 ranks (from the L2 after the first), y once (twice if added to).
 // Order     a value of v is summed over 16-wide k steps, warps, blocks of a cluster and clusters in this order, a value
-//           of y over rank blocks: neither depends on the other rows, nor on how segments were cut into items.
+//           of y over rank blocks: neither depends on the other rows, nor on how the work was cut into items.
 
 #include "lora.cuh"
 
@@ -28,15 +28,13 @@ constexpr int EXPAND_FRAGMENTS = 16;                // fragments of B that a lan
 
 // RB: rank blocks held by a warp (1 or 2).
 template <int RB>
-__device__ void shrink(const LoraSegment* segments, const LoraItem& item, const __nv_bfloat16* __restrict__ x,
+__device__ void shrink(const LoraItem& item, const __nv_bfloat16* __restrict__ x,
                        long long xStride, const int* __restrict__ xRows, int hidden, float* partials, float* sums) {
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, g = lane / 4, c = lane % 4;
     const int pair = (blockIdx.x * SHRINK_K + warp * WARP_K) / 32;  // first 32 reduced values
     const int pairs = hidden / 32;
 
     int xRow = g < item.rows ? __ldg(xRows + item.row + g) : 0;
-    const LoraSegment segment = loadSegment(segments, item.segment);
-    const int rankBlocks = segment.rank / RANK_BLOCK;
     uint4 weights[RB][4];
 #pragma unroll
     for (int k = 0; k < 4; k++) {
@@ -44,7 +42,7 @@ __device__ void shrink(const LoraSegment* segments, const LoraItem& item, const 
         for (int rb = 0; rb < RB; rb++) {
             const int p = pair + k / 2;
             weights[rb][k] = p < pairs
-                ? loadWeights(segment.weights + ((p * rankBlocks + item.block + rb) * 2 + k % 2) * FRAGMENT + lane)
+                ? loadWeights(item.weights + ((p * item.rankBlocks + rb) * 2 + k % 2) * FRAGMENT + lane)
                 : uint4{};
         }
     }
@@ -95,7 +93,7 @@ __device__ void shrink(const LoraSegment* segments, const LoraItem& item, const 
 // Grid (C * S, items), clusters of C blocks along x: block b of an item reduces values [512 b, 512 b + 512) of x, a cluster's
 // blocks are summed up here, the S clusters' by lora_expand.
 extern "C" __global__ void __launch_bounds__(SHRINK_THREADS, 4)
-    lora_shrink(const LoraSegment* segments, const LoraItem* items, const __nv_bfloat16* __restrict__ x, long long xStride,
+    lora_shrink(const LoraItem* items, const __nv_bfloat16* __restrict__ x, long long xStride,
                 const int* __restrict__ xRows, int hidden, float* v, int vStride, int vRows) {
     __shared__ float partials[SHRINK_WARPS * TILE_ROWS * PARTIAL_STRIDE];
     __shared__ float sums[SHRINK_ROWS * SHRINK_RANKS];
@@ -103,31 +101,30 @@ extern "C" __global__ void __launch_bounds__(SHRINK_THREADS, 4)
     const LoraItem item = loadItem(items, blockIdx.y);
     if (item.rows == 0) return;
     if (item.blocks > 1) {
-        shrink<2>(segments, item, x, xStride, xRows, hidden, partials, sums);
+        shrink<2>(item, x, xStride, xRows, hidden, partials, sums);
     } else {
-        shrink<1>(segments, item, x, xStride, xRows, hidden, partials, sums);
+        shrink<1>(item, x, xStride, xRows, hidden, partials, sums);
     }
     clusterBarrier();
-    sumOverCluster(sums, SHRINK_RANKS, item, v, vStride, vRows);
+    sumOverCluster<SHRINK_RANKS>(sums, SHRINK_RANKS, item, v, vStride, vRows);
     clusterBarrier();  // no block may leave while others read its sums
 }
 
 // RB: rank blocks of a round (1, 2 or 4; ranks between are guarded, larger ones take several rounds).
 template <int RB>
-__device__ void expand(const LoraSegment& segment, const LoraItem& item, const float* v, int vStride, int vRows, int splits,
+__device__ void expand(const LoraItem& item, const float* v, int vStride, int vRows, int splits,
                        const int* __restrict__ yRows, const float* __restrict__ scale, __nv_bfloat16* y, long long yStride,
                        bool add) {
     constexpr int BLOCKS = EXPAND_FRAGMENTS / (RB * 4);  // feature blocks per warp
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, g = lane / 4, c = lane % 4;
-    const int rankBlocks = segment.rank / RANK_BLOCK;
+    const int rankBlocks = item.rankBlocks;
 
     uint4 weights[BLOCKS][RB][4];
     auto loadRound = [&](int round) {
 #pragma unroll
         for (int b = 0; b < BLOCKS; b++) {
             const int block = b * EXPAND_WARPS + warp;
-            const uint4* source =
-                segment.weights + ((item.block + block) * rankBlocks + round) * 4 * FRAGMENT + lane;
+            const uint4* source = item.weights + (block * rankBlocks + round) * 4 * FRAGMENT + lane;
 #pragma unroll
             for (int rb = 0; rb < RB; rb++)
 #pragma unroll
@@ -137,14 +134,14 @@ __device__ void expand(const LoraSegment& segment, const LoraItem& item, const f
         }
     };
     // A lane's features: 8 of each of its blocks, of two rows per tile.
-    const int feature = (item.block + warp) * FEATURE_BLOCK + 8 * g;
+    const int feature = warp * FEATURE_BLOCK + 8 * g;
     auto locate = [&](int row, int half) -> uint4* {
         const int r = row + 2 * c + half;
         if (r >= item.rows) return nullptr;
-        return reinterpret_cast<uint4*>(y + __ldg(yRows + item.row + r) * yStride + segment.yOffset + feature);
+        return reinterpret_cast<uint4*>(y + __ldg(yRows + item.row + r) * yStride + item.yOffset + feature);
     };
     auto inside = [&](int b) {
-        return b * EXPAND_WARPS + warp < item.blocks && feature + b * EXPAND_WARPS * FEATURE_BLOCK < segment.features;
+        return b * EXPAND_WARPS + warp < item.blocks && feature + b * EXPAND_WARPS * FEATURE_BLOCK < item.features;
     };
     constexpr int STEP = EXPAND_WARPS * FEATURE_BLOCK / 8;  // from one block of a warp to the next, in 16 bytes
 
@@ -166,8 +163,8 @@ __device__ void expand(const LoraSegment& segment, const LoraItem& item, const f
             for (int rb = 0; rb < RB; rb++) {
                 float4 sum{};
                 if (row + g < item.rows && round + rb < rankBlocks) {
-                    sum = sumOverSplits(v + static_cast<long long>(item.row + row + g) * vStride + segment.rankOffset +
-                                            (round + rb) * RANK_BLOCK + 4 * c,
+                    sum = sumOverSplits(v + static_cast<long long>(item.row + row + g) * vStride +
+                                            (item.vBlock + round + rb) * RANK_BLOCK + 4 * c,
                                         static_cast<long long>(vRows) * vStride, splits);
                 }
                 lo[rb] = packBf16(sum.x, sum.y), hi[rb] = packBf16(sum.z, sum.w);
@@ -205,18 +202,17 @@ __device__ void expand(const LoraSegment& segment, const LoraItem& item, const f
     }
 }
 
-// Grid (items). Without add, segments of rank 0 write zeros.
+// Grid (items). Without add, items of rank 0 write zeros.
 extern "C" __global__ void __launch_bounds__(EXPAND_THREADS, 4)
-    lora_expand(const LoraSegment* segments, const LoraItem* items, const float* v, int vStride, int vRows, int splits,
+    lora_expand(const LoraItem* items, const float* v, int vStride, int vRows, int splits,
                 const int* __restrict__ yRows, const float* __restrict__ scale, __nv_bfloat16* y, long long yStride, int add) {
     const LoraItem item = loadItem(items, blockIdx.x);
     if (item.rows == 0) return;
-    const LoraSegment segment = loadSegment(segments, item.segment);
-    if (segment.rank > 2 * RANK_BLOCK) {
-        expand<4>(segment, item, v, vStride, vRows, splits, yRows, scale, y, yStride, add);
-    } else if (segment.rank > RANK_BLOCK) {
-        expand<2>(segment, item, v, vStride, vRows, splits, yRows, scale, y, yStride, add);
+    if (item.rankBlocks > 2) {
+        expand<4>(item, v, vStride, vRows, splits, yRows, scale, y, yStride, add);
+    } else if (item.rankBlocks > 1) {
+        expand<2>(item, v, vStride, vRows, splits, yRows, scale, y, yStride, add);
     } else {
-        expand<1>(segment, item, v, vStride, vRows, splits, yRows, scale, y, yStride, add);
+        expand<1>(item, v, vStride, vRows, splits, yRows, scale, y, yStride, add);
     }
 }

@@ -30,7 +30,7 @@ __device__ __forceinline__ int piece(int row, int index) { return row * 8 + (ind
 
 // Grid (C * S, items), clusters of C blocks along x, WEIGHTS + SHRINK_WARPS * STAGES * STAGE pieces of shared memory.
 extern "C" __global__ void __launch_bounds__(SHRINK_THREADS, 2)
-    lora_shrink_rows(const LoraSegment* segments, const LoraItem* items, const __nv_bfloat16* __restrict__ x,
+    lora_shrink_rows(const LoraItem* items, const __nv_bfloat16* __restrict__ x,
                      long long xStride, const int* __restrict__ xRows, int hidden, float* v, int vStride, int vRows) {
     extern __shared__ uint4 shared[];
     allowNextKernel();
@@ -48,14 +48,13 @@ extern "C" __global__ void __launch_bounds__(SHRINK_THREADS, 2)
         const int r = warpRow + i * 4 + lane / 8;
         sources[i] = r < item.rows ? x + __ldg(xRows + item.row + r) * xStride + firstK + lane % 8 * 8 : nullptr;
     }
-    const LoraSegment segment = loadSegment(segments, item.segment);
-    const int rankBlocks = segment.rank / RANK_BLOCK;
     const int pieces = item.blocks * 2 * FRAGMENT;  // of A per 32 reduced values
-    for (int i = threadIdx.x; i < SHRINK_K / 32 * pieces; i += SHRINK_THREADS) {
-        const int pair = firstK / 32 + i / pieces;
-        const bool present = pair < hidden / 32;
-        copyAsync(shared + i,
-                  segment.weights + (present ? (pair * rankBlocks + item.block) * 2 * FRAGMENT + i % pieces : 0), present);
+    for (int pair = warp; pair < SHRINK_K / 32; pair += SHRINK_WARPS) {
+        const int from = firstK / 32 + pair;
+        const bool present = from < hidden / 32;
+        const uint4* source = item.weights + (present ? from * item.rankBlocks * 2 * FRAGMENT : 0) + lane;
+        for (int i = 0; i < item.blocks * 2; i++)
+            copyAsync(shared + pair * pieces + i * FRAGMENT + lane, source + i * FRAGMENT, present);
     }
     awaitPreviousKernel();
 
@@ -121,7 +120,7 @@ extern "C" __global__ void __launch_bounds__(SHRINK_THREADS, 2)
         }
     }
     clusterBarrier();
-    sumOverCluster(sums, SUMS_STRIDE, item, v, vStride, vRows);
+    sumOverCluster<RANK_BLOCKS * RANK_BLOCK>(sums, SUMS_STRIDE, item, v, vStride, vRows);
     clusterBarrier();
 }
 
@@ -130,9 +129,9 @@ constexpr int EXPAND_THREADS = EXPAND_WARPS * WARP;
 constexpr int TILES = ROWS / TILE_ROWS;
 constexpr int TILES_AHEAD = 4;  // of y on its way to the L2
 
-// Grid (items). Without add, segments of rank 0 write zeros.
+// Grid (items). Without add, items of rank 0 write zeros.
 extern "C" __global__ void __launch_bounds__(EXPAND_THREADS, 4)
-    lora_expand_rows(const LoraSegment* segments, const LoraItem* items, const float* v, int vStride, int vRows, int splits,
+    lora_expand_rows(const LoraItem* items, const float* v, int vStride, int vRows, int splits,
                      const int* __restrict__ yRows, const float* __restrict__ scale, __nv_bfloat16* y, long long yStride,
                      int add) {
     __shared__ uint2 fragments[TILES][RANK_BLOCKS][WARP];  // of v, as the lanes pass them to mma
@@ -140,9 +139,8 @@ extern "C" __global__ void __launch_bounds__(EXPAND_THREADS, 4)
     __shared__ float factors[ROWS];
     const LoraItem item = loadItem(items, blockIdx.x);
     if (item.rows == 0) return;
-    const LoraSegment segment = loadSegment(segments, item.segment);
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, g = lane / 4, c = lane % 4;
-    const int rankBlocks = segment.rank / RANK_BLOCK;
+    const int rankBlocks = item.rankBlocks;
 
     uint4 weights[RANK_BLOCKS][4];
 #pragma unroll
@@ -150,7 +148,7 @@ extern "C" __global__ void __launch_bounds__(EXPAND_THREADS, 4)
 #pragma unroll
         for (int f = 0; f < 4; f++)
             weights[rb][f] = warp < item.blocks && rb < rankBlocks
-                ? __ldg(segment.weights + (((item.block + warp) * rankBlocks + rb) * 4 + f) * FRAGMENT + lane)
+                ? loadWeights(item.weights + ((warp * rankBlocks + rb) * 4 + f) * FRAGMENT + lane)
                 : uint4{};
     for (int i = threadIdx.x; i < item.rows; i += EXPAND_THREADS) {
         targets[i] = __ldg(yRows + item.row + i);
@@ -159,22 +157,31 @@ extern "C" __global__ void __launch_bounds__(EXPAND_THREADS, 4)
     awaitPreviousKernel();
 
     const int tiles = (item.rows + TILE_ROWS - 1) / TILE_ROWS;
-    for (int i = threadIdx.x; i < tiles * rankBlocks * WARP; i += EXPAND_THREADS) {
-        const int rb = i / WARP % rankBlocks, tile = i / WARP / rankBlocks, row = tile * TILE_ROWS + g;
-        float4 sum{};
-        if (row < item.rows) {
-            sum = sumOverSplits(v + static_cast<long long>(item.row + row) * vStride + segment.rankOffset +
-                                    rb * RANK_BLOCK + 4 * c,
-                                static_cast<long long>(vRows) * vStride, splits);
+#pragma unroll 2
+    for (int tile = warp; tile < tiles; tile += EXPAND_WARPS) {
+        const int row = tile * TILE_ROWS + g;
+        const float* source = v + static_cast<long long>(item.row + row) * vStride + item.vBlock * RANK_BLOCK + 4 * c;
+        float4 sums[RANK_BLOCKS];  // all loads before the first use
+#pragma unroll
+        for (int rb = 0; rb < RANK_BLOCKS; rb++)
+            sums[rb] = rb < rankBlocks && row < item.rows ? loadIntermediate(source + rb * RANK_BLOCK) : float4{};
+        for (int s = 1; s < splits; s++) {
+#pragma unroll
+            for (int rb = 0; rb < RANK_BLOCKS; rb++) {
+                if (rb >= rankBlocks || row >= item.rows) continue;
+                addTo(sums[rb], loadIntermediate(source + s * static_cast<long long>(vRows) * vStride + rb * RANK_BLOCK));
+            }
         }
-        fragments[tile][rb][lane] = uint2{packBf16(sum.x, sum.y), packBf16(sum.z, sum.w)};
+#pragma unroll
+        for (int rb = 0; rb < RANK_BLOCKS; rb++)
+            fragments[tile][rb][lane] = uint2{packBf16(sums[rb].x, sums[rb].y), packBf16(sums[rb].z, sums[rb].w)};
     }
     __syncthreads();
 
-    const int feature = (item.block + warp) * FEATURE_BLOCK + 8 * g;
+    const int feature = warp * FEATURE_BLOCK + 8 * g;
     if (warp >= item.blocks) return;
-    const bool inside = feature < segment.features;
-    __nv_bfloat16* base = y + segment.yOffset + feature;
+    const bool inside = feature < item.features;
+    __nv_bfloat16* base = y + item.yOffset + feature;
     auto locate = [&](int row) { return reinterpret_cast<uint4*>(base + targets[row] * yStride); };
     auto loadOld = [&](int tile, uint4 (&old)[2]) {
 #pragma unroll

@@ -7,7 +7,7 @@ from layout import pack_a, pack_b, pad, padded
 from lora import Work, error, reference
 
 TOLERANCE = 3e-3
-FEW_ALWAYS, MANY_ALWAYS = (1 << 30, 0), (1, 0)  # thresholds of the plan
+FEW, MIXED, MANY = (1 << 30, 0, 1 << 30), (48, 0, 17), (1, 0, 1)  # thresholds of the plan
 
 
 def adapter(hidden, features, ranks, generator):
@@ -68,28 +68,34 @@ CASES = [
 ]
 
 
+def use(thresholds):
+    plan.MANY_SHRINK_FROM, plan.MANY_SHRINK_IN_ALL, plan.MANY_EXPAND_FROM = thresholds
+
+
 def check(kernels, log=print):
     """Raises if a case is off; returns the largest relative error."""
     worst = 0.0
-    thresholds = plan.MANY_FROM, plan.MANY_IN_ALL
+    defaults = plan.MANY_SHRINK_FROM, plan.MANY_SHRINK_IN_ALL, plan.MANY_EXPAND_FROM
     generator = torch.Generator(device="cuda").manual_seed(7)
     for name, hidden, features, adapters, options in CASES:
         for add in (False, True):
             work, memory = batch(hidden, features, adapters, generator, **options)
             outcomes = []
-            for plan.MANY_FROM, plan.MANY_IN_ALL in (FEW_ALWAYS, MANY_ALWAYS):
+            for thresholds in (FEW, MANY):
+                use(thresholds)
                 y, expected = run(kernels, work, memory, add)
                 outcomes.append(y)
                 e = error(y, expected)
                 worst = max(worst, e)
-                log(f"  {name:24s} {'+=' if add else '= '} {plan.MANY_FROM == 1!s:5} {e:.2e}")
+                log(f"  {name:24s} {'+=' if add else '= '} {'few ' if thresholds == FEW else 'many'} {e:.2e}")
                 if not e <= TOLERANCE:
                     raise SystemExit(f"check failed: {name}, add={add}: {e:.2e}")
             if not torch.equal(*outcomes):
                 raise SystemExit(f"check failed: {name}, add={add}: the kernels for few and many rows differ")
-    for plan.MANY_FROM, plan.MANY_IN_ALL in (FEW_ALWAYS, MANY_ALWAYS, (48, 0)):
+    for thresholds in (FEW, MIXED, MANY):
+        use(thresholds)
         independent(kernels, generator)
-    plan.MANY_FROM, plan.MANY_IN_ALL = thresholds
+    use(defaults)
     return worst
 
 

@@ -1,6 +1,6 @@
 """Checks and times the LoRA kernels on the GPU of this machine; README.md beside this says how.
 
-usage: lab.py DIRECTORY [--quick] [--only SUBSTRING] [--out FILE.csv] [--no-check]
+usage: lab.py DIRECTORY [--help]
 """
 
 import argparse
@@ -156,7 +156,7 @@ def geometric(values):
 def main():
     options = argparse.ArgumentParser()
     options.add_argument("directory", help="of the fatbins")
-    options.add_argument("--many-from", type=int, default=plan.MANY_FROM)
+    options.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="of plan.py")
     options.add_argument("--quick", action="store_true")
     options.add_argument("--only", default="")
     options.add_argument("--out")
@@ -166,7 +166,9 @@ def main():
     options = options.parse_args()
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.manual_seed(1)
-    plan.MANY_FROM = options.many_from
+    for setting in options.set:
+        name, value = setting.split("=")
+        setattr(plan, name, type(getattr(plan, name))(value))
     kernels = Kernels(*[gpu.Module(os.path.join(options.directory, f"lora_{name}.fatbin")) for name in ("decode", "rows")])
     print(torch.cuda.get_device_name(), options.directory)
     if not options.no_check:

@@ -27,10 +27,9 @@ class Kernels:
 
 
 class Items:
-    """Segments and items in device memory."""
+    """The items of a shrink or expand in device memory."""
 
     def __init__(self, launches):
-        self.segments = to_device(launches.segments)
         self.few, self.many = to_device(launches.few), to_device(launches.many)
         self.few_count, self.many_count = len(launches.few), len(launches.many)
 
@@ -61,20 +60,20 @@ class Work:
         arguments = [self.x, ("l", self.x.stride(0)), self.x_rows, self.hidden, self.v, self.stride, self.rows]
         s = self.shrink
         if s.few_count:
-            kernels.shrink((chunks, s.few_count), kernels.FEW_SHRINK_THREADS, [s.segments, s.few, *arguments],
+            kernels.shrink((chunks, s.few_count), kernels.FEW_SHRINK_THREADS, [s.few, *arguments],
                            cluster=self.cluster)
         if s.many_count:
             kernels.shrink_rows((chunks, s.many_count), kernels.MANY_SHRINK_THREADS,
-                                [s.segments, s.many, *arguments], cluster=self.cluster)
+                                [s.many, *arguments], cluster=self.cluster)
         dependent = s.few_count + s.many_count > 0
         arguments = [self.v, self.stride, self.rows, self.splits, self.y_rows, self.scale, self.y,
                      ("l", self.y.stride(0)), int(self.add)]
         e = self.expand
         if e.few_count:
-            kernels.expand((e.few_count,), kernels.FEW_EXPAND_THREADS, [e.segments, e.few, *arguments],
+            kernels.expand((e.few_count,), kernels.FEW_EXPAND_THREADS, [e.few, *arguments],
                            dependent=dependent)
         if e.many_count:
-            kernels.expand_rows((e.many_count,), kernels.MANY_EXPAND_THREADS, [e.segments, e.many, *arguments],
+            kernels.expand_rows((e.many_count,), kernels.MANY_EXPAND_THREADS, [e.many, *arguments],
                                 dependent=dependent and not e.few_count)
 
 

@@ -1,10 +1,9 @@
-"""Segments and items of a batch: what the host will write into device memory before a step."""
+"""The items of a batch: what the host will write into device memory before a step."""
 
 import numpy as np
 
-SEGMENT = np.dtype([("weights", "<u8"), ("rowBegin", "<i4"), ("rowCount", "<i4"), ("rank", "<i4"),
-                    ("rankOffset", "<i4"), ("yOffset", "<i4"), ("features", "<i4")])
-ITEM = np.dtype([("segment", "<i4"), ("block", "<u2"), ("blocks", "<u2"), ("row", "<i4"), ("rows", "<i4")])
+ITEM = np.dtype([("weights", "<u8"), ("row", "<i4"), ("rows", "<u2"), ("blocks", "<u2"), ("rankBlocks", "<u2"),
+                 ("vBlock", "<u2"), ("yOffset", "<i4"), ("features", "<i4")], align=True)
 
 # The limits of the kernels' items (their sources say the same).
 SHRINK_K, MAX_CLUSTER = 512, 8
@@ -12,10 +11,12 @@ SHRINK_ROWS, SHRINK_RANK_BLOCKS = 64, 2
 EXPAND_ROWS, EXPAND_WARPS, EXPAND_FRAGMENTS = 64, 4, 16
 MANY_ROWS, MANY_RANK_BLOCKS, MANY_FEATURE_BLOCKS, MANY_RANKS = 128, 4, 4, 64
 
-ENOUGH_BLOCKS = 2 * 132  # cut finer below this many blocks of threads
+# Cut finer below this many blocks of threads: few rows, many rows.
+ENOUGH_BLOCKS, ENOUGH_MANY_BLOCKS = 2 * 132, 120
 
-# Segments of this many rows go through the kernels for many rows, if there are that many rows in all.
-MANY_FROM, MANY_IN_ALL = 48, 1024
+# Adapters of this many rows go through the kernels for many rows: shrink only if there are that many in all.
+MANY_SHRINK_FROM, MANY_SHRINK_IN_ALL = 48, 1024
+MANY_EXPAND_FROM = 48
 
 
 class Group:
@@ -27,10 +28,9 @@ class Group:
 
 
 class Launches:
-    """Segments of one step, and the items of the kernels for few and for many rows."""
+    """Items of the kernels for few and for many rows."""
 
-    def __init__(self, segments, few, many):
-        self.segments = np.array(segments, SEGMENT)
+    def __init__(self, few, many):
         self.few, self.many = np.array(few, ITEM), np.array(many, ITEM)
 
 
@@ -52,41 +52,37 @@ def even_ranges(total, most, multiple):
     return ranges(total, -(-(-(-total // parts)) // multiple) * multiple)
 
 
-def halve_rows(rows, least, blocks):
+def halve_rows(rows, least, blocks, enough):
     """The largest share of rows, from `rows` down to `least`, that makes enough blocks."""
-    while rows > least and blocks(rows) < ENOUGH_BLOCKS:
+    while rows > least and blocks(rows) < enough:
         rows //= 2
     return rows
 
 
-def is_many(groups):
-    """Which groups go through the kernels for many rows; both give the same bits."""
-    large = sum(g.count for g in groups if g.count >= MANY_FROM)
-    return lambda g: g.count >= MANY_FROM and large >= MANY_IN_ALL
+FRAGMENT_BYTES = 512
 
 
 def shrink_plan(groups, hidden):
     cluster, splits = clusters(hidden)
-    many = is_many(groups)
-    segments, shapes = [], []
-    for g in groups:
-        rank = sum(r for _, r in g.targets)
-        if g.count and rank:
-            shapes.append((len(segments), g.begin, g.count, rank // 16, many(g)))
-            segments.append((g.a, g.begin, g.count, rank, 0, 0, 0))
+    active = [(g, sum(r for _, r in g.targets) // 16) for g in groups]
+    active = [(g, b) for g, b in active if g.count and b]
+    in_all = sum(g.count for g, _ in active if g.count >= MANY_SHRINK_FROM)
+    from_count = MANY_SHRINK_FROM if in_all >= MANY_SHRINK_IN_ALL else 1 << 30
 
-    def items(chosen, most, multiple, rank_blocks):
+    def items(chosen, most, multiple, rank_blocks, enough):
         def blocks(rows):
-            return cluster * splits * sum(-(-c // rows) * -(-b // rank_blocks) for _, _, c, b, _ in chosen)
+            return cluster * splits * sum(-(-g.count // rows) * -(-b // rank_blocks) for g, b in chosen)
 
-        rows = halve_rows(most, multiple, blocks)
-        return [(s, block, count, begin + row, row_count)
-                for s, begin, total, total_blocks, _ in chosen
-                for row, row_count in even_ranges(total, rows, multiple)
-                for block, count in ranges(total_blocks, rank_blocks)]
+        rows = halve_rows(most, multiple, blocks, enough)
+        return [(g.a + block * 2 * FRAGMENT_BYTES, g.begin + row, row_count, count, total, block, 0, 0)
+                for g, total in chosen
+                for row, row_count in even_ranges(g.count, rows, multiple)
+                for block, count in ranges(total, rank_blocks)]
 
-    return Launches(segments, items([s for s in shapes if not s[4]], SHRINK_ROWS, 8, SHRINK_RANK_BLOCKS),
-                    items([s for s in shapes if s[4]], MANY_ROWS, 16, MANY_RANK_BLOCKS))
+    return Launches(items([a for a in active if a[0].count < from_count], SHRINK_ROWS, 8, SHRINK_RANK_BLOCKS,
+                          ENOUGH_BLOCKS),
+                    items([a for a in active if a[0].count >= from_count], MANY_ROWS, 16, MANY_RANK_BLOCKS,
+                          ENOUGH_MANY_BLOCKS))
 
 
 def blocks_held(rank):
@@ -97,36 +93,40 @@ def blocks_held(rank):
 
 def expand_plan(groups, features, add):
     """features: of each target."""
-    many = is_many(groups)
-    segments, shapes = [], []
+    few, many = [], []
     for g in groups:
-        rank_offset = y_offset = 0
+        v_block = y_offset = 0
         for (b, rank), n in zip(g.targets, features):
             if g.count and (rank or not add):
-                shapes.append((len(segments), g.begin, g.count, rank, -(-n // 64), many(g) and rank <= MANY_RANKS))
-                segments.append((b, g.begin, g.count, rank, rank_offset, y_offset, n))
-            rank_offset += rank
+                large = g.count >= MANY_EXPAND_FROM and rank <= MANY_RANKS
+                (many if large else few).append((g.begin, g.count, b, rank, v_block, y_offset, n))
+            v_block += rank // 16
             y_offset += n
-    few, large = [s for s in shapes if not s[5]], [s for s in shapes if s[5]]
+
+    def item(part, block, blocks, row, rows):
+        begin, _, b, rank, v_block, y_offset, n = part
+        return (b + block * rank // 16 * 4 * FRAGMENT_BYTES, begin + row, rows, blocks, rank // 16, v_block,
+                y_offset + block * 64, min(blocks * 64, n - block * 64))
+
     share = 1
 
     def held(rank):
         return max(EXPAND_WARPS, blocks_held(rank) // share)
 
     def few_blocks(rows):
-        return sum(-(-c // rows) * -(-n // held(r)) for _, _, c, r, n, _ in few)
+        return sum(-(-count // rows) * -(-n // (64 * held(rank))) for _, count, _, rank, _, _, n in few)
 
     while share < 4 and few_blocks(EXPAND_ROWS) < ENOUGH_BLOCKS:
         share *= 2
-    rows = halve_rows(EXPAND_ROWS, 8, few_blocks)
-    few_items = [(s, block, count, begin + row, row_count)
-                 for s, begin, total, rank, n, _ in few
-                 for block, count in ranges(n, held(rank))
-                 for row, row_count in even_ranges(total, rows, 8)]
+    rows = halve_rows(EXPAND_ROWS, 8, few_blocks, ENOUGH_BLOCKS)
+    few_items = [item(part, block, blocks, row, row_count)
+                 for part in few
+                 for block, blocks in ranges(-(-part[6] // 64), held(part[3]))
+                 for row, row_count in even_ranges(part[1], rows, 8)]
     rows = halve_rows(MANY_ROWS, 16, lambda rows: sum(
-        -(-c // rows) * -(-n // MANY_FEATURE_BLOCKS) for _, _, c, _, n, _ in large))
-    many_items = [(s, block, count, begin + row, row_count)
-                  for s, begin, total, _, n, _ in large
-                  for row, row_count in even_ranges(total, rows, 16)
-                  for block, count in ranges(n, MANY_FEATURE_BLOCKS)]
-    return Launches(segments, few_items, many_items)
+        -(-part[1] // rows) * -(-part[6] // (64 * MANY_FEATURE_BLOCKS)) for part in many), ENOUGH_BLOCKS)
+    many_items = [item(part, block, blocks, row, row_count)
+                  for part in many
+                  for row, row_count in even_ranges(part[1], rows, 16)
+                  for block, blocks in ranges(-(-part[6] // 64), MANY_FEATURE_BLOCKS)]
+    return Launches(few_items, many_items)
