@@ -16,7 +16,9 @@ ENOUGH_BLOCKS, ENOUGH_MANY_BLOCKS = 2 * 132, 120
 
 # Adapters of this many rows go through the kernels for many rows: shrink only if there are that many in all.
 MANY_SHRINK_FROM, MANY_SHRINK_IN_ALL = 48, 1024
-MANY_EXPAND_FROM = 48
+MANY_EXPAND_FROM = 24        # and the mean at least as large,
+MANY_EXPAND_BLOCKS = 100     # and so much to do, in shares of 64 rows and 256 features
+FEW_ROWS_BLOCKS = 8 * 132    # few adapters with many rows are cut finer below this many blocks of lora_expand
 
 
 class Group:
@@ -52,10 +54,19 @@ def even_ranges(total, most, multiple):
     return ranges(total, -(-(-(-total // parts)) // multiple) * multiple)
 
 
+def mean(counts):
+    return sum(counts) / max(1, len(counts))
+
+
+def few_rows(counts, most):
+    """Rows of an item for few rows at most: few adapters with many rows must not hold up the others."""
+    return min(most, max(8, int(2 * mean(counts)) // 8 * 8))
+
+
 def halve_rows(rows, least, blocks, enough):
     """The largest share of rows, from `rows` down to `least`, that makes enough blocks."""
     while rows > least and blocks(rows) < enough:
-        rows //= 2
+        rows = max(least, rows // 2 // least * least)
     return rows
 
 
@@ -73,6 +84,8 @@ def shrink_plan(groups, hidden):
         def blocks(rows):
             return cluster * splits * sum(-(-g.count // rows) * -(-b // rank_blocks) for g, b in chosen)
 
+        if rank_blocks == SHRINK_RANK_BLOCKS:
+            most = few_rows([g.count for g, _ in chosen], most)
         rows = halve_rows(most, multiple, blocks, enough)
         return [(g.a + block * 2 * FRAGMENT_BYTES, g.begin + row, row_count, count, total, block, 0, 0)
                 for g, total in chosen
@@ -94,11 +107,13 @@ def blocks_held(rank):
 def expand_plan(groups, features, add):
     """features: of each target."""
     few, many = [], []
+    shares = sum(-(-g.count // 64) * -(-n // 256) for g in groups for n in features)
+    large_mean = mean([g.count for g in groups if g.count]) >= MANY_EXPAND_FROM and shares >= MANY_EXPAND_BLOCKS
     for g in groups:
         v_block = y_offset = 0
         for (b, rank), n in zip(g.targets, features):
             if g.count and (rank or not add):
-                large = g.count >= MANY_EXPAND_FROM and rank <= MANY_RANKS
+                large = large_mean and g.count >= MANY_EXPAND_FROM and rank <= MANY_RANKS
                 (many if large else few).append((g.begin, g.count, b, rank, v_block, y_offset, n))
             v_block += rank // 16
             y_offset += n
@@ -118,7 +133,10 @@ def expand_plan(groups, features, add):
 
     while share < 4 and few_blocks(EXPAND_ROWS) < ENOUGH_BLOCKS:
         share *= 2
-    rows = halve_rows(EXPAND_ROWS, 8, few_blocks, ENOUGH_BLOCKS)
+    rows = EXPAND_ROWS
+    if few_blocks(rows) < FEW_ROWS_BLOCKS:
+        rows = few_rows([part[1] for part in few], rows)
+    rows = halve_rows(rows, 8, few_blocks, ENOUGH_BLOCKS)
     few_items = [item(part, block, blocks, row, row_count)
                  for part in few
                  for block, blocks in ranges(-(-part[6] // 64), held(part[3]))
