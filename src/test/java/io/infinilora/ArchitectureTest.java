@@ -47,6 +47,7 @@ class ArchitectureTest {
           "simulator",
           "adapter",
           "wire",
+          "cluster",
           "engine",
           "lora",
           "metrics",
@@ -70,6 +71,7 @@ class ArchitectureTest {
               Map.entry("simulator", List.of("core", "config", "scheduler")),
               Map.entry("adapter", List.of("core", "config", "weights", "backend")),
               Map.entry("wire", List.of("core", "backend")),
+              Map.entry("cluster", List.of("core", "config")),
               Map.entry("metrics", List.of("core")),
               Map.entry(
                   "engine",

@@ -6,7 +6,10 @@ import io.infinilora.api.ServedModel;
 import io.infinilora.api.ServingState;
 import io.infinilora.api.text.ChatTemplate;
 import io.infinilora.api.text.HuggingFaceTokenizer;
+import io.infinilora.cluster.ClusterNode;
+import io.infinilora.config.ClusterConfig;
 import io.infinilora.config.InfiniLoraConfig;
+import io.infinilora.config.Role;
 import io.infinilora.core.AdapterStatus;
 import io.infinilora.core.HubReference;
 import io.infinilora.core.InfiniLoraException;
@@ -16,11 +19,13 @@ import io.infinilora.metrics.PrometheusMetrics;
 import io.infinilora.node.Node;
 import io.vertx.core.Future;
 import io.vertx.core.Vertx;
+import io.vertx.core.VertxBuilder;
 import io.vertx.core.VertxOptions;
 import java.io.PrintWriter;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.List;
+import java.util.Locale;
 import java.util.concurrent.CompletionException;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
@@ -45,7 +50,7 @@ final class Server {
   /** Blocks until the process ends; returns the exit code if it could not start. */
   int run() throws InterruptedException {
     long started = System.nanoTime();
-    VertxFactory.Result vertx = VertxFactory.create(new VertxOptions());
+    VertxFactory.Result vertx = vertx();
     say("transport: " + vertx.reason());
     try {
       start(vertx.vertx(), started);
@@ -55,6 +60,29 @@ final class Server {
     }
     new CountDownLatch(1).await(); // The shutdown hook ends the process.
     return 0;
+  }
+
+  /** Joins the cluster unless this process is all there is. */
+  private VertxFactory.Result vertx() {
+    if (config.role() == Role.ALL) {
+      return VertxFactory.create(new VertxOptions(), VertxBuilder::build);
+    }
+    return VertxFactory.create(
+        ClusterNode.options(config.cluster()),
+        builder -> await(ClusterNode.join(builder, config.cluster(), nodeName())));
+  }
+
+  private String nodeName() {
+    ClusterConfig cluster = config.cluster();
+    return cluster
+        .node()
+        .orElseGet(
+            () ->
+                "%s-%s-%d"
+                    .formatted(
+                        config.role().name().toLowerCase(Locale.ROOT),
+                        cluster.host(),
+                        cluster.port()));
   }
 
   private void start(Vertx vertx, long started) {

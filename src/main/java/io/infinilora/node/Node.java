@@ -24,7 +24,7 @@ import io.infinilora.model.TransformerLoader;
 import io.infinilora.weights.Checkpoint;
 import io.infinilora.weights.Checkpoints;
 import io.infinilora.weights.hub.HubListener;
-import io.infinilora.wire.LocalCodec;
+import io.infinilora.wire.WireCodecs;
 import io.vertx.core.Future;
 import io.vertx.core.Vertx;
 import io.vertx.core.WorkerExecutor;
@@ -142,7 +142,7 @@ public final class Node {
     if (config.loraMode() != LoraMode.DISAGGREGATED) {
       return vertx.deployVerticle(base);
     }
-    LocalCodec.registerAll(vertx.eventBus());
+    WireCodecs.registerAll(vertx.eventBus());
     List<Future<?>> shards = new ArrayList<>();
     for (LoraShard shard : config.lora().shards().shards()) {
       shards.add(

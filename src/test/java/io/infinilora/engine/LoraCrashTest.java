@@ -26,8 +26,8 @@ import io.infinilora.metrics.EngineMetrics;
 import io.infinilora.model.TransformerLoader;
 import io.infinilora.weights.Checkpoint;
 import io.infinilora.weights.Checkpoints;
-import io.infinilora.wire.LocalCodec;
 import io.infinilora.wire.ShardNotice;
+import io.infinilora.wire.WireCodecs;
 import io.vertx.core.Future;
 import io.vertx.core.Vertx;
 import java.lang.reflect.InvocationTargetException;
@@ -73,7 +73,7 @@ class LoraCrashTest {
   private String base;
 
   private void start(Duration retry) {
-    LocalCodec.registerAll(vertx.eventBus());
+    WireCodecs.registerAll(vertx.eventBus());
     GRID.shards().forEach(shard -> await(deploy(shard)));
     coordinator = await(vertx.deployVerticle(new LoraServerVerticle(GRID)));
     ModelSpec spec = checkpoint.spec();

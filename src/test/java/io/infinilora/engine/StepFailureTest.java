@@ -34,7 +34,7 @@ import io.infinilora.model.TransformerLoader;
 import io.infinilora.node.Node;
 import io.infinilora.weights.Checkpoint;
 import io.infinilora.weights.Checkpoints;
-import io.infinilora.wire.LocalCodec;
+import io.infinilora.wire.WireCodecs;
 import io.vertx.core.Future;
 import io.vertx.core.Promise;
 import io.vertx.core.Vertx;
@@ -118,7 +118,7 @@ class StepFailureTest {
     boolean server = place == Place.LORA_SERVER || place == Place.LORA_SERVER_HANGS;
     ModelSpec spec = checkpoint.spec();
     if (server) {
-      LocalCodec.registerAll(vertx.eventBus());
+      WireCodecs.registerAll(vertx.eventBus());
       Backend faulty = faults.in(backend, place);
       await(vertx.deployVerticle(new LoraShardVerticle(spec, LoraShard.WHOLE, faulty, BUDGETS, 1)));
       await(vertx.deployVerticle(new LoraServerVerticle(LoraGrid.SINGLE)));

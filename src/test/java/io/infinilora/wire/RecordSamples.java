@@ -1,0 +1,81 @@
+package io.infinilora.wire;
+
+import java.lang.reflect.ParameterizedType;
+import java.lang.reflect.RecordComponent;
+import java.lang.reflect.Type;
+import java.util.Arrays;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+import java.util.Set;
+import java.util.UUID;
+
+/** Makes records in which every component differs from every default and from its neighbours. */
+final class RecordSamples {
+  private int count = 1;
+
+  <T> T of(Class<T> type) {
+    return type.cast(value(type));
+  }
+
+  private Object value(Type type) {
+    if (type instanceof ParameterizedType generic) {
+      return generic(generic);
+    }
+    Class<?> plain = (Class<?>) type;
+    if (plain.isRecord()) {
+      return record(plain);
+    }
+    if (plain.isEnum()) {
+      Object[] constants = plain.getEnumConstants();
+      return constants[count++ % constants.length];
+    }
+    count++;
+    return switch (plain.getSimpleName()) {
+      case "int", "Integer" -> count;
+      case "long", "Long" -> (1L << 40) + count;
+      case "double", "Double" -> count / 8.0;
+      case "boolean", "Boolean" -> true;
+      case "String" -> "text \"" + count + "\" \u00e9";
+      case "UUID" -> new UUID(count, ~count);
+      case "int[]" -> new int[] {count, -count};
+      case "long[]" -> new long[] {count, Long.MIN_VALUE};
+      default -> throw new IllegalArgumentException("no message may hold a " + plain);
+    };
+  }
+
+  private Object generic(ParameterizedType type) {
+    Type[] arguments = type.getActualTypeArguments();
+    Class<?> raw = (Class<?>) type.getRawType();
+    if (raw == List.class) {
+      return List.of(value(arguments[0]), value(arguments[0]));
+    }
+    if (raw == Set.class) {
+      return Set.of(value(arguments[0]));
+    }
+    if (raw == Optional.class) {
+      return Optional.of(value(arguments[0]));
+    }
+    if (raw == Map.class) {
+      Map<Object, Object> map = new LinkedHashMap<>();
+      map.put(value(arguments[0]), value(arguments[1]));
+      return map;
+    }
+    throw new IllegalArgumentException("no message may hold a " + type);
+  }
+
+  private Object record(Class<?> type) {
+    RecordComponent[] components = type.getRecordComponents();
+    Object[] values = Arrays.stream(components).map(c -> value(c.getGenericType())).toArray();
+    Class<?>[] types =
+        Arrays.stream(components).map(RecordComponent::getType).toArray(Class<?>[]::new);
+    try {
+      var constructor = type.getDeclaredConstructor(types);
+      constructor.setAccessible(true);
+      return constructor.newInstance(values);
+    } catch (ReflectiveOperationException e) {
+      throw new IllegalArgumentException(type + " of " + Arrays.toString(values), e);
+    }
+  }
+}
