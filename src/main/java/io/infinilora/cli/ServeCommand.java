@@ -7,6 +7,7 @@ import io.infinilora.core.InfiniLoraException;
 import java.io.PrintWriter;
 import java.nio.file.Path;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.concurrent.Callable;
@@ -82,6 +83,40 @@ final class ServeCommand implements Callable<Integer> {
       description = "none, coupled or disaggregated (default).")
   void lora(String value) {
     flags.put("loraMode", value);
+  }
+
+  @Option(
+      names = "--role",
+      paramLabel = "ROLE",
+      description =
+          "all (default): everything in this process. base, lora or gateway: one part of a cluster.")
+  void role(String value) {
+    flags.put("role", value);
+  }
+
+  @Option(
+      names = "--peers",
+      paramLabel = "HOST:PORT",
+      split = ",",
+      description = "Processes of the cluster to join; one that is there is enough.")
+  void peers(List<String> values) {
+    flags.put("cluster.peers", String.join(",", values));
+  }
+
+  @Option(
+      names = "--cluster-host",
+      paramLabel = "ADDRESS",
+      description = "Address at which the cluster reaches this process; 127.0.0.1 by default.")
+  void clusterHost(String value) {
+    flags.put("cluster.host", value);
+  }
+
+  @Option(
+      names = "--cluster-port",
+      paramLabel = "PORT",
+      description = "Port of the cluster's membership; 7800 by default.")
+  void clusterPort(String value) {
+    flags.put("cluster.port", value);
   }
 
   @Option(
