@@ -30,7 +30,7 @@ final class JGroupsStack {
                diag.enabled="false" thread_pool.min_threads="0" thread_pool.max_threads="32"/>
           %s
           <MERGE3 min_interval="1000" max_interval="4000"/>
-          <FD_SOCK2 offset="%d" port_range="0"/>
+          <FD_SOCK2 bind_addr="%s" offset="%d" port_range="0"/>
           <FD_ALL3 timeout="%d" interval="%d"/>
           <VERIFY_SUSPECT2 timeout="%d"/>
           <pbcast.NAKACK2 use_mcast_xmit="false" xmit_interval="200" resend_last_seqno="true"/>
@@ -46,6 +46,7 @@ final class JGroupsStack {
             bare(config.host()),
             config.port(),
             discovery(config),
+            bare(config.host()),
             SENTINEL_OFFSET,
             SILENCE_MILLIS,
             HEARTBEAT_MILLIS,
@@ -55,7 +56,7 @@ final class JGroupsStack {
 
   private static String discovery(ClusterConfig config) {
     if (config.dns().isPresent()) {
-      return "<dns.DNS_PING dns_query=\"%s\" port_range=\"0\"/>".formatted(config.dns().get());
+      return "<dns.DNS_PING dns_query=\"%s\"/>".formatted(config.dns().get());
     }
     String hosts =
         Stream.concat(
