@@ -7,28 +7,17 @@ import io.infinilora.config.InfiniLoraConfig;
 import io.infinilora.config.LoraConfig;
 import io.infinilora.config.ServerConfig;
 import io.infinilora.core.ErrorCode;
-import io.infinilora.core.GenerateRequest;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.LoraGrid;
 import io.infinilora.core.LoraMode;
-import io.infinilora.core.SamplingParams;
-import io.infinilora.core.TensorView;
-import io.infinilora.core.TokenEvent;
-import io.infinilora.engine.PromptObserver;
 import io.infinilora.metrics.EngineMetrics;
 import io.infinilora.node.Node;
-import io.infinilora.weights.SafetensorsFile;
-import io.smallrye.mutiny.Multi;
 import io.vertx.core.Vertx;
-import java.lang.foreign.Arena;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
-import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.List;
 import java.util.Optional;
-import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionException;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Consumer;
@@ -38,9 +27,6 @@ import java.util.function.Consumer;
  * batch at once. Blocks; not for event loops.
  */
 public final class Verifier {
-  /** Largest absolute error of a logit in float32 arithmetic. */
-  static final double TOLERANCE = 2e-3;
-
   private static final Duration PATIENCE = Duration.ofMinutes(2);
   private static final long KV_BYTES = 16L << 20;
   private static final long ADAPTER_BYTES = 64L << 20;
@@ -107,8 +93,7 @@ public final class Verifier {
       for (InfiniLoraException refused : node.adapterReport().failures()) {
         sink.accept(CaseResult.fail(name, "load", Double.NaN, refused.getMessage()));
       }
-      cases(fixture, node, sink);
-      mixed(fixture, node, sink);
+      new FixtureRun(fixture, node.engine(), mode, Arithmetic.FLOAT32, sink).run();
     } catch (RuntimeException e) {
       Throwable cause = e instanceof CompletionException && e.getCause() != null ? e.getCause() : e;
       sink.accept(
@@ -148,117 +133,6 @@ public final class Verifier {
                 shards,
                 Duration.ofSeconds(30),
                 LoraConfig.DEFAULT_RETRY_FOR));
-  }
-
-  private void cases(Fixture fixture, Node node, Consumer<CaseResult> sink) {
-    try (Arena arena = Arena.ofShared()) {
-      SafetensorsFile expected =
-          SafetensorsFile.open(
-              fixture.directory().resolve("expected.safetensors"), ErrorCode.BAD_CONFIG, arena);
-      for (Fixture.Case c : fixture.cases()) {
-        if (c.adapter().isPresent() && mode == LoraMode.NONE) {
-          continue;
-        }
-        sink.accept(check(fixture.name(), c, expected.view(c.logitsKey()), node));
-      }
-    }
-  }
-
-  private CaseResult check(String fixture, Fixture.Case c, TensorView expected, Node node) {
-    LogitCheck check = new LogitCheck(expected, c.allPositions() ? 0 : c.prompt().length - 1);
-    int[] tokens;
-    try {
-      tokens =
-          run(node, fixture + "." + c.name(), c.prompt(), c.adapter(), c.greedy().length, check);
-    } catch (RuntimeException e) {
-      return CaseResult.fail(fixture, c.name(), Double.NaN, e.toString());
-    }
-    double worst = check.worst();
-    if (!(worst <= TOLERANCE)) {
-      return CaseResult.fail(fixture, c.name(), worst, "logits differ by more than " + TOLERANCE);
-    }
-    return tokens(fixture, c.name(), worst, c.greedy(), tokens);
-  }
-
-  private static CaseResult tokens(
-      String fixture, String name, double worst, int[] expected, int[] actual) {
-    int at = Arrays.mismatch(expected, actual);
-    return at < 0
-        ? CaseResult.pass(fixture, name, worst)
-        : CaseResult.fail(
-            fixture,
-            name,
-            worst,
-            "tokens differ at step %d: expected %s, got %s"
-                .formatted(at, Arrays.toString(expected), Arrays.toString(actual)));
-  }
-
-  private void mixed(Fixture fixture, Node node, Consumer<CaseResult> sink) {
-    List<Fixture.Mixed> requests =
-        fixture.mixedBatch().stream()
-            .filter(r -> r.adapter().isEmpty() || mode != LoraMode.NONE)
-            .toList();
-    List<CompletableFuture<int[]>> running = new ArrayList<>();
-    for (Fixture.Mixed r : requests) {
-      running.add(
-          submit(
-              node,
-              fixture.name() + ".mixed." + r.id(),
-              r.prompt(),
-              r.adapter(),
-              r.expected().length,
-              null));
-    }
-    for (int i = 0; i < requests.size(); i++) {
-      Fixture.Mixed r = requests.get(i);
-      String name = "mixed." + r.id();
-      try {
-        sink.accept(
-            tokens(
-                fixture.name(),
-                name,
-                Double.NaN,
-                r.expected(),
-                running.get(i).orTimeout(PATIENCE.toSeconds(), TimeUnit.SECONDS).join()));
-      } catch (CompletionException e) {
-        sink.accept(CaseResult.fail(fixture.name(), name, Double.NaN, e.getCause().toString()));
-      }
-    }
-  }
-
-  private static int[] run(
-      Node node,
-      String id,
-      int[] prompt,
-      Optional<String> adapter,
-      int maxTokens,
-      PromptObserver observer) {
-    return submit(node, id, prompt, adapter, maxTokens, observer)
-        .orTimeout(PATIENCE.toSeconds(), TimeUnit.SECONDS)
-        .join();
-  }
-
-  private static CompletableFuture<int[]> submit(
-      Node node,
-      String id,
-      int[] prompt,
-      Optional<String> adapter,
-      int maxTokens,
-      PromptObserver observer) {
-    GenerateRequest request =
-        new GenerateRequest(
-            id, prompt, adapter, SamplingParams.greedy(maxTokens).ignoringEos(), observer != null);
-    Multi<TokenEvent> events =
-        observer == null
-            ? node.engine().generate(request)
-            : node.engine().generate(request, observer);
-    return events
-        .filter(TokenEvent.Token.class::isInstance)
-        .map(e -> ((TokenEvent.Token) e).token())
-        .collect()
-        .asList()
-        .map(list -> list.stream().mapToInt(Integer::intValue).toArray())
-        .subscribeAsCompletionStage();
   }
 
   private static <T> T await(io.vertx.core.Future<T> future) {
