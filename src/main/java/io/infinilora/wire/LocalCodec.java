@@ -31,6 +31,7 @@ public final class LocalCodec<T> implements MessageCodec<T, T> {
             BaseEnded.class,
             LeaseRevocation.class,
             ShardNotice.class,
+            CoordinatorNotice.class,
             AdapterChange.class,
             AdapterListing.class,
             AdapterStatus.class);
