@@ -10,9 +10,11 @@ import io.infinilora.core.LoraShard;
 import io.infinilora.wire.AdapterCall;
 import io.infinilora.wire.AdapterChange;
 import io.infinilora.wire.AdapterListing;
+import io.infinilora.wire.CoordinatorNotice;
 import io.infinilora.wire.LoraAddresses;
 import io.infinilora.wire.ShardCall;
 import io.infinilora.wire.ShardNotice;
+import io.infinilora.wire.ShardWatch;
 import io.infinilora.wire.WireFailures;
 import io.vertx.core.Future;
 import io.vertx.core.Promise;
@@ -25,8 +27,10 @@ import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Set;
 import java.util.function.Supplier;
+import java.util.stream.Collectors;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -44,83 +48,136 @@ public final class LoraServerVerticle extends VerticleBase {
   /** A shard's listing is at hand. */
   private static final Duration LISTING_TIMEOUT = Duration.ofSeconds(5);
 
+  /** How often it says that it serves. */
+  private static final long NOTICE_MILLIS = 1_000;
+
+  /** Makes room for the changes of a coordinator in its first millisecond. */
+  private static final long VERSIONS_PER_MILLI = 1_000;
+
   private final List<LoraShard> shards;
+  private final Map<LoraShard, ShardWatch> watches = new HashMap<>();
+
+  /** What the shards that serve had when this coordinator first heard of them. */
+  private final Map<LoraShard, Set<AdapterId>> heldAtFirst = new HashMap<>();
+
   private final Map<String, AdapterStatus> adapters = new LinkedHashMap<>();
   private final Map<String, Future<?>> lastOfName = new HashMap<>();
   private final Map<LoraShard, Set<Promise<?>>> unanswered = new HashMap<>();
-  private long version;
+
+  /** Begins with the time, so that those of the next coordinator are greater. */
+  private long version = System.currentTimeMillis() * VERSIONS_PER_MILLI;
 
   /** A coordinator of the shards of a grid, wherever they are deployed. */
   public LoraServerVerticle(LoraGrid grid) {
     this.shards = grid.shards();
+    shards.forEach(shard -> watches.put(shard, new ShardWatch()));
   }
 
   /**
-   * Learns from the shards which adapters there are, in case this is not the first coordinator, and
-   * teaches them to shards that lack them.
+   * Learns from the shards of this process which adapters there are, in case this is not the first
+   * coordinator, and teaches them to shards that lack them; those of other processes follow when
+   * they are heard of.
    */
   @Override
   public Future<?> start() {
-    List<Future<AdapterListing>> held = ask(new ShardCall.Places(), LISTING_TIMEOUT);
-    return Future.join(held)
+    List<ShardNotice> here = ShardNotice.local(vertx);
+    here.forEach(notice -> watch(notice).ifPresent(w -> w.heard(notice, System.nanoTime())));
+    Map<LoraShard, Future<AdapterListing>> held = new LinkedHashMap<>();
+    for (LoraShard shard : shards) {
+      if (watches.get(shard).current() != null) {
+        held.put(shard, ask(shard, new ShardCall.Places(), LISTING_TIMEOUT));
+      }
+    }
+    return Future.join(List.copyOf(held.values()))
         .transform(
             all -> {
-              for (Future<AdapterListing> part : held) {
-                if (part.succeeded()) {
-                  part.result().adapters().forEach(this::learn);
-                }
-              }
-              listen();
-              for (int s = 0; s < shards.size(); s++) {
-                if (held.get(s).succeeded()) {
-                  restore(shards.get(s), held.get(s).result().adapters());
-                }
-              }
-              return Future.succeededFuture();
+              held.forEach(
+                  (shard, part) -> {
+                    if (part.succeeded()) {
+                      learn(shard, part.result().adapters());
+                    }
+                  });
+              return listen();
             });
   }
 
-  private void learn(AdapterStatus part) {
-    adapters.merge(part.id().name(), part, (a, b) -> a.id().equals(b.id()) ? merge(a, b) : a);
+  private Optional<ShardWatch> watch(ShardNotice notice) {
+    return notice.shard() < shards.size()
+        ? Optional.of(watches.get(shards.get(notice.shard())))
+        : Optional.empty(); // Of another grid.
   }
 
-  private void listen() {
-    vertx
-        .eventBus()
-        .<ShardNotice>consumer(LoraAddresses.SHARDS, message -> noticed(message.body()));
-    vertx
-        .eventBus()
-        .<AdapterCall>consumer(
-            LoraAddresses.ADMIN,
-            message ->
-                answer(message.body())
-                    .onSuccess(message::reply)
-                    .onFailure(cause -> WireFailures.fail(message, cause)));
+  /** A shard has said what it has; it gets what it lacks, and the others what they lack of that. */
+  private void learn(LoraShard shard, List<AdapterStatus> held) {
+    heldAtFirst.put(shard, held.stream().map(AdapterStatus::id).collect(Collectors.toSet()));
+    for (AdapterStatus adapter : held) {
+      String name = adapter.id().name();
+      AdapterStatus before = adapters.get(name);
+      if (before == null) {
+        adapters.put(name, adapter);
+        publish(name, adapter);
+        heldAtFirst.forEach((other, known) -> restore(other, known, adapter.id()));
+      } else if (before.id().equals(adapter.id())) {
+        adapters.put(name, merge(before, adapter));
+      }
+    }
+    List<AdapterStatus> all = List.copyOf(adapters.values());
+    Set<AdapterId> here = heldAtFirst.get(shard);
+    all.forEach(adapter -> restore(shard, here, adapter.id()));
+  }
+
+  private Future<?> listen() {
+    Future<?> shardsHeard =
+        vertx
+            .eventBus()
+            .<ShardNotice>consumer(LoraAddresses.SHARDS, message -> noticed(message.body()))
+            .completion();
+    Future<?> callsHeard =
+        vertx
+            .eventBus()
+            .<AdapterCall>consumer(
+                LoraAddresses.ADMIN,
+                message ->
+                    answer(message.body())
+                        .onSuccess(message::reply)
+                        .onFailure(cause -> WireFailures.fail(message, cause)))
+            .completion();
+    vertx.setPeriodic(NOTICE_MILLIS, t -> announce());
+    return Future.all(shardsHeard, callsHeard).onSuccess(v -> announce());
+  }
+
+  private void announce() {
+    vertx.eventBus().publish(LoraAddresses.COORDINATORS, new CoordinatorNotice(version));
+  }
+
+  private void noticed(ShardNotice notice) {
+    watch(notice)
+        .map(w -> w.heard(notice, System.nanoTime()))
+        .filter(news -> news != ShardWatch.News.KNOWN)
+        .ifPresent(news -> changed(shards.get(notice.shard()), news));
   }
 
   /** What was asked of an earlier incarnation has no answer any more. */
-  private void noticed(ShardNotice notice) {
-    LoraShard shard = shards.get(notice.shard());
+  private void changed(LoraShard shard, ShardWatch.News news) {
     InfiniLoraException gone =
         new InfiniLoraException(
             ErrorCode.UNAVAILABLE, "LoRA shard %s has ended meanwhile".formatted(shard));
     List.copyOf(unanswered.getOrDefault(shard, Set.of())).forEach(p -> p.tryFail(gone));
-    if (notice.serving()) {
-      restore(shard, List.of());
+    heldAtFirst.remove(shard);
+    if (news == ShardWatch.News.BEGUN) {
+      // It may be new, or have adapters from the time of another coordinator.
+      this.<AdapterListing>ask(shard, new ShardCall.Places(), LISTING_TIMEOUT)
+          .onSuccess(held -> learn(shard, held.adapters()))
+          .onFailure(cause -> log.warn("LoRA shard {} does not list its adapters", shard, cause));
     }
   }
 
-  /** Registers at a shard what it lacks. */
-  private void restore(LoraShard shard, List<AdapterStatus> held) {
-    List<AdapterId> known = held.stream().map(AdapterStatus::id).toList();
-    for (AdapterStatus adapter : List.copyOf(adapters.values())) {
-      if (!known.contains(adapter.id())) {
-        inTurn(adapter.id().name(), () -> restore(shard, adapter.id()))
-            .onFailure(
-                cause ->
-                    log.error(
-                        "LoRA shard {} does not get adapter {} back", shard, adapter.id(), cause));
-      }
+  /** Registers an adapter at a shard that lacks it. */
+  private void restore(LoraShard shard, Set<AdapterId> held, AdapterId id) {
+    if (!held.contains(id)) {
+      inTurn(id.name(), () -> restore(shard, id))
+          .onFailure(
+              cause -> log.error("LoRA shard {} does not get adapter {} back", shard, id, cause));
     }
   }
 
@@ -258,13 +315,19 @@ public final class LoraServerVerticle extends VerticleBase {
   }
 
   private <T> Future<T> ask(LoraShard shard, ShardCall call, Duration timeout) {
+    ShardNotice current = watches.get(shard).current();
+    if (current == null) {
+      return Future.failedFuture(
+          new InfiniLoraException(
+              ErrorCode.UNAVAILABLE, "LoRA shard %s is not there".formatted(shard)));
+    }
     Promise<T> answer = Promise.promise();
     Set<Promise<?>> ofShard = unanswered.computeIfAbsent(shard, s -> new HashSet<>());
     ofShard.add(answer);
     vertx
         .eventBus()
         .<T>request(
-            LoraAddresses.shardAdmin(shard),
+            LoraAddresses.shardAdmin(current.incarnation()),
             call,
             new DeliveryOptions().setSendTimeout(timeout.toMillis()))
         .onComplete(

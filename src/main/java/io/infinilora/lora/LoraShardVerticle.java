@@ -37,6 +37,7 @@ import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.UUID;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -55,6 +56,9 @@ public final class LoraShardVerticle extends VerticleBase {
   /** Silence after which a base model is taken for dead; it renews far more often. */
   private static final Duration LEASE_PATIENCE = Duration.ofSeconds(10);
 
+  /** How often it says that it serves. */
+  private static final long NOTICE_MILLIS = 1_000;
+
   /** How long a generation that was replaced stays for requests that chose it just before. */
   private static final long GRACE_MILLIS = 2_000;
 
@@ -63,6 +67,7 @@ public final class LoraShardVerticle extends VerticleBase {
   private final Backend backend;
   private final AdapterBudgets budgets;
   private final int threads;
+  private final Optional<FrameServer> frames;
   private final LayerClock clock = new LayerClock();
   private final Map<AdapterId, AdapterGeneration> prepared = new HashMap<>();
   private final List<MessageConsumer<?>> consumers = new ArrayList<>();
@@ -70,14 +75,35 @@ public final class LoraShardVerticle extends VerticleBase {
   private LoraDriver driver;
   private AdapterTiers tiers;
   private LeaseBook leases;
+  private RemoteBases remoteBases;
+  private ShardNotice notice;
+  private long noticeTimer;
 
   /**
-   * A shard without adapters.
+   * A shard without adapters, for base models of its own process.
    *
    * @param threads CPU threads that compute deltas
    */
   public LoraShardVerticle(
       ModelSpec spec, LoraShard shard, Backend backend, AdapterBudgets budgets, int threads) {
+    this(spec, shard, backend, budgets, threads, Optional.empty());
+  }
+
+  /**
+   * A shard without adapters.
+   *
+   * @param threads CPU threads that compute deltas
+   * @param frames takes the frames of base models in other processes, of the same {@link
+   *     io.vertx.core.Vertx}
+   */
+  public LoraShardVerticle(
+      ModelSpec spec,
+      LoraShard shard,
+      Backend backend,
+      AdapterBudgets budgets,
+      int threads,
+      Optional<FrameServer> frames) {
+    this.frames = frames;
     this.spec = spec;
     this.shard = shard;
     this.backend = backend;
@@ -88,7 +114,7 @@ public final class LoraShardVerticle extends VerticleBase {
   @Override
   public Future<?> start() {
     // Memory is reserved on a worker thread: that takes a while.
-    return vertx.executeBlocking(this::allocate).onSuccess(v -> listen());
+    return vertx.executeBlocking(this::allocate).compose(v -> listen());
   }
 
   private Void allocate() {
@@ -109,28 +135,59 @@ public final class LoraShardVerticle extends VerticleBase {
     return null;
   }
 
-  private void listen() {
+  private Future<?> listen() {
     leases = new LeaseBook(tiers, LEASE_PATIENCE.toNanos());
     EventBus bus = vertx.eventBus();
     consumers.add(
-        bus.<LoraLayerRequest>localConsumer(LoraAddresses.requests(shard), m -> compute(m.body())));
-    consumers.add(bus.<LeaseRequest>consumer(LoraAddresses.leases(shard), this::lease));
+        bus.<LoraLayerRequest>localConsumer(
+            LoraAddresses.requests(incarnation), m -> compute(m.body())));
+    consumers.add(bus.<LeaseRequest>consumer(LoraAddresses.leases(incarnation), this::lease));
     consumers.add(
-        bus.<LeaseRelease>consumer(LoraAddresses.releases(shard), m -> release(m.body())));
+        bus.<LeaseRelease>consumer(LoraAddresses.releases(incarnation), m -> release(m.body())));
     consumers.add(
         bus.<LeaseRenewal>consumer(
-            LoraAddresses.renewals(shard), m -> leases.renew(m.body().base(), System.nanoTime())));
+            LoraAddresses.renewals(incarnation),
+            m -> leases.renew(m.body().session(), System.nanoTime())));
     consumers.add(
-        bus.<BaseEnded>consumer(LoraAddresses.ends(shard), m -> leases.closeAll(m.body().base())));
-    consumers.add(bus.<ShardCall>consumer(LoraAddresses.shardAdmin(shard), this::admin));
+        bus.<BaseEnded>consumer(LoraAddresses.ends(incarnation), m -> ended(m.body().session())));
+    consumers.add(bus.<ShardCall>consumer(LoraAddresses.shardAdmin(incarnation), this::admin));
     vertx.setPeriodic(TICK_MILLIS, t -> tick());
-    announce(true);
+    remoteBases =
+        new RemoteBases(
+            vertx,
+            backend,
+            spec,
+            shard,
+            incarnation,
+            session -> context.runOnContext(v -> ended(session)));
+    frames.ifPresent(server -> server.serve(remoteBases));
+    return Future.all(consumers.stream().map(MessageConsumer::completion).toList())
+        .onSuccess(v -> announce());
   }
 
-  private void announce(boolean serving) {
-    vertx
-        .eventBus()
-        .publish(LoraAddresses.SHARDS, new ShardNotice(shard.index(), incarnation, serving));
+  /** From now on others may talk to it. */
+  private void announce() {
+    notice =
+        new ShardNotice(
+            shard.index(),
+            incarnation,
+            System.currentTimeMillis(),
+            frames.map(FrameServer::address).orElse(null),
+            true);
+    notice.enter(vertx);
+    publish(notice);
+    noticeTimer = vertx.setPeriodic(NOTICE_MILLIS, t -> publish(notice));
+  }
+
+  private void publish(ShardNotice what) {
+    vertx.eventBus().publish(LoraAddresses.SHARDS, what);
+  }
+
+  private void ended(String session) {
+    int ended = leases.closeAll(session);
+    if (ended > 0) {
+      log.info("shard {}: {} leases have ended with their session", shard, ended);
+    }
   }
 
   private void compute(LoraLayerRequest request) {
@@ -146,7 +203,7 @@ public final class LoraShardVerticle extends VerticleBase {
 
   private void release(LeaseRelease release) {
     if (release.grant().incarnation().equals(incarnation)) {
-      leases.close(release.base(), release.grant().lease());
+      leases.close(release.session(), release.grant().lease());
     }
   }
 
@@ -188,7 +245,7 @@ public final class LoraShardVerticle extends VerticleBase {
                 @Override
                 public void failed(InfiniLoraException cause) {
                   // The claim may fail before it is written down, so the book is told later.
-                  context.runOnContext(v -> leases.close(request.base(), lease));
+                  context.runOnContext(v -> leases.close(request.session(), lease));
                   WireFailures.fail(message, cause);
                 }
 
@@ -199,7 +256,7 @@ public final class LoraShardVerticle extends VerticleBase {
                       () -> context.runOnContext(v -> revoke(request.base(), grant())));
                 }
               });
-      leases.open(request.base(), lease, claim, now);
+      leases.open(request.session(), lease, claim, now);
     } catch (InfiniLoraException e) {
       WireFailures.fail(message, e);
     }
@@ -211,7 +268,7 @@ public final class LoraShardVerticle extends VerticleBase {
       message.reply(grant);
       return;
     }
-    leases.close(message.body().base(), grant.lease());
+    leases.close(message.body().session(), grant.lease());
     WireFailures.fail(
         message,
         new InfiniLoraException(
@@ -312,7 +369,14 @@ public final class LoraShardVerticle extends VerticleBase {
   public Future<?> stop() {
     // First of all: whoever takes this one's place is to get all messages.
     consumers.forEach(MessageConsumer::unregister);
-    announce(false);
+    if (notice != null) {
+      vertx.cancelTimer(noticeTimer);
+      notice.leave(vertx);
+      publish(notice.ended());
+    }
+    if (remoteBases != null) {
+      frames.ifPresent(server -> server.end(remoteBases));
+    }
     return vertx.executeBlocking(
         () -> {
           driver.close();

@@ -28,6 +28,7 @@ public final class WireCodecs {
                 BaseEnded.class,
                 LeaseRevocation.class,
                 ShardNotice.class,
+                CoordinatorNotice.class,
                 AdapterChange.class,
                 AdapterListing.class,
                 AdapterStatus.class));
