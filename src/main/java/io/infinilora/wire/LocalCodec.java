@@ -33,9 +33,11 @@ public final class LocalCodec<T> implements MessageCodec<T, T> {
             ShardNotice.class,
             AdapterChange.class,
             AdapterListing.class,
-            AdapterStatus.class);
+            AdapterStatus.class,
+            BaseNotice.class);
     types.forEach(type -> register(bus, type));
-    for (Class<?> family : List.of(ShardCall.class, AdapterCall.class)) {
+    for (Class<?> family :
+        List.of(ShardCall.class, AdapterCall.class, BaseCall.class, StreamMessage.class)) {
       for (Class<?> type : family.getPermittedSubclasses()) {
         register(bus, type);
       }
