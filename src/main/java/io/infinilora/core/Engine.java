@@ -15,7 +15,8 @@ public interface Engine {
    * slow subscriber is bounded by the request itself. Cancelling the subscription frees everything
    * the request holds within one step. Fails with {@link InfiniLoraException}: {@code
    * MODEL_NOT_FOUND}, {@code CONTEXT_LENGTH_EXCEEDED}, {@code OVERLOADED}, {@code UNAVAILABLE},
-   * {@code DEADLINE_EXCEEDED} or {@code INTERNAL}.
+   * {@code DEADLINE_EXCEEDED}, {@code INTERNAL}, or {@code CONFLICT} if the request is to go on
+   * with an adapter generation that is gone.
    */
   Multi<TokenEvent> generate(GenerateRequest request);
 

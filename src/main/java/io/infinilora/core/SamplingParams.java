@@ -97,6 +97,26 @@ public record SamplingParams(
         logprobs);
   }
 
+  /** The same with at most so many output tokens. */
+  public SamplingParams limitedTo(int tokens) {
+    return tokens >= maxTokens
+        ? this
+        : new SamplingParams(
+            temperature,
+            topP,
+            topK,
+            minP,
+            repetitionPenalty,
+            presencePenalty,
+            frequencyPenalty,
+            seed,
+            logitBias,
+            stopTokens,
+            tokens,
+            ignoreEos,
+            logprobs);
+  }
+
   /** Whether the choice is the argmax. */
   public boolean isGreedy() {
     return temperature == 0;

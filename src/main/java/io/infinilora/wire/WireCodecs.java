@@ -31,8 +31,10 @@ public final class WireCodecs {
                 CoordinatorNotice.class,
                 AdapterChange.class,
                 AdapterListing.class,
-                AdapterStatus.class));
-    for (Class<?> family : List.of(ShardCall.class, AdapterCall.class)) {
+                AdapterStatus.class,
+                BaseNotice.class));
+    for (Class<?> family :
+        List.of(ShardCall.class, AdapterCall.class, BaseCall.class, StreamMessage.class)) {
       types.addAll(List.of(family.getPermittedSubclasses()));
     }
     return types;
