@@ -133,6 +133,12 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
     return runtime == null ? List.of() : runtime.adapters();
   }
 
+  @Override
+  public Optional<AdapterId> adapter(String adapterName) {
+    LoraRuntime runtime = lora;
+    return runtime == null ? Optional.empty() : runtime.find(adapterName);
+  }
+
   /**
    * Changes the adapters of this instance's LoRA side. Any thread, once deployed; answers come on
    * the event loop, after {@link #adapters} shows the change.
@@ -204,7 +210,7 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
           "a request with id %s is in flight already".formatted(request.id()));
     }
     checkTokens(request);
-    Optional<AdapterId> adapter = request.adapter().map(this::adapter);
+    Optional<AdapterId> adapter = request.adapter().map(this::require);
     Sequence sequence =
         new Sequence(request, adapter, Set.copyOf(model.transformer().spec().eosTokens()));
     boolean resident =
@@ -226,7 +232,7 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
         : refusal;
   }
 
-  private AdapterId adapter(String adapterName) {
+  private AdapterId require(String adapterName) {
     return lora.find(adapterName)
         .orElseThrow(
             () ->

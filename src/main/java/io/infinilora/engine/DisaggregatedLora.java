@@ -31,7 +31,6 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.EnumSet;
 import java.util.HashMap;
-import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
@@ -49,9 +48,9 @@ public final class DisaggregatedLora implements LoraRuntime {
   private final String base;
   private final AdapterAdmin admin;
   private final List<ShardLink> shards;
-  private final Map<String, AdapterStatus> byName = new LinkedHashMap<>();
+  private final AdapterIndex index = new AdapterIndex();
+  private final Map<AdapterId, Set<LoraTarget>> targets = new HashMap<>();
   private final Map<Integer, ShardedLease> leases = new HashMap<>();
-  private volatile List<AdapterId> ids = List.of();
   private int lastSlot;
   private long nextStep;
 
@@ -129,25 +128,30 @@ public final class DisaggregatedLora implements LoraRuntime {
     }
 
     void listing(AdapterListing listing) {
-      listing.adapters().forEach(a -> byName.put(a.id().name(), a));
+      listing.adapters().forEach(DisaggregatedLora.this::put);
       List<AdapterChange> waiting = early;
       early = null;
       waiting.stream().filter(c -> c.version() > listing.version()).forEach(this::apply);
-      publish();
     }
 
     private void apply(AdapterChange change) {
       if (change.adapter() == null) {
-        byName.remove(change.name());
+        forget(change.name());
+        index.remove(change.name());
       } else {
-        byName.put(change.name(), change.adapter());
+        put(change.adapter());
       }
-      publish();
     }
+  }
 
-    private void publish() {
-      ids = byName.values().stream().map(AdapterStatus::id).toList();
-    }
+  private void put(AdapterStatus adapter) {
+    forget(adapter.id().name());
+    index.put(adapter.id());
+    targets.put(adapter.id(), adapter.targets());
+  }
+
+  private void forget(String name) {
+    index.find(name).ifPresent(targets::remove);
   }
 
   private void revoked(LeaseRevocation revocation) {
@@ -174,12 +178,12 @@ public final class DisaggregatedLora implements LoraRuntime {
 
   @Override
   public Optional<AdapterId> find(String name) {
-    return Optional.ofNullable(byName.get(name)).map(AdapterStatus::id);
+    return index.find(name);
   }
 
   @Override
   public List<AdapterId> adapters() {
-    return ids;
+    return index.list();
   }
 
   @Override
@@ -190,12 +194,10 @@ public final class DisaggregatedLora implements LoraRuntime {
   @Override
   public Lease lease(AdapterId adapter, long deadlineNanos, LeaseListener listener) {
     int slot = ++lastSlot;
-    AdapterStatus status = byName.get(adapter.name());
-    Set<LoraTarget> targets = status == null ? EnumSet.allOf(LoraTarget.class) : status.targets();
     ShardedLease lease =
         new ShardedLease(
             slot,
-            targets,
+            targets.getOrDefault(adapter, EnumSet.allOf(LoraTarget.class)),
             shards,
             () -> find(adapter.name()).equals(Optional.of(adapter)),
             () -> leases.remove(slot));
@@ -215,8 +217,8 @@ public final class DisaggregatedLora implements LoraRuntime {
     // starts[g+1]-1.
     RowGroups compact = new RowGroups(identity(rows.length), groups.groups().starts());
     List<ShardedLease> held = Arrays.stream(groups.slots()).mapToObj(leases::get).toList();
-    Set<LoraTarget> targets = EnumSet.noneOf(LoraTarget.class);
-    held.forEach(lease -> targets.addAll(lease.targets()));
+    Set<LoraTarget> ofStep = EnumSet.noneOf(LoraTarget.class);
+    held.forEach(lease -> ofStep.addAll(lease.targets()));
     long id = nextStep++;
     List<ShardLink.Announced> announced = new ArrayList<>(shards.size());
     for (int s = 0; s < shards.size(); s++) {
@@ -225,7 +227,7 @@ public final class DisaggregatedLora implements LoraRuntime {
       // All are of one incarnation: with a shard, all its leases are lost.
       UUID incarnation = held.getFirst().at(shard).incarnation();
       announced.add(
-          shards.get(s).announce(id, incarnation, compact, rows, slots, targets, deadlineNanos));
+          shards.get(s).announce(id, incarnation, compact, rows, slots, ofStep, deadlineNanos));
     }
     return new AnnouncedStep(announced);
   }

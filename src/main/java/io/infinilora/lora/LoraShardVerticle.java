@@ -7,12 +7,14 @@ import io.infinilora.adapter.AdapterTiers;
 import io.infinilora.adapter.ClaimListener;
 import io.infinilora.adapter.LayerClock;
 import io.infinilora.adapter.ResidentAdapter;
+import io.infinilora.adapter.SourceResolver;
 import io.infinilora.backend.Backend;
 import io.infinilora.core.AdapterId;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.LoraShard;
 import io.infinilora.core.ModelSpec;
+import io.infinilora.metrics.LoraMetrics;
 import io.infinilora.wire.AdapterListing;
 import io.infinilora.wire.BaseEnded;
 import io.infinilora.wire.LeaseGrant;
@@ -28,16 +30,17 @@ import io.infinilora.wire.WireFailures;
 import io.vertx.core.Future;
 import io.vertx.core.Promise;
 import io.vertx.core.VerticleBase;
+import io.vertx.core.WorkerExecutor;
 import io.vertx.core.eventbus.EventBus;
 import io.vertx.core.eventbus.Message;
 import io.vertx.core.eventbus.MessageConsumer;
-import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.UUID;
+import java.util.concurrent.TimeUnit;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -58,11 +61,16 @@ public final class LoraShardVerticle extends VerticleBase {
   /** How long a generation that was replaced stays for requests that chose it just before. */
   private static final long GRACE_MILLIS = 2_000;
 
+  /** Adapters that are read, or downloaded, at the same time. */
+  private static final int READERS = 4;
+
   private final ModelSpec spec;
   private final LoraShard shard;
   private final Backend backend;
   private final AdapterBudgets budgets;
   private final int threads;
+  private final SourceResolver sources;
+  private final LoraMetrics metrics;
   private final LayerClock clock = new LayerClock();
   private final Map<AdapterId, AdapterGeneration> prepared = new HashMap<>();
   private final List<MessageConsumer<?>> consumers = new ArrayList<>();
@@ -70,19 +78,35 @@ public final class LoraShardVerticle extends VerticleBase {
   private LoraDriver driver;
   private AdapterTiers tiers;
   private LeaseBook leases;
+  private WorkerExecutor reader;
+
+  /** A shard that takes every source for a directory and is not measured. */
+  public LoraShardVerticle(
+      ModelSpec spec, LoraShard shard, Backend backend, AdapterBudgets budgets, int threads) {
+    this(spec, shard, backend, budgets, threads, SourceResolver.DIRECTORIES, LoraMetrics.NONE);
+  }
 
   /**
    * A shard without adapters.
    *
    * @param threads CPU threads that compute deltas
+   * @param sources finds adapters' files
    */
   public LoraShardVerticle(
-      ModelSpec spec, LoraShard shard, Backend backend, AdapterBudgets budgets, int threads) {
+      ModelSpec spec,
+      LoraShard shard,
+      Backend backend,
+      AdapterBudgets budgets,
+      int threads,
+      SourceResolver sources,
+      LoraMetrics metrics) {
     this.spec = spec;
     this.shard = shard;
     this.backend = backend;
     this.budgets = budgets;
     this.threads = threads;
+    this.sources = sources;
+    this.metrics = metrics;
   }
 
   @Override
@@ -100,6 +124,7 @@ public final class LoraShardVerticle extends VerticleBase {
             shard,
             backend,
             budgets,
+            sources,
             task -> context.runOnContext(v -> task.run()),
             task -> driver.atSafePoint(task),
             clock::nanos);
@@ -111,6 +136,8 @@ public final class LoraShardVerticle extends VerticleBase {
 
   private void listen() {
     leases = new LeaseBook(tiers, LEASE_PATIENCE.toNanos());
+    reader = vertx.createSharedWorkerExecutor("adapter-reader", READERS, 1, TimeUnit.DAYS);
+    metrics.watchMemory(shard.toString(), tiers::stats);
     EventBus bus = vertx.eventBus();
     consumers.add(
         bus.<LoraLayerRequest>localConsumer(LoraAddresses.requests(shard), m -> compute(m.body())));
@@ -261,12 +288,12 @@ public final class LoraShardVerticle extends VerticleBase {
   }
 
   private Future<?> prepare(ShardCall.Prepare call) {
-    return vertx
-        .executeBlocking(() -> tiers.read(call.name(), Path.of(call.source())), false)
+    return reader
+        .executeBlocking(() -> tiers.read(call.adapter()), false)
         .map(
-            generation -> {
-              prepared.put(generation.id(), generation);
-              return tiers.status(generation);
+            read -> {
+              prepared.put(read.generation().id(), read.generation());
+              return tiers.loaded(read);
             });
   }
 
@@ -313,6 +340,7 @@ public final class LoraShardVerticle extends VerticleBase {
     // First of all: whoever takes this one's place is to get all messages.
     consumers.forEach(MessageConsumer::unregister);
     announce(false);
+    reader.close();
     return vertx.executeBlocking(
         () -> {
           driver.close();

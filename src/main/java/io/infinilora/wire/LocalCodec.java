@@ -1,6 +1,7 @@
 package io.infinilora.wire;
 
 import io.infinilora.core.AdapterStatus;
+import io.infinilora.core.LoadedAdapter;
 import io.vertx.core.buffer.Buffer;
 import io.vertx.core.eventbus.EventBus;
 import io.vertx.core.eventbus.MessageCodec;
@@ -33,7 +34,8 @@ public final class LocalCodec<T> implements MessageCodec<T, T> {
             ShardNotice.class,
             AdapterChange.class,
             AdapterListing.class,
-            AdapterStatus.class);
+            AdapterStatus.class,
+            LoadedAdapter.class);
     types.forEach(type -> register(bus, type));
     for (Class<?> family : List.of(ShardCall.class, AdapterCall.class)) {
       for (Class<?> type : family.getPermittedSubclasses()) {

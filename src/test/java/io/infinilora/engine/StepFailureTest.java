@@ -13,6 +13,7 @@ import io.infinilora.config.InfiniLoraConfig;
 import io.infinilora.config.SchedulerConfig;
 import io.infinilora.config.ServerConfig;
 import io.infinilora.core.AdapterAdmin;
+import io.infinilora.core.AdapterRegistration;
 import io.infinilora.core.Engine;
 import io.infinilora.core.EngineLoad;
 import io.infinilora.core.ErrorCode;
@@ -146,7 +147,10 @@ class StepFailureTest {
     await(vertx.deployVerticle(engine));
     for (String name : new String[] {"a1", "a2"}) {
       AdapterAdmin admin = engine.adapterAdmin();
-      admin.load(name, MODEL.resolve("adapters").resolve(name)).await().indefinitely();
+      admin
+          .load(AdapterRegistration.own(name, MODEL.resolve("adapters/" + name).toString()))
+          .await()
+          .indefinitely();
       // In memory already, so that the requests are admitted in the order in which they come.
       tokens(engine, 1, Optional.of(name)).join();
     }
