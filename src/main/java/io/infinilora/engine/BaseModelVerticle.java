@@ -279,7 +279,7 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
    * request comes; does nothing after the first request. Any thread, once deployed.
    *
    * @param budget time after which no further step is begun; zero for none
-   * @return completes on the event loop; fails if a step does
+   * @return completes on the event loop; fails if a step for the base model does
    */
   public Future<Void> warmUp(Duration budget) {
     Promise<Void> done = Promise.promise();
@@ -344,7 +344,13 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
       return;
     }
     stepInFlight = true;
-    StepTask task = plan.next(lora, now + patience.step().toNanos());
+    StepTask task;
+    try {
+      task = plan.next(lora, now + patience.step().toNanos());
+    } catch (RuntimeException e) {
+      warmedUp(plan, done, e);
+      return;
+    }
     driver.submit(
         () -> {
           Throwable failure = null;
@@ -361,6 +367,10 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
   private void warmedUp(WarmUp plan, Promise<Void> done, Throwable failure) {
     stepInFlight = false;
     if (failure == null) {
+      warmUp(plan, done);
+    } else if (plan.hasAdapters()) {
+      log.warn("the warm-up goes on without adapters, since a step with some has failed", failure);
+      plan.withoutAdapters();
       warmUp(plan, done);
     } else {
       done.fail(failure);

@@ -151,6 +151,8 @@ public final class LoraShardVerticle extends VerticleBase {
         bus.<BaseEnded>consumer(LoraAddresses.ends(shard), m -> leases.closeAll(m.body().base())));
     consumers.add(bus.<ShardCall>consumer(LoraAddresses.shardAdmin(shard), this::admin));
     vertx.setPeriodic(TICK_MILLIS, t -> tick());
+    new DriverWatch(driver::atSafePoint, task -> context.runOnContext(v -> task.run()), this::hangs)
+        .start(vertx);
     announce(true);
   }
 
@@ -158,6 +160,12 @@ public final class LoraShardVerticle extends VerticleBase {
     vertx
         .eventBus()
         .publish(LoraAddresses.SHARDS, new ShardNotice(shard.index(), incarnation, serving));
+  }
+
+  /** Bases need not wait for it; it grants leases again as soon as its driver goes on. */
+  private void hangs() {
+    log.warn("LoRA shard {}: its driver hangs", shard);
+    announce(false);
   }
 
   private void compute(LoraLayerRequest request) {

@@ -3,7 +3,8 @@ package io.infinilora.wire;
 import java.util.UUID;
 
 /**
- * A shard of the LoRA Server begins or ends. One that begins has no adapters and knows no leases.
+ * A shard of the LoRA Server begins, ends or hangs. One that begins has no adapters and knows no
+ * leases; one that hangs grants leases again when it does not any more.
  *
  * @param shard its index
  * @param incarnation differs each time a shard begins
