@@ -2,6 +2,7 @@ package io.infinilora.core;
 
 import io.smallrye.mutiny.Multi;
 import java.util.List;
+import java.util.Optional;
 
 /**
  * What the front ends see of a base model and its adapters. All methods may be called from any
@@ -28,6 +29,11 @@ public interface Engine {
 
   /** Adapters that requests may name now. */
   List<AdapterId> adapters();
+
+  /** The adapter of a name, if requests may name it now. */
+  default Optional<AdapterId> adapter(String name) {
+    return adapters().stream().filter(a -> a.name().equals(name)).findFirst();
+  }
 
   /** Load figures at this moment. */
   EngineLoad load();

@@ -117,6 +117,24 @@ public record SamplingParams(
             logprobs);
   }
 
+  /** The same, reporting so many alternatives per token. */
+  public SamplingParams reporting(int alternatives) {
+    return new SamplingParams(
+        temperature,
+        topP,
+        topK,
+        minP,
+        repetitionPenalty,
+        presencePenalty,
+        frequencyPenalty,
+        seed,
+        logitBias,
+        stopTokens,
+        maxTokens,
+        ignoreEos,
+        alternatives);
+  }
+
   /** Whether the choice is the argmax. */
   public boolean isGreedy() {
     return temperature == 0;

@@ -133,6 +133,12 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
     return runtime == null ? List.of() : runtime.adapters();
   }
 
+  @Override
+  public Optional<AdapterId> adapter(String adapterName) {
+    LoraRuntime runtime = lora;
+    return runtime == null ? Optional.empty() : runtime.find(adapterName);
+  }
+
   /**
    * Changes the adapters of this instance's LoRA side. Any thread, once deployed; answers come on
    * the event loop, after {@link #adapters} shows the change.
@@ -204,7 +210,7 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
           "a request with id %s is in flight already".formatted(request.id()));
     }
     checkTokens(request);
-    Optional<AdapterId> adapter = request.adapter().map(name -> adapter(name, request));
+    Optional<AdapterId> adapter = request.adapter().map(name -> require(name, request));
     Sequence sequence =
         new Sequence(request, adapter, Set.copyOf(model.transformer().spec().eosTokens()));
     boolean resident =
@@ -227,7 +233,7 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
   }
 
   /** The generation that the request was started with, or the current one. */
-  private AdapterId adapter(String adapterName, GenerateRequest request) {
+  private AdapterId require(String adapterName, GenerateRequest request) {
     Optional<AdapterId> current = lora.find(adapterName);
     Optional<AdapterId> begun = request.started().flatMap(TokenEvent.Started::adapter);
     if (begun.isPresent()) {
@@ -289,7 +295,7 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
    * request comes; does nothing after the first request. Any thread, once deployed.
    *
    * @param budget time after which no further step is begun; zero for none
-   * @return completes on the event loop; fails if a step does
+   * @return completes on the event loop; fails if a step for the base model does
    */
   public Future<Void> warmUp(Duration budget) {
     Promise<Void> done = Promise.promise();
@@ -354,7 +360,13 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
       return;
     }
     stepInFlight = true;
-    StepTask task = plan.next(lora, now + patience.step().toNanos());
+    StepTask task;
+    try {
+      task = plan.next(lora, now + patience.step().toNanos());
+    } catch (RuntimeException e) {
+      warmedUp(plan, done, e);
+      return;
+    }
     driver.submit(
         () -> {
           Throwable failure = null;
@@ -371,6 +383,10 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
   private void warmedUp(WarmUp plan, Promise<Void> done, Throwable failure) {
     stepInFlight = false;
     if (failure == null) {
+      warmUp(plan, done);
+    } else if (plan.hasAdapters()) {
+      log.warn("the warm-up goes on without adapters, since a step with some has failed", failure);
+      plan.withoutAdapters();
       warmUp(plan, done);
     } else {
       done.fail(failure);

@@ -12,9 +12,11 @@ import io.infinilora.core.LoraGrid;
 import io.infinilora.core.LoraTarget;
 import io.infinilora.core.ModelSpec;
 import io.infinilora.model.LoraPort;
+import io.infinilora.wire.AdapterFollower;
 import io.infinilora.wire.BusAdapterAdmin;
 import io.infinilora.wire.LeaseRevocation;
 import io.infinilora.wire.LoraAddresses;
+import io.infinilora.wire.ShardHang;
 import io.infinilora.wire.ShardNotice;
 import io.infinilora.wire.WireFailures;
 import io.vertx.core.Future;
@@ -95,6 +97,7 @@ public final class DisaggregatedLora implements LoraRuntime {
         .eventBus()
         .<LeaseRevocation>consumer(LoraAddresses.revocations(base), m -> revoked(m.body()));
     vertx.eventBus().<ShardNotice>consumer(LoraAddresses.SHARDS, m -> noticed(m.body()));
+    vertx.eventBus().<ShardHang>consumer(LoraAddresses.HANGS, m -> hangs(m.body()));
     List<Future<Void>> here = ShardNotice.local(vertx).stream().map(this::noticed).toList();
     return Future.all(here).compose(v -> followed.listen());
   }
@@ -110,6 +113,12 @@ public final class DisaggregatedLora implements LoraRuntime {
         : Future.succeededFuture(); // Of another grid: the hello would be refused.
   }
 
+  private void hangs(ShardHang hang) {
+    if (hang.shard() < shards.size()) {
+      shards.get(hang.shard()).hangs(hang.incarnation());
+    }
+  }
+
   /** Whatever a shard granted before it ended or began again is void. */
   private void lost(InfiniLoraException cause) {
     List.copyOf(leases.values()).forEach(lease -> lease.lost(cause));
@@ -122,7 +131,7 @@ public final class DisaggregatedLora implements LoraRuntime {
 
   @Override
   public Optional<AdapterId> find(String name) {
-    return Optional.ofNullable(followed.get(name)).map(AdapterStatus::id);
+    return followed.find(name);
   }
 
   @Override
@@ -138,12 +147,13 @@ public final class DisaggregatedLora implements LoraRuntime {
   @Override
   public Lease lease(AdapterId adapter, long deadlineNanos, LeaseListener listener) {
     int slot = ++lastSlot;
-    AdapterStatus status = followed.get(adapter.name());
-    Set<LoraTarget> targets = status == null ? EnumSet.allOf(LoraTarget.class) : status.targets();
     ShardedLease lease =
         new ShardedLease(
             slot,
-            targets,
+            followed
+                .status(adapter)
+                .map(AdapterStatus::targets)
+                .orElseGet(() -> EnumSet.allOf(LoraTarget.class)),
             shards,
             () -> find(adapter.name()).equals(Optional.of(adapter)),
             () -> leases.remove(slot));
@@ -163,12 +173,12 @@ public final class DisaggregatedLora implements LoraRuntime {
     // starts[g+1]-1.
     RowGroups compact = new RowGroups(identity(rows.length), groups.groups().starts());
     List<ShardedLease> held = Arrays.stream(groups.slots()).mapToObj(leases::get).toList();
-    Set<LoraTarget> targets = EnumSet.noneOf(LoraTarget.class);
-    held.forEach(lease -> targets.addAll(lease.targets()));
+    Set<LoraTarget> ofStep = EnumSet.noneOf(LoraTarget.class);
+    held.forEach(lease -> ofStep.addAll(lease.targets()));
     long id = nextStep++;
     List<StepPath.Announced> announced = new ArrayList<>(shards.size());
     try {
-      announce(id, compact, rows, held, targets, deadlineNanos, announced);
+      announce(id, compact, rows, held, ofStep, deadlineNanos, announced);
     } catch (RuntimeException e) {
       announced.forEach(StepPath.Announced::abandon);
       throw e;

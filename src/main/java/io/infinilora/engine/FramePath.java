@@ -192,15 +192,30 @@ final class FramePath implements StepPath {
 
       @Override
       public void abandon() {
-        epoch.close(
+        FramePath.abandon(
+            here,
+            epoch,
+            step.id(),
             new InfiniLoraException(
                 ErrorCode.UNAVAILABLE, "LoRA step %d was given up".formatted(step.id())));
-        here.connection().send(FrameHeader.of(FrameType.ABANDON, epoch.number(), step.id(), 0, 0));
-        if (!here.connection().keepsUp()) {
-          here.connection().close(); // Or all that is sent to somebody who hangs would pile up.
-        }
       }
     };
+  }
+
+  private static void abandon(
+      FrameSession session, FrameEpoch epoch, long step, InfiniLoraException cause) {
+    epoch.close(cause);
+    session.connection().send(FrameHeader.of(FrameType.ABANDON, epoch.number(), step, 0, 0));
+    if (!session.connection().keepsUp()) {
+      session.connection().close(); // Or all that is sent to somebody who hangs would pile up.
+    }
+  }
+
+  @Override
+  public void giveUp(InfiniLoraException cause) {
+    if (isOpen()) {
+      abandon(session, session.epoch(), 0, cause);
+    }
   }
 
   @Override

@@ -47,6 +47,7 @@ final class ShardLink {
   private final ShardWatch watch = new ShardWatch();
   private final long renewal;
   private StepPath path;
+  private boolean silent;
 
   /**
    * A link that leads nowhere until a notice comes.
@@ -72,6 +73,14 @@ final class ShardLink {
   }
 
   private void renew() {
+    if (watch.isSilent(System.nanoTime())) {
+      if (!silent) {
+        silent = true;
+        giveUp("is silent");
+      }
+      return;
+    }
+    silent = false;
     if (isOpen()) {
       vertx
           .eventBus()
@@ -103,6 +112,24 @@ final class ShardLink {
         yield lead(notice);
       }
     };
+  }
+
+  /** The shard computes nothing for now. */
+  void hangs(UUID incarnation) {
+    ShardNotice current = watch.current();
+    if (current != null && current.incarnation().equals(incarnation)) {
+      giveUp("hangs");
+    }
+  }
+
+  /** Nobody waits for the step in flight any more; leases are granted anew when it goes on. */
+  private void giveUp(String why) {
+    if (path != null) {
+      InfiniLoraException cause =
+          new InfiniLoraException(ErrorCode.UNAVAILABLE, "LoRA shard %s %s".formatted(shard, why));
+      path.giveUp(cause);
+      lost.accept(cause);
+    }
   }
 
   private Future<Void> lead(ShardNotice notice) {

@@ -110,6 +110,11 @@ final class SharedMemoryPath implements StepPath {
   public void lost(InfiniLoraException cause) {
     leading = null;
     open = false;
+    giveUp(cause);
+  }
+
+  @Override
+  public void giveUp(InfiniLoraException cause) {
     if (exchange != null) {
       exchange.close(cause);
     }

@@ -30,6 +30,9 @@ interface StepPath {
   /** The incarnation is gone: a step in flight fails at once. */
   void lost(InfiniLoraException cause);
 
+  /** The shard does not answer for now: a step in flight fails at once. */
+  void giveUp(InfiniLoraException cause);
+
   /** Makes steps possible again after one was given up. */
   Future<Void> recover();
 

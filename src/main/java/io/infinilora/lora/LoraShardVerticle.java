@@ -7,12 +7,14 @@ import io.infinilora.adapter.AdapterTiers;
 import io.infinilora.adapter.ClaimListener;
 import io.infinilora.adapter.LayerClock;
 import io.infinilora.adapter.ResidentAdapter;
+import io.infinilora.adapter.SourceResolver;
 import io.infinilora.backend.Backend;
 import io.infinilora.core.AdapterId;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.LoraShard;
 import io.infinilora.core.ModelSpec;
+import io.infinilora.metrics.LoraMetrics;
 import io.infinilora.wire.AdapterListing;
 import io.infinilora.wire.BaseEnded;
 import io.infinilora.wire.LeaseGrant;
@@ -23,15 +25,16 @@ import io.infinilora.wire.LeaseRevocation;
 import io.infinilora.wire.LoraAddresses;
 import io.infinilora.wire.LoraLayerRequest;
 import io.infinilora.wire.ShardCall;
+import io.infinilora.wire.ShardHang;
 import io.infinilora.wire.ShardNotice;
 import io.infinilora.wire.WireFailures;
 import io.vertx.core.Future;
 import io.vertx.core.Promise;
 import io.vertx.core.VerticleBase;
+import io.vertx.core.WorkerExecutor;
 import io.vertx.core.eventbus.EventBus;
 import io.vertx.core.eventbus.Message;
 import io.vertx.core.eventbus.MessageConsumer;
-import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.HashMap;
@@ -39,6 +42,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.UUID;
+import java.util.concurrent.TimeUnit;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -62,11 +66,16 @@ public final class LoraShardVerticle extends VerticleBase {
   /** How long a generation that was replaced stays for requests that chose it just before. */
   private static final long GRACE_MILLIS = 2_000;
 
+  /** Adapters that are read, or downloaded, at the same time. */
+  private static final int READERS = 4;
+
   private final ModelSpec spec;
   private final LoraShard shard;
   private final Backend backend;
   private final AdapterBudgets budgets;
   private final int threads;
+  private final SourceResolver sources;
+  private final LoraMetrics metrics;
   private final Optional<FrameServer> frames;
   private final LayerClock clock = new LayerClock();
   private final Map<AdapterId, AdapterGeneration> prepared = new HashMap<>();
@@ -75,24 +84,30 @@ public final class LoraShardVerticle extends VerticleBase {
   private LoraDriver driver;
   private AdapterTiers tiers;
   private LeaseBook leases;
+  private WorkerExecutor reader;
   private RemoteBases remoteBases;
   private ShardNotice notice;
   private long noticeTimer;
 
-  /**
-   * A shard without adapters, for base models of its own process.
-   *
-   * @param threads CPU threads that compute deltas
-   */
+  /** A shard that takes every source for a directory and is not measured. */
   public LoraShardVerticle(
       ModelSpec spec, LoraShard shard, Backend backend, AdapterBudgets budgets, int threads) {
-    this(spec, shard, backend, budgets, threads, Optional.empty());
+    this(
+        spec,
+        shard,
+        backend,
+        budgets,
+        threads,
+        SourceResolver.DIRECTORIES,
+        LoraMetrics.NONE,
+        Optional.empty());
   }
 
   /**
    * A shard without adapters.
    *
    * @param threads CPU threads that compute deltas
+   * @param sources finds adapters' files
    * @param frames takes the frames of base models in other processes, of the same {@link
    *     io.vertx.core.Vertx}
    */
@@ -102,6 +117,8 @@ public final class LoraShardVerticle extends VerticleBase {
       Backend backend,
       AdapterBudgets budgets,
       int threads,
+      SourceResolver sources,
+      LoraMetrics metrics,
       Optional<FrameServer> frames) {
     this.frames = frames;
     this.spec = spec;
@@ -109,6 +126,8 @@ public final class LoraShardVerticle extends VerticleBase {
     this.backend = backend;
     this.budgets = budgets;
     this.threads = threads;
+    this.sources = sources;
+    this.metrics = metrics;
   }
 
   @Override
@@ -126,6 +145,7 @@ public final class LoraShardVerticle extends VerticleBase {
             shard,
             backend,
             budgets,
+            sources,
             task -> context.runOnContext(v -> task.run()),
             task -> driver.atSafePoint(task),
             clock::nanos);
@@ -137,6 +157,8 @@ public final class LoraShardVerticle extends VerticleBase {
 
   private Future<?> listen() {
     leases = new LeaseBook(tiers, LEASE_PATIENCE.toNanos());
+    reader = vertx.createSharedWorkerExecutor("adapter-reader", READERS, 1, TimeUnit.DAYS);
+    metrics.watchMemory(shard.toString(), tiers::stats);
     EventBus bus = vertx.eventBus();
     consumers.add(
         bus.<LoraLayerRequest>localConsumer(
@@ -152,6 +174,8 @@ public final class LoraShardVerticle extends VerticleBase {
         bus.<BaseEnded>consumer(LoraAddresses.ends(incarnation), m -> ended(m.body().session())));
     consumers.add(bus.<ShardCall>consumer(LoraAddresses.shardAdmin(incarnation), this::admin));
     vertx.setPeriodic(TICK_MILLIS, t -> tick());
+    new DriverWatch(driver::atSafePoint, task -> context.runOnContext(v -> task.run()), this::hangs)
+        .start(vertx);
     remoteBases =
         new RemoteBases(
             vertx,
@@ -188,6 +212,12 @@ public final class LoraShardVerticle extends VerticleBase {
     if (ended > 0) {
       log.info("shard {}: {} leases have ended with their session", shard, ended);
     }
+  }
+
+  /** Bases need not wait for it; it grants leases again as soon as its driver goes on. */
+  private void hangs() {
+    log.warn("LoRA shard {}: its driver hangs", shard);
+    vertx.eventBus().publish(LoraAddresses.HANGS, new ShardHang(shard.index(), incarnation));
   }
 
   private void compute(LoraLayerRequest request) {
@@ -318,12 +348,12 @@ public final class LoraShardVerticle extends VerticleBase {
   }
 
   private Future<?> prepare(ShardCall.Prepare call) {
-    return vertx
-        .executeBlocking(() -> tiers.read(call.name(), Path.of(call.source())), false)
+    return reader
+        .executeBlocking(() -> tiers.read(call.adapter()), false)
         .map(
-            generation -> {
-              prepared.put(generation.id(), generation);
-              return tiers.status(generation);
+            read -> {
+              prepared.put(read.generation().id(), read.generation());
+              return tiers.loaded(read);
             });
   }
 
@@ -376,6 +406,9 @@ public final class LoraShardVerticle extends VerticleBase {
     }
     if (remoteBases != null) {
       frames.ifPresent(server -> server.end(remoteBases));
+    }
+    if (reader != null) {
+      reader.close();
     }
     return vertx.executeBlocking(
         () -> {

@@ -1,5 +1,6 @@
 package io.infinilora.metrics;
 
+import io.infinilora.core.AdapterMemoryStats;
 import io.infinilora.core.AdapterStatus;
 import io.infinilora.core.EngineLoad;
 import io.micrometer.core.instrument.Clock;
@@ -51,6 +52,20 @@ import java.util.function.ToDoubleFunction;
  *       and {@code pinned}, at most a hundred; {@code vllm:num_gpu_loaded_lora_adapters}, {@code
  *       vllm:num_cpu_loaded_lora_adapters}
  * </ul>
+ *
+ * <p>Per {@code shard} whose adapter memory is in this process:
+ *
+ * <ul>
+ *   <li>{@code infinilora_lora_cache_claims_total}, of which {@code
+ *       infinilora_lora_cache_hits_total} were admissible at once and {@code
+ *       infinilora_lora_cache_misses_total} had to wait
+ *   <li>{@code infinilora_lora_cache_loads_total}, {@code
+ *       infinilora_lora_cache_loads_cancelled_total}, {@code
+ *       infinilora_lora_cache_loads_failed_total}
+ *   <li>{@code infinilora_lora_cache_evictions_total}, {@code infinilora_lora_cache_drains_total}
+ *   <li>by {@code tier} (device, host): {@code infinilora_lora_cache_bytes}, {@code
+ *       infinilora_lora_cache_budget_bytes}; with disk, too: {@code infinilora_lora_cache_adapters}
+ * </ul>
  */
 public final class PrometheusMetrics implements EngineMetrics, RequestMetrics {
   private static final double[] STEP_SECONDS = {
@@ -62,6 +77,7 @@ public final class PrometheusMetrics implements EngineMetrics, RequestMetrics {
   private final PrometheusMeterRegistry registry;
   private final AdapterLabels labels = new AdapterLabels();
   private final Map<String, AdapterMeters> adapters = new ConcurrentHashMap<>();
+  private final Map<String, CacheMeters> caches = new ConcurrentHashMap<>();
   private final ActiveAdapters active = new ActiveAdapters();
   private final Timer stepDuration;
   private final DistributionSummary stepRows;
@@ -155,6 +171,19 @@ public final class PrometheusMetrics implements EngineMetrics, RequestMetrics {
     return registry.scrape()
         + (gauges == null ? "" : gauges.text())
         + (adapterGauges == null ? "" : adapterGauges.text());
+  }
+
+  @Override
+  public void watchMemory(String shard, Supplier<AdapterMemoryStats> stats) {
+    caches.compute(
+        shard,
+        (name, meters) -> {
+          if (meters == null) {
+            return new CacheMeters(registry, name, stats);
+          }
+          meters.replace(stats);
+          return meters;
+        });
   }
 
   private AdapterMeters meters(Optional<String> adapter) {

@@ -30,6 +30,7 @@ import io.vertx.core.Vertx;
 import io.vertx.core.WorkerExecutor;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Optional;
 import java.util.concurrent.TimeUnit;
 
 /**
@@ -41,6 +42,7 @@ public final class Node {
 
   private final Vertx vertx;
   private final InfiniLoraConfig config;
+  private final EngineMetrics metrics;
   private final Checkpoint checkpoint;
   private final Backend backend;
   private AdapterReport adapterReport = new AdapterReport(List.of(), List.of());
@@ -50,11 +52,17 @@ public final class Node {
   private NodeAdapters adapters;
   private AdapterWatch adapterWatch;
 
-  private Node(Vertx vertx, InfiniLoraConfig config, NodeSources sources, EngineMetrics metrics) {
+  private Node(
+      Vertx vertx,
+      InfiniLoraConfig config,
+      NodeSources sources,
+      EngineMetrics metrics,
+      HubListener downloads) {
     this.vertx = vertx;
     this.config = config;
+    this.metrics = metrics;
     checkpoint = Checkpoints.open(sources.model());
-    adapterSources = AdapterSources.of(config);
+    adapterSources = AdapterSources.of(config, downloads);
     backend = new CpuBackend(threads(config) <= Runtime.getRuntime().availableProcessors());
     ModelSpec spec = checkpoint.spec();
     try {
@@ -91,7 +99,8 @@ public final class Node {
   private LoraAttachment attachment(ModelSpec spec) {
     return switch (config.loraMode()) {
       case NONE -> (v, loop, driver) -> Future.succeededFuture(new NoLora());
-      case COUPLED -> CoupledLora.attachment(BASE, spec, backend, budgets());
+      case COUPLED ->
+          CoupledLora.attachment(BASE, spec, backend, budgets(), adapterSources, metrics);
       case DISAGGREGATED ->
           DisaggregatedLora.attachment(
               BASE, backend, spec, config.lora().shards(), schedulerConfig.maxBatchedTokens());
@@ -129,7 +138,7 @@ public final class Node {
         .compose(
             sources ->
                 vertx
-                    .executeBlocking(() -> new Node(vertx, config, sources, metrics))
+                    .executeBlocking(() -> new Node(vertx, config, sources, metrics, downloads))
                     .compose(
                         node ->
                             node.deploy()
@@ -152,7 +161,10 @@ public final class Node {
                   shard,
                   backend,
                   budgets(),
-                  config.engine().loraThreadsOrAll())));
+                  config.engine().loraThreadsOrAll(),
+                  adapterSources,
+                  metrics,
+                  Optional.empty())));
     }
     return Future.all(shards)
         .compose(all -> vertx.deployVerticle(new LoraServerVerticle(config.lora().shards())))
@@ -160,7 +172,7 @@ public final class Node {
   }
 
   private Future<AdapterReport> register(NodeSources sources) {
-    adapters = new NodeAdapters(vertx, base, adapterSources);
+    adapters = new NodeAdapters(base, base.adapterAdmin());
     return watch(sources)
         .compose(
             v ->

@@ -13,6 +13,9 @@ public final class LoraAddresses {
   /** Published to when a shard begins or ends, and while it serves: {@link ShardNotice}. */
   public static final String SHARDS = "infinilora.lora.shards";
 
+  /** Published to when a shard hangs: {@link ShardHang}. */
+  public static final String HANGS = "infinilora.lora.hangs";
+
   /** Published to while a coordinator serves: {@link CoordinatorNotice}. */
   public static final String COORDINATORS = "infinilora.lora.coordinators";
 

@@ -7,8 +7,9 @@ import java.util.List;
 import java.util.UUID;
 
 /**
- * A shard of the LoRA Server begins, serves or ends. One that begins has no adapters and knows no
- * leases. While it serves it says so once a second, for those who come later or missed it.
+ * A shard of the LoRA Server begins, serves, hangs or ends. One that begins has no adapters and
+ * knows no leases; one that hangs grants leases again when it does not any more. While it serves it
+ * says so once a second, for those who come later or missed it.
  *
  * @param shard its index
  * @param incarnation differs each time a shard begins

@@ -41,13 +41,17 @@ public final class ShardWatch {
       return News.KNOWN;
     }
     boolean older = current != null && notice.startedMillis() < current.startedMillis();
-    if (notice.incarnation().equals(lastEnded)
-        || (older && nowNanos - heardNanos < SILENCE.toNanos())) {
+    if (notice.incarnation().equals(lastEnded) || (older && !isSilent(nowNanos))) {
       return News.KNOWN;
     }
     current = notice;
     heardNanos = nowNanos;
     return News.BEGUN;
+  }
+
+  /** Whether the incarnation that counts has not been heard of for some time. */
+  public boolean isSilent(long nowNanos) {
+    return current != null && nowNanos - heardNanos >= SILENCE.toNanos();
   }
 
   /** The incarnation that counts, or null. */

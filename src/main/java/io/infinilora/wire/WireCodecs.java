@@ -1,6 +1,7 @@
 package io.infinilora.wire;
 
 import io.infinilora.core.AdapterStatus;
+import io.infinilora.core.LoadedAdapter;
 import io.vertx.core.eventbus.EventBus;
 import io.vertx.core.eventbus.MessageCodec;
 import java.util.ArrayList;
@@ -28,10 +29,12 @@ public final class WireCodecs {
                 BaseEnded.class,
                 LeaseRevocation.class,
                 ShardNotice.class,
+                ShardHang.class,
                 CoordinatorNotice.class,
                 AdapterChange.class,
                 AdapterListing.class,
                 AdapterStatus.class,
+                LoadedAdapter.class,
                 BaseNotice.class));
     for (Class<?> family :
         List.of(ShardCall.class, AdapterCall.class, BaseCall.class, StreamMessage.class)) {

@@ -35,8 +35,7 @@ final class TokenStream {
   List<Integer> complete(String model, int[] prompt, int maxTokens, IntConsumer seen)
       throws IOException, InterruptedException {
     HttpResponse<java.io.InputStream> response =
-        client.send(
-            request(model, prompt, maxTokens), HttpResponse.BodyHandlers.ofInputStream());
+        client.send(request(model, prompt, maxTokens), HttpResponse.BodyHandlers.ofInputStream());
     List<Integer> tokens = new ArrayList<>();
     try (BufferedReader lines =
         new BufferedReader(new InputStreamReader(response.body(), StandardCharsets.UTF_8))) {

@@ -11,6 +11,7 @@ import io.infinilora.backend.cpu.CpuBackend;
 import io.infinilora.config.Eviction;
 import io.infinilora.config.SchedulerConfig;
 import io.infinilora.core.AdapterAdmin;
+import io.infinilora.core.AdapterRegistration;
 import io.infinilora.core.AdapterStatus;
 import io.infinilora.core.EngineLoad;
 import io.infinilora.core.GenerateRequest;
@@ -93,7 +94,7 @@ class LoraCrashTest {
   private void load(String name) {
     engine
         .adapterAdmin()
-        .load(name, MODEL.resolve("adapters").resolve(name))
+        .load(AdapterRegistration.own(name, MODEL.resolve("adapters/" + name).toString()))
         .await()
         .atMost(Duration.ofMinutes(1));
   }

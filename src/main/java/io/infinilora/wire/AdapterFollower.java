@@ -1,12 +1,7 @@
-package io.infinilora.engine;
+package io.infinilora.wire;
 
 import io.infinilora.core.AdapterId;
 import io.infinilora.core.AdapterStatus;
-import io.infinilora.wire.AdapterCall;
-import io.infinilora.wire.AdapterChange;
-import io.infinilora.wire.AdapterListing;
-import io.infinilora.wire.CoordinatorNotice;
-import io.infinilora.wire.LoraAddresses;
 import io.vertx.core.Future;
 import io.vertx.core.Vertx;
 import io.vertx.core.eventbus.DeliveryOptions;
@@ -14,34 +9,38 @@ import io.vertx.core.eventbus.Message;
 import io.vertx.core.eventbus.MessageConsumer;
 import java.time.Duration;
 import java.util.ArrayList;
-import java.util.LinkedHashMap;
+import java.util.HashMap;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
+import java.util.Set;
 
 /**
- * Which adapters a LoRA Server has, as a base model follows it: the coordinator's listing, then
- * each change. Where a change is missing, or another coordinator is in charge, it asks for the
- * listing again. Event loop, except where noted.
+ * Which adapters a LoRA Server has, as base models and gateways follow it: the coordinator's
+ * listing, then each change. Where a change is missing, or another coordinator is in charge, it
+ * asks for the listing again. Event loop, except where noted.
  */
-final class AdapterFollower {
+public final class AdapterFollower {
   private static final Duration TIMEOUT = Duration.ofSeconds(10);
 
   /** Of no listing. */
   private static final long UNKNOWN = -1;
 
   private final Vertx vertx;
-  private Map<String, AdapterStatus> byName = new LinkedHashMap<>();
+  private final AdapterIndex index = new AdapterIndex();
+  private final Map<String, AdapterStatus> byName = new HashMap<>();
   private final List<AdapterChange> meanwhile = new ArrayList<>();
-  private volatile List<AdapterId> ids = List.of();
   private long version = UNKNOWN;
   private boolean asking;
 
-  AdapterFollower(Vertx vertx) {
+  /** Follows nothing yet. */
+  public AdapterFollower(Vertx vertx) {
     this.vertx = vertx;
   }
 
   /** Begins to listen; completes when nothing is missed any more. */
-  Future<Void> listen() {
+  public Future<Void> listen() {
     vertx
         .eventBus()
         .<CoordinatorNotice>consumer(LoraAddresses.COORDINATORS, m -> noticed(m.body()));
@@ -61,8 +60,7 @@ final class AdapterFollower {
       meanwhile.add(change);
     }
     // At once, even if a listing is under way: whoever caused it may have his answer already.
-    apply(byName, change);
-    publish();
+    apply(change);
     if (change.version() == version + 1) {
       version = change.version();
     } else if (!asking) {
@@ -71,7 +69,7 @@ final class AdapterFollower {
   }
 
   /** Asks for the listing. */
-  Future<Void> ask() {
+  public Future<Void> ask() {
     asking = true;
     meanwhile.clear();
     return vertx
@@ -87,38 +85,51 @@ final class AdapterFollower {
   }
 
   private void listed(AdapterListing listing) {
-    Map<String, AdapterStatus> listed = new LinkedHashMap<>();
-    listing.adapters().forEach(a -> listed.put(a.id().name(), a));
+    Set<String> gone = new HashSet<>(byName.keySet());
+    for (AdapterStatus adapter : listing.adapters()) {
+      gone.remove(adapter.id().name());
+      put(adapter);
+    }
+    gone.forEach(this::remove);
     version = listing.version();
     for (AdapterChange change : meanwhile) {
       if (change.version() > version) {
-        apply(listed, change);
+        apply(change);
         version = change.version();
       }
     }
-    byName = listed;
-    publish();
   }
 
-  private static void apply(Map<String, AdapterStatus> adapters, AdapterChange change) {
+  private void apply(AdapterChange change) {
     if (change.adapter() == null) {
-      adapters.remove(change.name());
+      remove(change.name());
     } else {
-      adapters.put(change.name(), change.adapter());
+      put(change.adapter());
     }
   }
 
-  private void publish() {
-    ids = byName.values().stream().map(AdapterStatus::id).toList();
+  private void put(AdapterStatus adapter) {
+    byName.put(adapter.id().name(), adapter);
+    index.put(adapter.id());
   }
 
-  /** What requests for a name use, or null. */
-  AdapterStatus get(String name) {
-    return byName.get(name);
+  private void remove(String name) {
+    byName.remove(name);
+    index.remove(name);
+  }
+
+  /** What is known of an adapter that requests may name. */
+  public Optional<AdapterStatus> status(AdapterId id) {
+    return Optional.ofNullable(byName.get(id.name())).filter(status -> status.id().equals(id));
+  }
+
+  /** What new requests for a name use; any thread. */
+  public Optional<AdapterId> find(String name) {
+    return index.find(name);
   }
 
   /** What requests may name; any thread. */
-  List<AdapterId> ids() {
-    return ids;
+  public List<AdapterId> ids() {
+    return index.list();
   }
 }
