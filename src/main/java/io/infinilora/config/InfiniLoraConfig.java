@@ -100,6 +100,13 @@ public record InfiniLoraConfig(
     return value.name().toLowerCase(Locale.ROOT);
   }
 
+  /** Name of this process among those of its cluster. */
+  public String nodeName() {
+    return cluster
+        .node()
+        .orElseGet(() -> "%s-%s-%d".formatted(lower(role), cluster.host(), cluster.port()));
+  }
+
   /** The same in another role. */
   public InfiniLoraConfig withRole(Role other, ClusterConfig where) {
     return new InfiniLoraConfig(

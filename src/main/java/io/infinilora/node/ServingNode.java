@@ -22,6 +22,9 @@ public interface ServingNode {
   /** Adapters that were refused at start. */
   List<InfiniLoraException> refusedAdapters();
 
+  /** Where all adapters are at this moment, here or elsewhere. */
+  Future<List<AdapterStatus>> adapterPlaces();
+
   /** Computes for a while, so that the first request meets compiled code; zero for not at all. */
   Future<Void> warmUp(Duration budget);
 

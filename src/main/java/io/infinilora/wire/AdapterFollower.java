@@ -2,7 +2,9 @@ package io.infinilora.wire;
 
 import io.infinilora.core.AdapterId;
 import io.infinilora.core.AdapterStatus;
+import io.vertx.core.Context;
 import io.vertx.core.Future;
+import io.vertx.core.Promise;
 import io.vertx.core.Vertx;
 import io.vertx.core.eventbus.DeliveryOptions;
 import io.vertx.core.eventbus.Message;
@@ -33,14 +35,20 @@ public final class AdapterFollower {
   private final List<AdapterChange> meanwhile = new ArrayList<>();
   private long version = UNKNOWN;
   private boolean asking;
+  private volatile Context context;
+  private Future<Void> lastAsked = Future.succeededFuture();
 
   /** Follows nothing yet. */
   public AdapterFollower(Vertx vertx) {
     this.vertx = vertx;
   }
 
-  /** Begins to listen; completes when nothing is missed any more. */
+  /**
+   * Begins to listen, on the context of the caller; completes when nothing is missed any more. All
+   * other calls have to come from there, but those that any thread may make.
+   */
   public Future<Void> listen() {
+    context = vertx.getOrCreateContext();
     vertx
         .eventBus()
         .<CoordinatorNotice>consumer(LoraAddresses.COORDINATORS, m -> noticed(m.body()));
@@ -72,7 +80,8 @@ public final class AdapterFollower {
   public Future<Void> ask() {
     asking = true;
     meanwhile.clear();
-    return vertx
+    lastAsked =
+        vertx
         .eventBus()
         .<AdapterListing>request(
             LoraAddresses.ADMIN,
@@ -82,6 +91,20 @@ public final class AdapterFollower {
         .onComplete(v -> asking = false)
         .onSuccess(this::listed)
         .mapEmpty();
+    return lastAsked;
+  }
+
+  /**
+   * Asks for the listing of this moment; any thread.
+   *
+   * @return completes when whatever had changed before the call shows
+   */
+  public Future<Void> refresh() {
+    Promise<Void> done = Promise.promise();
+    // One that is under way may be older than the change that the caller knows of.
+    context.runOnContext(
+        v -> lastAsked.transform(before -> ask()).onComplete(done));
+    return done.future();
   }
 
   private void listed(AdapterListing listing) {

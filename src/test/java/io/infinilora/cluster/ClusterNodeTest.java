@@ -55,7 +55,8 @@ class ClusterNodeTest {
                   message.reply(grant);
                 })
             .completion());
-    LeaseRequest request = new LeaseRequest("base-0", "base-0/1", new AdapterId("pirate", "ab12"), 17);
+    LeaseRequest request =
+        new LeaseRequest("base-0", "base-0/1", new AdapterId("pirate", "ab12"), 17);
 
     Message<LeaseGrant> answer = await(client.eventBus().request(ADDRESS, request));
 

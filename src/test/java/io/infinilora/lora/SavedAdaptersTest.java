@@ -88,7 +88,7 @@ class SavedAdaptersTest {
               1,
               below,
               LoraMetrics.NONE,
-            Optional.empty()));
+              Optional.empty()));
     }
     deploy(new LoraServerVerticle(GRID));
   }

@@ -1,5 +1,6 @@
 package io.infinilora.wire;
 
+import io.infinilora.core.SamplingParams;
 import java.lang.reflect.ParameterizedType;
 import java.lang.reflect.RecordComponent;
 import java.lang.reflect.Type;
@@ -13,6 +14,23 @@ import java.util.UUID;
 
 /** Makes records in which every component differs from every default and from its neighbours. */
 final class RecordSamples {
+  /** One that its checks let pass. */
+  private static final SamplingParams SAMPLING =
+      new SamplingParams(
+          0.5,
+          0.75,
+          3,
+          0.25,
+          1.5,
+          -0.5,
+          0.125,
+          1L << 60,
+          Map.of(7, 1.5),
+          List.of(11, 12),
+          13,
+          true,
+          4);
+
   private int count = 1;
 
   <T> T of(Class<T> type) {
@@ -24,6 +42,9 @@ final class RecordSamples {
       return generic(generic);
     }
     Class<?> plain = (Class<?>) type;
+    if (plain == SamplingParams.class) {
+      return SAMPLING;
+    }
     if (plain.isRecord()) {
       return record(plain);
     }
@@ -36,6 +57,8 @@ final class RecordSamples {
       case "int", "Integer" -> count;
       case "long", "Long" -> (1L << 40) + count;
       case "double", "Double" -> count / 8.0;
+      case "float", "Float" -> -count / 3f;
+      case "float[]" -> new float[] {count, -0.1f, Float.NEGATIVE_INFINITY};
       case "boolean", "Boolean" -> true;
       case "String" -> "text \"" + count + "\" \u00e9";
       case "UUID" -> new UUID(count, ~count);

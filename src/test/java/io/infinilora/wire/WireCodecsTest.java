@@ -46,7 +46,7 @@ class WireCodecsTest {
   @Test
   void fieldsOfANewerVersionArePassedOver() {
     Buffer wire = Buffer.buffer();
-    byte[] json = "{\"base\":\"base-0\",\"mood\":\"fine\"}".getBytes(StandardCharsets.UTF_8);
+    byte[] json = "{\"session\":\"base-0\",\"mood\":\"fine\"}".getBytes(StandardCharsets.UTF_8);
     wire.appendInt(json.length).appendBytes(json);
     assertThat(new JsonCodec<>(LeaseRenewal.class).decodeFromWire(0, wire))
         .isEqualTo(new LeaseRenewal("base-0"));
