@@ -20,6 +20,8 @@ import java.util.Queue;
 import java.util.UUID;
 import java.util.concurrent.Executor;
 import java.util.concurrent.Flow;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
 
 /**
  * A request at the gateway, from base to base until it ends: remembers what was emitted, and has
@@ -27,6 +29,8 @@ import java.util.concurrent.Flow;
  * {@link #WINDOW} events. Event loop only, except for the subscription's methods.
  */
 final class RoutedGeneration implements Flow.Subscription {
+  private static final Logger log = LoggerFactory.getLogger(RoutedGeneration.class);
+
   /** Events that may be under way or kept here: 64. */
   static final int WINDOW = 64;
 
@@ -265,14 +269,14 @@ final class RoutedGeneration implements Flow.Subscription {
       return; // It has come before.
     }
     if (part.sequence() > attempt.parts) {
-      interrupted(lost(part.sequence() - attempt.parts));
+      broken(lost(part.sequence() - attempt.parts));
       return;
     }
     attempt.parts++;
     for (TokenEvent event : Parts.unpack(part)) {
       attempt.received++;
       if (!continues(event)) {
-        interrupted(
+        broken(
             new InfiniLoraException(
                 ErrorCode.INTERNAL,
                 "base model %s sent %s after %d tokens"
@@ -388,6 +392,16 @@ final class RoutedGeneration implements Flow.Subscription {
     dispatch();
   }
 
+  /** This stream alone has gone wrong. */
+  private void broken(InfiniLoraException cause) {
+    log.warn(
+        "generation {} is interrupted after {} tokens: {}",
+        request.id(),
+        outputLength,
+        cause.getMessage());
+    interrupted(cause);
+  }
+
   /** The base is lost, or cannot be relied on any more: it goes on elsewhere, if it can. */
   void interrupted(InfiniLoraException cause) {
     if (attempt == null) {
@@ -413,13 +427,13 @@ final class RoutedGeneration implements Flow.Subscription {
    */
   void compare(long sent) {
     if (sent < 0) {
-      interrupted(
+      broken(
           new InfiniLoraException(
               ErrorCode.UNAVAILABLE,
               "base model %s does not know the generation any more"
                   .formatted(attempt.base.name())));
     } else if (sent > attempt.parts) {
-      interrupted(lost(sent - attempt.parts));
+      broken(lost(sent - attempt.parts));
     }
   }
 

@@ -15,12 +15,16 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.UUID;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
 
 /**
  * The gateway's end of the event bus: follows the bases, sends calls, hands what comes back to the
  * generations it belongs to, and tells them when their base is lost. Event loop only.
  */
 final class Router {
+  private static final Logger log = LoggerFactory.getLogger(Router.class);
+
   private final UUID gateway = UUID.randomUUID();
   private final Vertx vertx;
   private final BaseDirectory directory;
@@ -92,6 +96,11 @@ final class Router {
   }
 
   private static void interrupt(KnownBase base, String reason) {
+    log.warn(
+        "base model {} {}; {} generations are interrupted",
+        base.name(),
+        reason,
+        base.streams().size());
     InfiniLoraException cause =
         new InfiniLoraException(
             ErrorCode.UNAVAILABLE, "base model %s %s".formatted(base.name(), reason));
