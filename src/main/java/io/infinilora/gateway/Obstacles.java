@@ -117,6 +117,9 @@ final class Obstacles {
    * @param tokens how many have come
    */
   InfiniLoraException givenUp(int tokens) {
+    if (trouble == null && !avoided.isEmpty()) {
+      return avoided.values().iterator().next();
+    }
     return new InfiniLoraException(
         ErrorCode.UNAVAILABLE,
         trouble == null

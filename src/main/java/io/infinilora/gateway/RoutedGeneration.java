@@ -239,13 +239,17 @@ final class RoutedGeneration implements Flow.Subscription {
       case UNAVAILABLE -> interrupted(exception);
       case OVERLOADED -> refused(exception);
       case CONFLICT, MODEL_NOT_FOUND -> {
-        if (begun() && request.adapter().isPresent()) {
+        if (request.adapter().isEmpty()) {
+          fail(exception);
+        } else if (begun()) {
           refused(
               new InfiniLoraException(
                   ErrorCode.CONFLICT,
                   "the generation was interrupted after %d tokens and cannot go on: %s"
                       .formatted(progress.outputLength(), cause.message()),
                   exception));
+        } else if (router.lists(request.adapter().get())) {
+          refused(exception); // The base has not heard of it yet.
         } else {
           fail(exception);
         }

@@ -18,6 +18,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.atomic.AtomicInteger;
 import java.util.stream.IntStream;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
@@ -186,6 +187,34 @@ class RoutedEngineTest {
     for (int i = 0; i < 4; i++) {
       assertThat(tokens(cluster.collect(cluster.request(1)).join())).containsExactly(5);
     }
+  }
+
+  @Test
+  void aBaseMayHearOfAnAdapterLaterThanTheGateway() {
+    restart(Cluster.times(60_000, 60_000, 1_000, 60_000));
+    InfiniLoraException unknown =
+        new InfiniLoraException(ErrorCode.MODEL_NOT_FOUND, "no such adapter");
+    AtomicInteger refusals = new AtomicInteger(3);
+    FakeEngine engine =
+        engine()
+            .scripts(
+                request ->
+                    refusals.getAndDecrement() > 0 ? Script.refuses(unknown) : Script.tokens(5));
+    cluster.base(engine);
+    assertThat(tokens(cluster.collect(cluster.request(1, Optional.of("pirate"))).join()))
+        .containsExactly(5);
+
+    engine.plays(Script.refuses(unknown));
+    assertFails(
+        cluster.collect(cluster.request(1, Optional.of("pirate"))),
+        ErrorCode.MODEL_NOT_FOUND,
+        "no such adapter");
+    int before = engine.requests.size();
+    assertFails(
+        cluster.collect(cluster.request(1, Optional.of("nobody"))),
+        ErrorCode.MODEL_NOT_FOUND,
+        "no such adapter");
+    assertThat(engine.requests).hasSize(before + 1);
   }
 
   @Test

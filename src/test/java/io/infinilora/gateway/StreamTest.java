@@ -53,7 +53,10 @@ class StreamTest {
 
   @Test
   void aClientThatLeavesEndsItsStreamAtTheBase() {
-    FakeEngine engine = start(ClusterTimes.DEFAULTS, Script.tokens(5, 6).pausingAfter(1, goOn));
+    FakeEngine engine =
+        start(
+            Cluster.times(60_000, 600_000, 60_000, 60_000),
+            Script.tokens(5, 6).pausingAfter(1, goOn));
     AssertSubscriber<TokenEvent> client = cluster.subscribe(cluster.request(2), 5);
     client.awaitItems(1);
     client.cancel();
