@@ -124,9 +124,9 @@ public final class BaseService extends VerticleBase {
     peers.remove(peer.gateway());
     if (!peer.streams().isEmpty()) {
       log.warn(
-          "gateway {} has been silent for {}; its {} streams are ended",
+          "gateway {} has been silent for {} ms; its {} streams are ended",
           peer.gateway(),
-          times.gatewaySilence(),
+          times.gatewaySilence().toMillis(),
           peer.streams().size());
     }
     peer.streams().forEach(stream -> peer.cancel(stream.id()));

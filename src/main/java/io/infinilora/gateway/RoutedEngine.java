@@ -42,7 +42,8 @@ public final class RoutedEngine extends VerticleBase implements Engine {
    * An engine without bases; those that run are heard of within a moment.
    *
    * @param fingerprint that of the bases to be used, see {@link BaseService}
-   * @param adapters those that requests may name, as the LoRA side lists them; called on any thread
+   * @param adapters those that requests may name, as the LoRA side lists them; called on any
+   *     thread, must not block
    */
   public RoutedEngine(
       ModelSpec model,
@@ -59,18 +60,19 @@ public final class RoutedEngine extends VerticleBase implements Engine {
 
   @Override
   public Future<?> start() {
-    router = new Router(vertx, directory, metrics, times);
+    router = new Router(vertx, directory, adapters, metrics, times);
     return router.start().onSuccess(v -> loop = context);
   }
 
   /**
    * {@inheritDoc}
    *
-   * <p>Items arrive on this verticle's event loop. A request for which there is no base waits a
-   * while for one; then it fails with {@code UNAVAILABLE}. If every base is overloaded, it fails
-   * with the shortest time to wait that any of them gave. One that is interrupted goes on at
-   * another base; it fails with {@code UNAVAILABLE} if none makes progress with it for {@link
-   * ClusterTimes#resume}, and with {@code CONFLICT} if its adapter's generation is gone.
+   * <p>Items arrive on this verticle's event loop. A request for which there is no base, or none
+   * that has heard of its adapter, waits a while for one; then it fails. If every base is
+   * overloaded, it fails with the shortest time to wait that any of them gave. One that is
+   * interrupted goes on at another base; it fails with {@code UNAVAILABLE} if none makes progress
+   * with it for {@link ClusterTimes#resume}, and with {@code CONFLICT} if its adapter's generation
+   * is gone.
    */
   @Override
   public Multi<TokenEvent> generate(GenerateRequest request) {

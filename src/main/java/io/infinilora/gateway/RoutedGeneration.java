@@ -1,32 +1,28 @@
 package io.infinilora.gateway;
 
 import io.infinilora.core.ErrorCode;
-import io.infinilora.core.FinishReason;
 import io.infinilora.core.GenerateRequest;
 import io.infinilora.core.InfiniLoraException;
-import io.infinilora.core.OverloadedException;
 import io.infinilora.core.TokenEvent;
 import io.infinilora.wire.BaseCall;
 import io.infinilora.wire.StreamEnd;
 import io.infinilora.wire.StreamPart;
-import java.time.Duration;
 import java.util.ArrayDeque;
-import java.util.Arrays;
-import java.util.Collection;
-import java.util.HashMap;
-import java.util.Map;
 import java.util.Optional;
 import java.util.Queue;
-import java.util.UUID;
 import java.util.concurrent.Executor;
 import java.util.concurrent.Flow;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
 
 /**
- * A request at the gateway, from base to base until it ends: remembers what was emitted, and has
- * the next base go on from there. What the subscriber has not asked for yet is kept here, at most
- * {@link #WINDOW} events. Event loop only, except for the subscription's methods.
+ * A request at the gateway, from base to base until it ends: each goes on from where the last one
+ * left off. What the subscriber has not asked for yet is kept here, at most {@link #WINDOW} events.
+ * Event loop only, except for the subscription's methods.
  */
 final class RoutedGeneration implements Flow.Subscription {
+  private static final Logger log = LoggerFactory.getLogger(RoutedGeneration.class);
+
   /** Events that may be under way or kept here: 64. */
   static final int WINDOW = 64;
 
@@ -34,7 +30,8 @@ final class RoutedGeneration implements Flow.Subscription {
   private final Flow.Subscriber<? super TokenEvent> subscriber;
   private final Router router;
   private final Executor loop;
-  private final long arrivedNanos = System.nanoTime();
+  private final Progress progress;
+  private final Obstacles obstacles;
   private final Queue<TokenEvent> buffer = new ArrayDeque<>();
 
   private volatile boolean cancelled;
@@ -43,21 +40,9 @@ final class RoutedGeneration implements Flow.Subscription {
   private Throwable failure;
   private boolean over;
 
-  // What has come, whichever base it came from.
-  private TokenEvent.Started started;
-  private boolean prompted;
-  private int[] output;
-  private int outputLength;
-  private int context;
-
-  // The base that computes it now; null if none.
+  /** The stream at the base that computes it now; null if none does. */
   private Attempt attempt;
-  private int attempts;
 
-  // Where it cannot be sent now, and why. Forgotten when there is progress, and after a pause.
-  private final Map<UUID, InfiniLoraException> avoided = new HashMap<>();
-  private InfiniLoraException trouble;
-  private long troubledNanos;
   private long timer = -1;
 
   private static final class Attempt {
@@ -88,9 +73,8 @@ final class RoutedGeneration implements Flow.Subscription {
     this.subscriber = subscriber;
     this.router = router;
     this.loop = loop;
-    this.started = request.started().orElse(null);
-    this.output = request.generated().clone();
-    this.outputLength = output.length;
+    this.progress = new Progress(request);
+    this.obstacles = new Obstacles(router.times(), System.nanoTime());
   }
 
   Optional<String> adapter() {
@@ -99,7 +83,7 @@ final class RoutedGeneration implements Flow.Subscription {
 
   /** Whether anything has come, so that another base has to go on from there. */
   boolean begun() {
-    return outputLength > 0 || prompted;
+    return progress.begun();
   }
 
   /** Events that the base may have sent in all. */
@@ -137,52 +121,35 @@ final class RoutedGeneration implements Flow.Subscription {
       return;
     }
     unpark();
-    if (attempts > 0 && outputLength >= limit()) {
-      // Only the end was lost.
-      arrived(
-          new TokenEvent.Finished(
-              FinishReason.LENGTH,
-              request.prompt().length,
-              started == null ? 0 : started.cachedPromptTokens(),
-              outputLength));
+    Optional<TokenEvent.Finished> missing = progress.missingEnd();
+    if (missing.isPresent()) {
+      arrived(missing.get());
       deliver();
       return;
     }
-    long left = deadline() - System.nanoTime();
-    if (trouble != null && left <= 0) {
-      fail(givenUp());
+    long now = System.nanoTime();
+    if (obstacles.exhausted(now)) {
+      fail(obstacles.givenUp(progress.outputLength()));
       return;
     }
-    if (attempts == 0 || !begun()) {
-      context =
-          (int)
-              Math.min(
-                  router.directory().contextLength(),
-                  (long) request.prompt().length + request.sampling().maxTokens());
-    }
-    Optional<KnownBase> base =
-        router.directory().choose(context, request.adapter(), avoided.keySet());
+    BaseDirectory directory = router.directory();
+    int context = progress.context(directory.contextLength());
+    Optional<KnownBase> base = directory.choose(context, request.adapter(), obstacles.avoided());
+    Optional<InfiniLoraException> verdict = obstacles.verdict(begun());
     if (base.isPresent()) {
       send(base.get());
-      return;
-    }
-    Optional<InfiniLoraException> refusal = refusedByAll();
-    if (refusal.isPresent()) {
-      fail(refusal.get());
-    } else if (left <= 0) {
-      fail(givenUp());
+    } else if (verdict.isPresent()) {
+      fail(verdict.get());
+    } else if (obstacles.nanosLeft(now) <= 0) {
+      fail(obstacles.givenUp(progress.outputLength()));
     } else {
-      long millis = Math.ceilDiv(left, 1_000_000L);
-      timer =
-          router.park(
-              this,
-              avoided.isEmpty() ? millis : Math.min(millis, router.times().pause().toMillis()));
+      timer = router.park(this, obstacles.millisToWait(now));
     }
   }
 
-  /** Some time has passed: perhaps a base that refused has changed its mind. */
+  /** Some time has passed without a base. */
   void tryAgain() {
-    avoided.clear();
+    obstacles.tryAgain();
     dispatch();
   }
 
@@ -193,70 +160,11 @@ final class RoutedGeneration implements Flow.Subscription {
     }
   }
 
-  /** Most output tokens that the first base would have let it have. */
-  private int limit() {
-    return Math.min(request.sampling().maxTokens(), Math.max(1, context - request.prompt().length));
-  }
-
-  private long deadline() {
-    return trouble == null
-        ? arrivedNanos + router.times().join().toNanos()
-        : troubledNanos + router.times().resume().toNanos();
-  }
-
-  private InfiniLoraException givenUp() {
-    return new InfiniLoraException(
-        ErrorCode.UNAVAILABLE,
-        trouble == null
-            ? "no base model is there; none joined within %d ms"
-                .formatted(router.times().join().toMillis())
-            : "the generation was interrupted after %d tokens, and no base model took it over within %d ms: %s"
-                .formatted(outputLength, router.times().resume().toMillis(), trouble.getMessage()),
-        trouble);
-  }
-
-  /** What to tell the subscriber if there is no point in trying the same bases again. */
-  private Optional<InfiniLoraException> refusedByAll() {
-    Collection<InfiniLoraException> causes = avoided.values();
-    if (causes.isEmpty()) {
-      return Optional.empty();
-    }
-    if (causes.stream().allMatch(e -> e.code() == ErrorCode.CONFLICT)) {
-      return Optional.of(causes.iterator().next());
-    }
-    if (begun() || !causes.stream().allMatch(e -> e.code() == ErrorCode.OVERLOADED)) {
-      return Optional.empty();
-    }
-    Optional<Duration> soonest =
-        causes.stream()
-            .filter(OverloadedException.class::isInstance)
-            .map(e -> ((OverloadedException) e).retryAfter())
-            .min(Duration::compareTo);
-    InfiniLoraException any = causes.iterator().next();
-    return Optional.of(
-        soonest
-            .<InfiniLoraException>map(time -> new OverloadedException(any.getMessage(), time))
-            .orElse(any));
-  }
-
   private void send(KnownBase base) {
     long credit = WINDOW - buffer.size();
-    if (!begun()) {
-      started = request.started().orElse(null);
-    }
     attempt = new Attempt(base, router.open(base, this), credit);
-    GenerateRequest call =
-        new GenerateRequest(
-            attempts == 0 ? request.id() : request.id() + "~" + attempts,
-            request.prompt(),
-            request.adapter(),
-            request.sampling().limitedTo(limit()),
-            request.promptLogprobs() && !prompted,
-            true,
-            Arrays.copyOf(output, outputLength),
-            Optional.ofNullable(started));
-    attempts++;
-    router.call(base, new BaseCall.Generate(router.gateway(), attempt.stream, credit, call));
+    router.call(
+        base, new BaseCall.Generate(router.gateway(), attempt.stream, credit, progress.next()));
   }
 
   /** Takes what the base has sent. */
@@ -265,20 +173,16 @@ final class RoutedGeneration implements Flow.Subscription {
       return; // It has come before.
     }
     if (part.sequence() > attempt.parts) {
-      interrupted(lost(part.sequence() - attempt.parts));
+      broken(ErrorCode.UNAVAILABLE, "has sent messages that were lost");
       return;
     }
     attempt.parts++;
     for (TokenEvent event : Parts.unpack(part)) {
-      attempt.received++;
-      if (!continues(event)) {
-        interrupted(
-            new InfiniLoraException(
-                ErrorCode.INTERNAL,
-                "base model %s sent %s after %d tokens"
-                    .formatted(attempt.base.name(), event, outputLength)));
+      if (!progress.continues(event)) {
+        broken(ErrorCode.INTERNAL, "has sent what does not come next: " + event);
         return;
       }
+      attempt.received++;
       arrived(event);
     }
     if (part.end() != null && part.end().failure() != null) {
@@ -287,46 +191,17 @@ final class RoutedGeneration implements Flow.Subscription {
     deliver();
   }
 
-  private InfiniLoraException lost(long parts) {
-    return new InfiniLoraException(
-        ErrorCode.UNAVAILABLE,
-        "%d messages of base model %s were lost".formatted(parts, attempt.base.name()));
-  }
-
-  /** Whether this is what comes next: nothing else may reach the subscriber. */
-  private boolean continues(TokenEvent event) {
-    return switch (event) {
-      case TokenEvent.Started s -> started == null || started.adapter().equals(s.adapter());
-      case TokenEvent.Prompt p -> !prompted && outputLength == 0;
-      case TokenEvent.Token token -> token.index() == outputLength;
-      case TokenEvent.Finished finished -> finished.outputTokens() == outputLength;
-    };
-  }
-
   private void arrived(TokenEvent event) {
-    trouble = null;
-    avoided.clear();
-    switch (event) {
-      case TokenEvent.Started s -> {
-        if (request.reportStart() && started == null) {
-          buffer.add(s);
-        }
-        started = started == null ? s : started;
-        return;
-      }
-      case TokenEvent.Prompt prompt -> prompted = true;
-      case TokenEvent.Token token -> {
-        if (outputLength == output.length) {
-          output = Arrays.copyOf(output, Math.max(16, 2 * outputLength));
-        }
-        output[outputLength++] = token.token();
-      }
-      case TokenEvent.Finished finished -> {
-        ended = true;
-        close();
-      }
+    if (!(event instanceof TokenEvent.Started)) {
+      obstacles.progress();
     }
-    buffer.add(event);
+    if (progress.add(event)) {
+      buffer.add(event);
+    }
+    if (event instanceof TokenEvent.Finished) {
+      ended = true;
+      close();
+    }
   }
 
   /** Passes on what the subscriber has asked for, and lets the base send as much again. */
@@ -364,13 +239,17 @@ final class RoutedGeneration implements Flow.Subscription {
       case UNAVAILABLE -> interrupted(exception);
       case OVERLOADED -> refused(exception);
       case CONFLICT, MODEL_NOT_FOUND -> {
-        if (begun() && request.adapter().isPresent()) {
+        if (request.adapter().isEmpty()) {
+          fail(exception);
+        } else if (begun()) {
           refused(
               new InfiniLoraException(
                   ErrorCode.CONFLICT,
                   "the generation was interrupted after %d tokens and cannot go on: %s"
-                      .formatted(outputLength, cause.message()),
+                      .formatted(progress.outputLength(), cause.message()),
                   exception));
+        } else if (router.lists(request.adapter().get())) {
+          refused(exception); // The base has not heard of it yet.
         } else {
           fail(exception);
         }
@@ -380,30 +259,29 @@ final class RoutedGeneration implements Flow.Subscription {
   }
 
   private void refused(InfiniLoraException cause) {
-    avoided.put(attempt.base.incarnation(), cause);
-    if (begun()) {
-      troubled(cause);
-    }
+    obstacles.refused(attempt.base.incarnation(), cause);
     close();
     dispatch();
   }
 
-  /** The base is lost, or cannot be relied on any more: it goes on elsewhere, if it can. */
-  void interrupted(InfiniLoraException cause) {
-    if (attempt == null) {
-      return;
-    }
-    avoided.put(attempt.base.incarnation(), cause);
-    troubled(cause);
-    leave();
-    dispatch();
+  /** This stream alone has gone wrong. */
+  private void broken(ErrorCode code, String what) {
+    InfiniLoraException cause =
+        new InfiniLoraException(code, "base model %s %s".formatted(attempt.base.name(), what));
+    log.warn(
+        "generation {} is interrupted after {} tokens: {}",
+        request.id(),
+        progress.outputLength(),
+        cause.getMessage());
+    interrupted(cause);
+    deliver();
   }
 
-  private void troubled(InfiniLoraException cause) {
-    if (trouble == null) {
-      troubledNanos = System.nanoTime();
-    }
-    trouble = cause;
+  /** The base is lost, or cannot be relied on any more: it goes on elsewhere, if it can. */
+  void interrupted(InfiniLoraException cause) {
+    obstacles.interrupted(attempt.base.incarnation(), cause, System.nanoTime());
+    leave();
+    dispatch();
   }
 
   /**
@@ -413,13 +291,9 @@ final class RoutedGeneration implements Flow.Subscription {
    */
   void compare(long sent) {
     if (sent < 0) {
-      interrupted(
-          new InfiniLoraException(
-              ErrorCode.UNAVAILABLE,
-              "base model %s does not know the generation any more"
-                  .formatted(attempt.base.name())));
+      broken(ErrorCode.UNAVAILABLE, "does not know the generation any more");
     } else if (sent > attempt.parts) {
-      interrupted(lost(sent - attempt.parts));
+      broken(ErrorCode.UNAVAILABLE, "has sent messages that were lost");
     }
   }
 

@@ -1,5 +1,6 @@
 package io.infinilora.gateway;
 
+import io.infinilora.core.AdapterId;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.metrics.GatewayMetrics;
@@ -15,15 +16,21 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.UUID;
+import java.util.function.Supplier;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
 
 /**
  * The gateway's end of the event bus: follows the bases, sends calls, hands what comes back to the
  * generations it belongs to, and tells them when their base is lost. Event loop only.
  */
 final class Router {
+  private static final Logger log = LoggerFactory.getLogger(Router.class);
+
   private final UUID gateway = UUID.randomUUID();
   private final Vertx vertx;
   private final BaseDirectory directory;
+  private final Supplier<List<AdapterId>> adapters;
   private final GatewayMetrics metrics;
   private final ClusterTimes times;
   private final Set<RoutedGeneration> generations = new LinkedHashSet<>();
@@ -33,9 +40,15 @@ final class Router {
   private long nextStream;
   private Runnable idle = () -> {};
 
-  Router(Vertx vertx, BaseDirectory directory, GatewayMetrics metrics, ClusterTimes times) {
+  Router(
+      Vertx vertx,
+      BaseDirectory directory,
+      Supplier<List<AdapterId>> adapters,
+      GatewayMetrics metrics,
+      ClusterTimes times) {
     this.vertx = vertx;
     this.directory = directory;
+    this.adapters = adapters;
     this.metrics = metrics;
     this.times = times;
   }
@@ -92,6 +105,11 @@ final class Router {
   }
 
   private static void interrupt(KnownBase base, String reason) {
+    log.warn(
+        "base model {} {}; {} generations are interrupted",
+        base.name(),
+        reason,
+        base.streams().size());
     InfiniLoraException cause =
         new InfiniLoraException(
             ErrorCode.UNAVAILABLE, "base model %s %s".formatted(base.name(), reason));
@@ -154,6 +172,11 @@ final class Router {
 
   BaseDirectory directory() {
     return directory;
+  }
+
+  /** Whether the LoRA side has an adapter of this name. */
+  boolean lists(String adapter) {
+    return adapters.get().stream().anyMatch(id -> id.name().equals(adapter));
   }
 
   ClusterTimes times() {

@@ -35,6 +35,9 @@ import java.util.function.ToDoubleFunction;
  *   <li>{@code infinilora_preemptions_total}
  * </ul>
  *
+ * <p>Of a gateway, per {@code base} (its name; {@code (other)} beyond the hundredth): {@code
+ * infinilora_gateway_requests_total} and {@code infinilora_gateway_resumed_total}.
+ *
  * <p>Of the whole engine:
  *
  * <ul>
@@ -67,7 +70,7 @@ import java.util.function.ToDoubleFunction;
  *       infinilora_lora_cache_budget_bytes}; with disk, too: {@code infinilora_lora_cache_adapters}
  * </ul>
  */
-public final class PrometheusMetrics implements EngineMetrics, RequestMetrics {
+public final class PrometheusMetrics implements EngineMetrics, RequestMetrics, GatewayMetrics {
   private static final double[] STEP_SECONDS = {
     0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1
   };
@@ -79,6 +82,7 @@ public final class PrometheusMetrics implements EngineMetrics, RequestMetrics {
   private final Map<String, AdapterMeters> adapters = new ConcurrentHashMap<>();
   private final Map<String, CacheMeters> caches = new ConcurrentHashMap<>();
   private final ActiveAdapters active = new ActiveAdapters();
+  private final GatewayMeters gateway;
   private final Timer stepDuration;
   private final DistributionSummary stepRows;
   private final DistributionSummary stepSequences;
@@ -96,6 +100,7 @@ public final class PrometheusMetrics implements EngineMetrics, RequestMetrics {
     this.clock = clock;
     registry =
         new PrometheusMeterRegistry(PrometheusConfig.DEFAULT, new PrometheusRegistry(), clock);
+    gateway = new GatewayMeters(registry);
     stepDuration =
         Timer.builder("infinilora.step.duration")
             .description("Time of one step of the model")
@@ -233,6 +238,16 @@ public final class PrometheusMetrics implements EngineMetrics, RequestMetrics {
     stepDuration.record(nanos, TimeUnit.NANOSECONDS);
     stepRows.record(rows);
     stepSequences.record(sequences);
+  }
+
+  @Override
+  public void routed(String base) {
+    gateway.routed(base);
+  }
+
+  @Override
+  public void resumed(String base) {
+    gateway.resumed(base);
   }
 
   @Override
