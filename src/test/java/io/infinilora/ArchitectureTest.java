@@ -47,6 +47,7 @@ class ArchitectureTest {
           "simulator",
           "adapter",
           "wire",
+          "wire.frames",
           "engine",
           "lora",
           "metrics",
@@ -70,6 +71,7 @@ class ArchitectureTest {
               Map.entry("simulator", List.of("core", "config", "scheduler")),
               Map.entry("adapter", List.of("core", "config", "weights", "backend")),
               Map.entry("wire", List.of("core", "backend")),
+              Map.entry("wire.frames", List.of("core", "backend", "wire")),
               Map.entry("metrics", List.of("core")),
               Map.entry(
                   "engine",
@@ -82,8 +84,12 @@ class ArchitectureTest {
                       "scheduler",
                       "adapter",
                       "wire",
+                      "wire.frames",
                       "metrics")),
-              Map.entry("lora", List.of("core", "config", "backend", "adapter", "wire", "metrics")),
+              Map.entry(
+                  "lora",
+                  List.of(
+                      "core", "config", "backend", "adapter", "wire", "wire.frames", "metrics")),
               Map.entry("api", List.of("core", "config", "wire", "metrics")),
               Map.entry("node", ALL_BUT_CLI),
               Map.entry("verify", ALL_BUT_CLI),

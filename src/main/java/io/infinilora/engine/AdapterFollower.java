@@ -7,6 +7,7 @@ import io.infinilora.wire.AdapterChange;
 import io.infinilora.wire.AdapterListing;
 import io.infinilora.wire.CoordinatorNotice;
 import io.infinilora.wire.LoraAddresses;
+import io.smallrye.mutiny.Uni;
 import io.vertx.core.Future;
 import io.vertx.core.Vertx;
 import io.vertx.core.eventbus.DeliveryOptions;
@@ -34,7 +35,9 @@ final class AdapterFollower {
   private final List<AdapterChange> meanwhile = new ArrayList<>();
   private volatile List<AdapterId> ids = List.of();
   private long version = UNKNOWN;
-  private boolean asking;
+
+  /** Listings under way. */
+  private int asking;
 
   AdapterFollower(Vertx vertx) {
     this.vertx = vertx;
@@ -51,13 +54,13 @@ final class AdapterFollower {
   }
 
   private void noticed(CoordinatorNotice notice) {
-    if (notice.version() != version && !asking) {
+    if (notice.version() != version && asking == 0) {
       ask();
     }
   }
 
   private void changed(AdapterChange change) {
-    if (asking) {
+    if (asking > 0) {
       meanwhile.add(change);
     }
     // At once, even if a listing is under way: whoever caused it may have his answer already.
@@ -65,15 +68,16 @@ final class AdapterFollower {
     publish();
     if (change.version() == version + 1) {
       version = change.version();
-    } else if (!asking) {
+    } else if (asking == 0) {
       ask();
     }
   }
 
   /** Asks for the listing. */
   Future<Void> ask() {
-    asking = true;
-    meanwhile.clear();
+    if (asking++ == 0) {
+      meanwhile.clear();
+    }
     return vertx
         .eventBus()
         .<AdapterListing>request(
@@ -81,9 +85,17 @@ final class AdapterFollower {
             new AdapterCall.Listing(),
             new DeliveryOptions().setSendTimeout(TIMEOUT.toMillis()))
         .map(Message::body)
-        .onComplete(v -> asking = false)
+        .onComplete(v -> asking--)
         .onSuccess(this::listed)
         .mapEmpty();
+  }
+
+  /** The same, for whoever waits for it; one that fails is asked for again when a notice comes. */
+  Uni<Void> catchUp() {
+    return Uni.createFrom()
+        .completionStage(() -> ask().toCompletionStage())
+        .onFailure()
+        .recoverWithNull();
   }
 
   private void listed(AdapterListing listing) {
