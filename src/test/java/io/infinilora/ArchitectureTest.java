@@ -48,6 +48,7 @@ class ArchitectureTest {
           "adapter",
           "wire",
           "cluster",
+          "wire.frames",
           "engine",
           "lora",
           "metrics",
@@ -73,6 +74,7 @@ class ArchitectureTest {
               Map.entry("adapter", List.of("core", "config", "weights", "backend")),
               Map.entry("wire", List.of("core", "backend")),
               Map.entry("cluster", List.of("core", "config")),
+              Map.entry("wire.frames", List.of("core", "backend", "wire")),
               Map.entry("metrics", List.of("core")),
               Map.entry(
                   "engine",
@@ -85,8 +87,12 @@ class ArchitectureTest {
                       "scheduler",
                       "adapter",
                       "wire",
+                      "wire.frames",
                       "metrics")),
-              Map.entry("lora", List.of("core", "config", "backend", "adapter", "wire", "metrics")),
+              Map.entry(
+                  "lora",
+                  List.of(
+                      "core", "config", "backend", "adapter", "wire", "wire.frames", "metrics")),
               Map.entry("gateway", List.of("core", "config", "wire", "metrics")),
               Map.entry("api", List.of("core", "config", "wire", "metrics")),
               Map.entry("node", ALL_BUT_CLI),

@@ -14,6 +14,7 @@ import io.infinilora.core.ModelSpec;
 import io.infinilora.model.LoraPort;
 import io.infinilora.wire.AdapterFollower;
 import io.infinilora.wire.BusAdapterAdmin;
+import io.infinilora.wire.CaughtUpAdmin;
 import io.infinilora.wire.LeaseRevocation;
 import io.infinilora.wire.LoraAddresses;
 import io.infinilora.wire.ShardHang;
@@ -30,6 +31,7 @@ import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
 import java.util.UUID;
+import java.util.concurrent.Executor;
 
 /**
  * Mode {@code disaggregated}: a LoRA Server computes the deltas. When a step is announced, one
@@ -48,11 +50,17 @@ public final class DisaggregatedLora implements LoraRuntime {
   private long nextStep;
 
   private DisaggregatedLora(
-      String base, Vertx vertx, Backend backend, ModelSpec spec, LoraGrid grid, int rows) {
+      String base,
+      Vertx vertx,
+      Executor loop,
+      Backend backend,
+      ModelSpec spec,
+      LoraGrid grid,
+      int rows) {
     this.base = base;
     this.vertx = vertx;
-    admin = new BusAdapterAdmin(vertx.eventBus());
     followed = new AdapterFollower(vertx);
+    admin = new CaughtUpAdmin(new BusAdapterAdmin(vertx.eventBus()), followed);
     shards =
         grid.shards().stream()
             .map(shard -> new ShardLink(base, vertx, backend, spec, shard, rows, this::lost))
@@ -68,7 +76,8 @@ public final class DisaggregatedLora implements LoraRuntime {
   public static LoraAttachment attachment(
       String base, Backend backend, ModelSpec spec, LoraGrid grid, int rows) {
     return (vertx, loop, driver) -> {
-      DisaggregatedLora runtime = new DisaggregatedLora(base, vertx, backend, spec, grid, rows);
+      DisaggregatedLora runtime =
+          new DisaggregatedLora(base, vertx, loop, backend, spec, grid, rows);
       return runtime
           .follow()
           .compose(v -> runtime.followed.ask())
@@ -86,7 +95,8 @@ public final class DisaggregatedLora implements LoraRuntime {
   public static LoraAttachment patientAttachment(
       String base, Backend backend, ModelSpec spec, LoraGrid grid, int rows) {
     return (vertx, loop, driver) -> {
-      DisaggregatedLora runtime = new DisaggregatedLora(base, vertx, backend, spec, grid, rows);
+      DisaggregatedLora runtime =
+          new DisaggregatedLora(base, vertx, loop, backend, spec, grid, rows);
       return runtime.follow().map(runtime);
     };
   }

@@ -45,6 +45,7 @@ final class FramePath implements StepPath {
   private ShardNotice target;
   private FrameSession session;
   private long retryMillis = FIRST_RETRY_MILLIS;
+  private String trouble = "";
   private volatile boolean closed;
 
   /**
@@ -108,7 +109,7 @@ final class FramePath implements StepPath {
         .onSuccess(socket -> begin(notice, socket))
         .onFailure(
             cause -> {
-              log.warn("LoRA shard {} at {}: {}", shard, notice.frames(), cause.getMessage());
+              failed("LoRA shard %s: %s".formatted(shard, cause.getMessage()));
               retry(notice);
             });
   }
@@ -133,7 +134,11 @@ final class FramePath implements StepPath {
     begun
         .open(socket, notice.incarnation(), base)
         .onComplete(v -> vertx.cancelTimer(timer))
-        .onSuccess(v -> retryMillis = FIRST_RETRY_MILLIS);
+        .onSuccess(
+            v -> {
+              retryMillis = FIRST_RETRY_MILLIS;
+              trouble = "";
+            });
     begun.ended().onComplete(v -> ended(notice, begun));
   }
 
@@ -146,11 +151,19 @@ final class FramePath implements StepPath {
       return;
     }
     InfiniLoraException cause = over.cause();
-    log.warn("the connection with LoRA shard {} has ended: {}", shard, cause.getMessage());
+    failed(cause.getMessage());
     if (over.wasOpen()) {
       disconnected.accept(cause);
     }
     retry(notice);
+  }
+
+  /** What goes wrong again and again is told once. */
+  private void failed(String how) {
+    if (!how.equals(trouble)) {
+      log.warn("{}", how);
+    }
+    trouble = how;
   }
 
   private void retry(ShardNotice notice) {
@@ -163,6 +176,11 @@ final class FramePath implements StepPath {
   @Override
   public boolean isOpen() {
     return session != null && session.isOpen();
+  }
+
+  @Override
+  public String trouble() {
+    return trouble;
   }
 
   @Override

@@ -154,6 +154,12 @@ final class ShardLink {
     }
   }
 
+  private InfiniLoraException notThere() {
+    String why = path == null || path.trouble().isEmpty() ? "" : ": " + path.trouble();
+    return new InfiniLoraException(
+        ErrorCode.UNAVAILABLE, "LoRA shard %s is not there%s".formatted(shard, why));
+  }
+
   /**
    * What a shard granted.
    *
@@ -165,11 +171,8 @@ final class ShardLink {
   Future<Held> lease(AdapterId adapter, long deadlineNanos) {
     if (!isOpen()) {
       Promise<Held> refused = Promise.promise();
-      vertx.runOnContext(
-          v ->
-              refused.fail(
-                  new InfiniLoraException(
-                      ErrorCode.UNAVAILABLE, "LoRA shard %s is not there".formatted(shard))));
+      InfiniLoraException cause = notThere();
+      vertx.runOnContext(v -> refused.fail(cause));
       return refused.future();
     }
     String session = path.session();
@@ -197,8 +200,7 @@ final class ShardLink {
   /** Announces a step to the shard, as far as it holds its layers. */
   StepPath.Announced announce(ShardStep step) {
     if (!isOpen()) {
-      throw new LoraSideException(
-          ErrorCode.UNAVAILABLE, "LoRA shard %s is not there".formatted(shard), null);
+      throw LoraSideException.of(notThere());
     }
     return path.announce(step);
   }

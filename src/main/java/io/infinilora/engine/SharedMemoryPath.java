@@ -70,6 +70,11 @@ final class SharedMemoryPath implements StepPath {
   }
 
   @Override
+  public String trouble() {
+    return "";
+  }
+
+  @Override
   public String session() {
     return session;
   }

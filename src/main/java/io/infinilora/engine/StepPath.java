@@ -21,6 +21,9 @@ interface StepPath {
   /** Whether leases can be asked for and steps announced. */
   boolean isOpen();
 
+  /** Why it is not open, as far as that is known; empty otherwise. */
+  String trouble();
+
   /** Under which leases are held, while it is open. */
   String session();
 

@@ -85,7 +85,8 @@ final class BaseSession implements FrameListener {
       return;
     }
     boolean fits =
-        header.rows() <= hello.rows()
+        bases != null // Or the base was refused.
+            && header.rows() <= hello.rows()
             && switch (header.type()) {
               case STEP ->
                   header.rows() > 0 && header.bytes() <= StepFrame.mostBytes(header.rows());

@@ -88,6 +88,7 @@ public final class LoraShardVerticle extends VerticleBase {
   private RemoteBases remoteBases;
   private ShardNotice notice;
   private long noticeTimer;
+  private boolean stopping;
 
   /** A shard that takes every source for a directory and is not measured. */
   public LoraShardVerticle(
@@ -208,6 +209,9 @@ public final class LoraShardVerticle extends VerticleBase {
   }
 
   private void ended(String session) {
+    if (stopping) {
+      return; // Nobody has leases any more.
+    }
     int ended = leases.closeAll(session);
     if (ended > 0) {
       log.info("shard {}: {} leases have ended with their session", shard, ended);
@@ -397,6 +401,7 @@ public final class LoraShardVerticle extends VerticleBase {
 
   @Override
   public Future<?> stop() {
+    stopping = true;
     // First of all: whoever takes this one's place is to get all messages.
     consumers.forEach(MessageConsumer::unregister);
     if (notice != null) {

@@ -9,6 +9,8 @@ import io.infinilora.weights.Checkpoint;
 import io.infinilora.weights.Checkpoints;
 import io.infinilora.wire.AdapterFollower;
 import io.infinilora.wire.BusAdapterAdmin;
+import io.infinilora.wire.CaughtUpAdmin;
+import io.infinilora.wire.WireCodecs;
 import io.vertx.core.Future;
 import io.vertx.core.Promise;
 import io.vertx.core.Vertx;
@@ -37,10 +39,11 @@ final class GatewayNode implements ServingNode {
             metrics,
             ClusterTimes.DEFAULTS);
     adapters =
-        new NodeAdapters(engine, new ListedAdmin(new BusAdapterAdmin(vertx.eventBus()), follower));
+        new NodeAdapters(engine, new CaughtUpAdmin(new BusAdapterAdmin(vertx.eventBus()), follower));
   }
 
   Future<ServingNode> deploy() {
+    WireCodecs.registerAll(vertx.eventBus());
     return listen()
         .compose(v -> vertx.deployVerticle(engine))
         .<ServingNode>map(this)

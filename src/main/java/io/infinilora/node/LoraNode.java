@@ -14,6 +14,7 @@ import io.infinilora.weights.Checkpoint;
 import io.infinilora.weights.Checkpoints;
 import io.infinilora.weights.hub.HubListener;
 import io.infinilora.wire.BusAdapterAdmin;
+import io.infinilora.wire.WireCodecs;
 import io.vertx.core.Future;
 import io.vertx.core.Vertx;
 import java.time.Duration;
@@ -63,6 +64,7 @@ final class LoraNode implements ServingNode {
   }
 
   Future<ServingNode> deploy() {
+    WireCodecs.registerAll(vertx.eventBus());
     ClusterConfig cluster = config.cluster();
     return FrameServer.listen(
             vertx, new FrameEndpoint(cluster.host(), cluster.host(), cluster.framePort()))

@@ -152,9 +152,7 @@ public final class Node implements ServingNode {
   }
 
   private Future<?> deploy() {
-    if (!vertx.isClustered()) {
-      WireCodecs.registerAll(vertx.eventBus());
-    }
+    WireCodecs.registerAll(vertx.eventBus());
     Future<?> lora =
         hasLoraServer(config)
             ? loraServer.deploy(vertx, Optional.empty())

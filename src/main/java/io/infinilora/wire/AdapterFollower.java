@@ -34,9 +34,11 @@ public final class AdapterFollower {
   private final Map<String, AdapterStatus> byName = new HashMap<>();
   private final List<AdapterChange> meanwhile = new ArrayList<>();
   private long version = UNKNOWN;
-  private boolean asking;
+
+  /** Listings under way. */
+  private int asking;
+
   private volatile Context context;
-  private Future<Void> lastAsked = Future.succeededFuture();
 
   /** Follows nothing yet. */
   public AdapterFollower(Vertx vertx) {
@@ -58,40 +60,39 @@ public final class AdapterFollower {
   }
 
   private void noticed(CoordinatorNotice notice) {
-    if (notice.version() != version && !asking) {
+    if (notice.version() != version && asking == 0) {
       ask();
     }
   }
 
   private void changed(AdapterChange change) {
-    if (asking) {
+    if (asking > 0) {
       meanwhile.add(change);
     }
     // At once, even if a listing is under way: whoever caused it may have his answer already.
     apply(change);
     if (change.version() == version + 1) {
       version = change.version();
-    } else if (!asking) {
+    } else if (asking == 0) {
       ask();
     }
   }
 
   /** Asks for the listing. */
   public Future<Void> ask() {
-    asking = true;
-    meanwhile.clear();
-    lastAsked =
-        vertx
+    if (asking++ == 0) {
+      meanwhile.clear();
+    }
+    return vertx
         .eventBus()
         .<AdapterListing>request(
             LoraAddresses.ADMIN,
             new AdapterCall.Listing(),
             new DeliveryOptions().setSendTimeout(TIMEOUT.toMillis()))
         .map(Message::body)
-        .onComplete(v -> asking = false)
+        .onComplete(v -> asking--)
         .onSuccess(this::listed)
         .mapEmpty();
-    return lastAsked;
   }
 
   /**
@@ -101,9 +102,7 @@ public final class AdapterFollower {
    */
   public Future<Void> refresh() {
     Promise<Void> done = Promise.promise();
-    // One that is under way may be older than the change that the caller knows of.
-    context.runOnContext(
-        v -> lastAsked.transform(before -> ask()).onComplete(done));
+    context.runOnContext(v -> ask().onComplete(done));
     return done.future();
   }
 

@@ -103,7 +103,7 @@ public abstract class TransferContract extends LoraMemoryContract {
         }
         assertThat(unpacked[i][c]).isEqualTo(Float.valueOf(value(actual)));
         assertThat(sums[new int[] {5, 1, 2}[i]][c])
-            .isEqualTo(Float.valueOf(value(actual) + value(actual)));
+            .isEqualTo(Float.valueOf(0f + value(actual) + value(actual)));
       }
     }
     assertThat(unpacked[3]).containsOnly(0f);

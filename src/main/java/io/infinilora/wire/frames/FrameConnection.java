@@ -11,7 +11,7 @@ import java.lang.foreign.MemorySegment;
 public final class FrameConnection {
   private final ChannelHandlerContext context;
 
-  private FrameConnection(ChannelHandlerContext context) {
+  FrameConnection(ChannelHandlerContext context) {
     this.context = context;
   }
 
