@@ -31,6 +31,7 @@ import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
 import java.util.function.Supplier;
+import java.util.stream.Collectors;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -53,6 +54,7 @@ public final class LoraServerVerticle extends VerticleBase {
   private final Map<String, Future<?>> lastOfName = new HashMap<>();
   private final Map<LoraShard, Set<Promise<?>>> unanswered = new HashMap<>();
   private SavedAdapters saved;
+  private boolean stopped;
   private long version;
 
   /** A coordinator of the shards of a grid, wherever they are deployed. */
@@ -74,6 +76,13 @@ public final class LoraServerVerticle extends VerticleBase {
               adapters.values().forEach(this::save);
               recall(saved.list().iterator());
             });
+  }
+
+  /** Leaves what is not restored yet to the next coordinator. */
+  @Override
+  public Future<?> stop() {
+    stopped = true;
+    return Future.succeededFuture();
   }
 
   private Future<?> learnAll() {
@@ -110,12 +119,17 @@ public final class LoraServerVerticle extends VerticleBase {
     }
   }
 
-  /** Registers what no shard has any more, one after the other, in the order of old. */
+  /**
+   * Registers what no shard has any more, one after the other, in the order of old. Without all
+   * shards that must wait until the next one begins.
+   */
   private void recall(Iterator<SavedAdapters.Saved> left) {
-    if (left.hasNext()) {
+    if (left.hasNext() && !stopped) {
       String name = left.next().registration().name();
-      // Not from within the completion: those that need nothing would pile up on the stack.
-      inTurn(name, () -> recall(name)).onComplete(done -> context.runOnContext(v -> recall(left)));
+      inTurn(name, () -> recall(name))
+          // Not from within the completion: those that need nothing would pile up on the stack.
+          .onSuccess(done -> context.runOnContext(v -> recall(left)))
+          .onFailure(cause -> log.warn("adapters from {} on are not restored yet", name, cause));
     }
   }
 
@@ -131,7 +145,13 @@ public final class LoraServerVerticle extends VerticleBase {
             prepared ->
                 prepared.status().id().equals(adapter.id())
                     ? commit(adapter.registration(), prepared)
-                    : aborted(prepared.status().id(), changed(adapter.id(), prepared.status())))
+                    : saved
+                        .remove(name)
+                        .compose(
+                            v ->
+                                aborted(
+                                    prepared.status().id(),
+                                    changed(adapter.id(), prepared.status()))))
         .<Void>compose(
             v ->
                 adapter.pinned()
@@ -146,18 +166,17 @@ public final class LoraServerVerticle extends VerticleBase {
         "%s: the content has changed since adapter %s was loaded".formatted(now.source(), id));
   }
 
-  /** An adapter cannot be had back: for now, or, if its files are to blame, for ever. */
+  /** If its files are to blame, an adapter is out of service until a shard can read them again. */
   private Future<Void> lost(AdapterId id, Throwable cause) {
-    ErrorCode code = WireFailures.of(cause).code();
-    if (code != ErrorCode.BAD_ADAPTER && code != ErrorCode.INVALID_REQUEST) {
-      log.error("adapter {} cannot be restored", id, cause);
-      return Future.succeededFuture();
+    InfiniLoraException known = WireFailures.of(cause);
+    if (known.code() != ErrorCode.BAD_ADAPTER && known.code() != ErrorCode.INVALID_REQUEST) {
+      return Future.failedFuture(known);
     }
     log.error("adapter {} cannot be restored and is unloaded", id, cause);
     adapters.remove(id.name());
     publish(id.name(), null);
     ask(new ShardCall.Withdraw(id.name())); // Some shards may have it; nobody waits for them.
-    return saved.remove(id.name());
+    return Future.succeededFuture();
   }
 
   private void listen() {
@@ -183,20 +202,25 @@ public final class LoraServerVerticle extends VerticleBase {
     List.copyOf(unanswered.getOrDefault(shard, Set.of())).forEach(p -> p.tryFail(gone));
     if (notice.serving()) {
       restore(shard, List.of());
+      recall(saved.list().iterator());
     }
   }
 
   /** Registers at a shard what it lacks. */
   private void restore(LoraShard shard, List<AdapterStatus> held) {
-    List<AdapterId> known = held.stream().map(AdapterStatus::id).toList();
+    Set<AdapterId> known = held.stream().map(AdapterStatus::id).collect(Collectors.toSet());
     for (AdapterStatus adapter : List.copyOf(adapters.values())) {
       if (!known.contains(adapter.id())) {
         inTurn(
-            adapter.id().name(),
-            () ->
-                restore(shard, adapter.id())
-                    .<Void>mapEmpty()
-                    .recover(cause -> lost(adapter.id(), cause)));
+                adapter.id().name(),
+                () ->
+                    restore(shard, adapter.id())
+                        .<Void>mapEmpty()
+                        .recover(cause -> lost(adapter.id(), cause)))
+            .onFailure(
+                cause ->
+                    log.error(
+                        "LoRA shard {} does not get adapter {} back", shard, adapter.id(), cause));
       }
     }
   }
@@ -215,7 +239,9 @@ public final class LoraServerVerticle extends VerticleBase {
                 return ask(shard, new ShardCall.Commit(id), CALL_TIMEOUT);
               }
               ask(shard, new ShardCall.Abort(found), CALL_TIMEOUT);
-              return Future.failedFuture(changed(id, part.status()));
+              return saved
+                  .remove(id.name())
+                  .compose(v -> Future.failedFuture(changed(id, part.status())));
             })
         .compose(
             part ->
