@@ -31,7 +31,6 @@ import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
 import java.util.UUID;
-import java.util.concurrent.Executor;
 
 /**
  * Mode {@code disaggregated}: a LoRA Server computes the deltas. When a step is announced, one
@@ -50,13 +49,7 @@ public final class DisaggregatedLora implements LoraRuntime {
   private long nextStep;
 
   private DisaggregatedLora(
-      String base,
-      Vertx vertx,
-      Executor loop,
-      Backend backend,
-      ModelSpec spec,
-      LoraGrid grid,
-      int rows) {
+      String base, Vertx vertx, Backend backend, ModelSpec spec, LoraGrid grid, int rows) {
     this.base = base;
     this.vertx = vertx;
     followed = new AdapterFollower(vertx);
@@ -76,8 +69,7 @@ public final class DisaggregatedLora implements LoraRuntime {
   public static LoraAttachment attachment(
       String base, Backend backend, ModelSpec spec, LoraGrid grid, int rows) {
     return (vertx, loop, driver) -> {
-      DisaggregatedLora runtime =
-          new DisaggregatedLora(base, vertx, loop, backend, spec, grid, rows);
+      DisaggregatedLora runtime = new DisaggregatedLora(base, vertx, backend, spec, grid, rows);
       return runtime
           .follow()
           .compose(v -> runtime.followed.ask())
@@ -95,8 +87,7 @@ public final class DisaggregatedLora implements LoraRuntime {
   public static LoraAttachment patientAttachment(
       String base, Backend backend, ModelSpec spec, LoraGrid grid, int rows) {
     return (vertx, loop, driver) -> {
-      DisaggregatedLora runtime =
-          new DisaggregatedLora(base, vertx, loop, backend, spec, grid, rows);
+      DisaggregatedLora runtime = new DisaggregatedLora(base, vertx, backend, spec, grid, rows);
       return runtime.follow().map(runtime);
     };
   }

@@ -67,6 +67,7 @@ public final class LoraServerVerticle extends VerticleBase {
   private final Map<String, Future<?>> lastOfName = new HashMap<>();
   private final Map<LoraShard, Set<Promise<?>>> unanswered = new HashMap<>();
   private SavedAdapters saved;
+  private boolean stopped;
 
   /** Begins with the time, so that those of the next coordinator are greater. */
   private long version = System.currentTimeMillis() * VERSIONS_PER_MILLI;
@@ -85,6 +86,13 @@ public final class LoraServerVerticle extends VerticleBase {
   @Override
   public Future<?> start() {
     return SavedAdapters.open(vertx).onSuccess(left -> saved = left).compose(left -> learnHere());
+  }
+
+  /** Leaves what is not restored yet to the next coordinator. */
+  @Override
+  public Future<?> stop() {
+    stopped = true;
+    return Future.succeededFuture();
   }
 
   private Future<?> learnHere() {
@@ -125,12 +133,17 @@ public final class LoraServerVerticle extends VerticleBase {
     }
   }
 
-  /** Registers what no shard has any more, one after the other, in the order of old. */
+  /**
+   * Registers what no shard has any more, one after the other, in the order of old. Without all
+   * shards that must wait until the next one begins.
+   */
   private void recall(Iterator<SavedAdapters.Saved> left) {
-    if (left.hasNext()) {
+    if (left.hasNext() && !stopped) {
       String name = left.next().registration().name();
-      // Not from within the completion: those that need nothing would pile up on the stack.
-      inTurn(name, () -> recall(name)).onComplete(done -> context.runOnContext(v -> recall(left)));
+      inTurn(name, () -> recall(name))
+          // Not from within the completion: those that need nothing would pile up on the stack.
+          .onSuccess(done -> context.runOnContext(v -> recall(left)))
+          .onFailure(cause -> log.warn("adapters from {} on are not restored yet", name, cause));
     }
   }
 
@@ -146,7 +159,13 @@ public final class LoraServerVerticle extends VerticleBase {
             prepared ->
                 prepared.status().id().equals(adapter.id())
                     ? commit(adapter.registration(), prepared)
-                    : aborted(prepared.status().id(), changed(adapter.id(), prepared.status())))
+                    : saved
+                        .remove(name)
+                        .compose(
+                            v ->
+                                aborted(
+                                    prepared.status().id(),
+                                    changed(adapter.id(), prepared.status()))))
         .<Void>compose(
             v ->
                 adapter.pinned()
@@ -161,18 +180,17 @@ public final class LoraServerVerticle extends VerticleBase {
         "%s: the content has changed since adapter %s was loaded".formatted(now.source(), id));
   }
 
-  /** An adapter cannot be had back: for now, or, if its files are to blame, for ever. */
+  /** If its files are to blame, an adapter is out of service until a shard can read them again. */
   private Future<Void> lost(AdapterId id, Throwable cause) {
-    ErrorCode code = WireFailures.of(cause).code();
-    if (code != ErrorCode.BAD_ADAPTER && code != ErrorCode.INVALID_REQUEST) {
-      log.error("adapter {} cannot be restored", id, cause);
-      return Future.succeededFuture();
+    InfiniLoraException known = WireFailures.of(cause);
+    if (known.code() != ErrorCode.BAD_ADAPTER && known.code() != ErrorCode.INVALID_REQUEST) {
+      return Future.failedFuture(known);
     }
     log.error("adapter {} cannot be restored and is unloaded", id, cause);
     adapters.remove(id.name());
     publish(id.name(), null);
     ask(new ShardCall.Withdraw(id.name())); // Some shards may have it; nobody waits for them.
-    return saved.remove(id.name());
+    return Future.succeededFuture();
   }
 
   /** A shard has said what it has; it gets what it lacks, and the others what they lack of that. */
@@ -247,8 +265,9 @@ public final class LoraServerVerticle extends VerticleBase {
   /** Registers an adapter at a shard that lacks it. */
   private void restore(LoraShard shard, Set<AdapterId> held, AdapterId id) {
     if (!held.contains(id)) {
-      inTurn(
-          id.name(), () -> restore(shard, id).<Void>mapEmpty().recover(cause -> lost(id, cause)));
+      inTurn(id.name(), () -> restore(shard, id).<Void>mapEmpty().recover(cause -> lost(id, cause)))
+          .onFailure(
+              cause -> log.error("LoRA shard {} does not get adapter {} back", shard, id, cause));
     }
   }
 
@@ -266,7 +285,9 @@ public final class LoraServerVerticle extends VerticleBase {
                 return ask(shard, new ShardCall.Commit(id), CALL_TIMEOUT);
               }
               ask(shard, new ShardCall.Abort(found), CALL_TIMEOUT);
-              return Future.failedFuture(changed(id, part.status()));
+              return saved
+                  .remove(id.name())
+                  .compose(v -> Future.failedFuture(changed(id, part.status())));
             })
         .compose(
             part ->

@@ -39,7 +39,8 @@ final class GatewayNode implements ServingNode {
             metrics,
             ClusterTimes.DEFAULTS);
     adapters =
-        new NodeAdapters(engine, new CaughtUpAdmin(new BusAdapterAdmin(vertx.eventBus()), follower));
+        new NodeAdapters(
+            engine, new CaughtUpAdmin(new BusAdapterAdmin(vertx.eventBus()), follower));
   }
 
   Future<ServingNode> deploy() {

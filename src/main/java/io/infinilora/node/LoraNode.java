@@ -52,7 +52,11 @@ final class LoraNode implements ServingNode {
     checkpoint = Checkpoints.open(sources.model());
     int threads =
         config.engine().loraThreadsOrAll()
-            * config.cluster().shards().map(List::size).orElse(config.lora().shards().shards().size());
+            * config
+                .cluster()
+                .shards()
+                .map(List::size)
+                .orElse(config.lora().shards().shards().size());
     backend = new CpuBackend(threads <= Runtime.getRuntime().availableProcessors());
     part =
         new LoraServerPart(

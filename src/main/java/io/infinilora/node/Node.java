@@ -1,6 +1,5 @@
 package io.infinilora.node;
 
-import io.infinilora.adapter.AdapterBudgets;
 import io.infinilora.backend.Backend;
 import io.infinilora.backend.cpu.CpuBackend;
 import io.infinilora.config.InfiniLoraConfig;
@@ -11,7 +10,6 @@ import io.infinilora.core.AdapterStatus;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.LoraGrid;
 import io.infinilora.core.LoraMode;
-import io.infinilora.core.LoraShard;
 import io.infinilora.core.ModelSpec;
 import io.infinilora.engine.BaseModel;
 import io.infinilora.engine.BaseModelVerticle;
@@ -22,8 +20,6 @@ import io.infinilora.engine.NoLora;
 import io.infinilora.engine.Patience;
 import io.infinilora.gateway.BaseService;
 import io.infinilora.gateway.ClusterTimes;
-import io.infinilora.lora.LoraServerVerticle;
-import io.infinilora.lora.LoraShardVerticle;
 import io.infinilora.metrics.EngineMetrics;
 import io.infinilora.model.TransformerLoader;
 import io.infinilora.weights.Checkpoint;
@@ -32,12 +28,9 @@ import io.infinilora.weights.hub.HubListener;
 import io.infinilora.wire.WireCodecs;
 import io.vertx.core.Future;
 import io.vertx.core.Vertx;
-import io.vertx.core.WorkerExecutor;
 import java.time.Duration;
-import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
-import java.util.concurrent.TimeUnit;
 
 /**
  * A node with a base model in this JVM. In role {@code all}, and mode {@code disaggregated}, it has

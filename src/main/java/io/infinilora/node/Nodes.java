@@ -4,7 +4,6 @@ import io.infinilora.config.InfiniLoraConfig;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.metrics.PrometheusMetrics;
 import io.infinilora.weights.hub.HubListener;
-import io.infinilora.wire.WireCodecs;
 import io.vertx.core.Future;
 import io.vertx.core.Vertx;
 import io.vertx.core.WorkerExecutor;
@@ -41,8 +40,7 @@ public final class Nodes {
   }
 
   /** Finds the model's files, on a worker of its own, since a download may take long. */
-  static Future<NodeSources> resolve(
-      Vertx vertx, InfiniLoraConfig config, HubListener downloads) {
+  static Future<NodeSources> resolve(Vertx vertx, InfiniLoraConfig config, HubListener downloads) {
     WorkerExecutor downloader =
         vertx.createSharedWorkerExecutor("hub-downloads", 1, 1, TimeUnit.DAYS);
     return downloader

@@ -15,8 +15,7 @@ final class StartAdapters {
   private final NodeAdapters adapters;
   private AdapterWatch watch;
 
-  StartAdapters(
-      Vertx vertx, InfiniLoraConfig config, NodeSources sources, NodeAdapters adapters) {
+  StartAdapters(Vertx vertx, InfiniLoraConfig config, NodeSources sources, NodeAdapters adapters) {
     this.vertx = vertx;
     this.config = config;
     this.sources = sources;

@@ -14,6 +14,7 @@ import io.infinilora.wire.LeaseRevocation;
 import io.infinilora.wire.LoraLayerRequest;
 import io.infinilora.wire.ShardCall;
 import io.infinilora.wire.ShardNotice;
+import io.infinilora.wire.WireCodecs;
 import io.vertx.core.Completable;
 import io.vertx.core.Vertx;
 import io.vertx.core.VertxOptions;
@@ -42,7 +43,7 @@ import java.util.stream.Stream;
 
 /**
  * Several {@link Vertx} of one JVM with a common event bus, as if each were a process: nothing else
- * is shared. Messages go over sockets, as numbers of objects that stay in this JVM.
+ * is shared. Messages go over sockets.
  */
 public final class InMemoryCluster {
   private final Map<String, NodeInfo> nodes = new ConcurrentHashMap<>();
@@ -65,7 +66,7 @@ public final class InMemoryCluster {
             .toCompletableFuture()
             .orTimeout(60, TimeUnit.SECONDS)
             .join();
-    Passing.registerAll(vertx.eventBus());
+    WireCodecs.registerAll(vertx.eventBus());
     return vertx;
   }
 

@@ -1,10 +1,12 @@
 package io.infinilora.fake;
 
 import io.infinilora.adapter.AdapterBudgets;
+import io.infinilora.adapter.SourceResolver;
 import io.infinilora.backend.Backend;
 import io.infinilora.backend.cpu.CpuBackend;
 import io.infinilora.config.Eviction;
 import io.infinilora.config.SchedulerConfig;
+import io.infinilora.core.AdapterRegistration;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.GenerateRequest;
 import io.infinilora.core.InfiniLoraException;
@@ -22,6 +24,7 @@ import io.infinilora.lora.FrameServer;
 import io.infinilora.lora.LoraServerVerticle;
 import io.infinilora.lora.LoraShardVerticle;
 import io.infinilora.metrics.EngineMetrics;
+import io.infinilora.metrics.LoraMetrics;
 import io.infinilora.model.TransformerLoader;
 import io.infinilora.weights.Checkpoint;
 import io.infinilora.weights.Checkpoints;
@@ -101,7 +104,14 @@ public final class Processes implements AutoCloseable {
     return await(
         process.deployVerticle(
             new LoraShardVerticle(
-                checkpoint.spec(), shard, device.apply(backend(process)), BUDGETS, 1, frames)));
+                checkpoint.spec(),
+                shard,
+                device.apply(backend(process)),
+                BUDGETS,
+                1,
+                SourceResolver.DIRECTORIES,
+                LoraMetrics.NONE,
+                frames)));
   }
 
   /** A coordinator; returns its deployment. */
@@ -150,7 +160,7 @@ public final class Processes implements AutoCloseable {
   public void load(BaseModelVerticle base, String... names) {
     for (String name : names) {
       base.adapterAdmin()
-          .load(name, model.resolve("adapters").resolve(name))
+          .load(AdapterRegistration.own(name, model.resolve("adapters").resolve(name).toString()))
           .onFailure(e -> e instanceof InfiniLoraException i && i.code() == ErrorCode.UNAVAILABLE)
           .retry()
           .withBackOff(Duration.ofMillis(10), Duration.ofMillis(100))

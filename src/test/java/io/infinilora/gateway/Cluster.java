@@ -10,7 +10,7 @@ import io.infinilora.loops.EventLoopWatch;
 import io.infinilora.metrics.GatewayMetrics;
 import io.infinilora.wire.BaseAddresses;
 import io.infinilora.wire.BaseNotice;
-import io.infinilora.wire.LocalCodec;
+import io.infinilora.wire.WireCodecs;
 import io.smallrye.mutiny.helpers.test.AssertSubscriber;
 import io.vertx.core.Context;
 import io.vertx.core.Future;
@@ -58,7 +58,7 @@ final class Cluster implements AutoCloseable {
     this.times = times;
     FakeEngine lister = new FakeEngine("pirate", "haiku");
     gateway = new RoutedEngine(lister.model(), FINGERPRINT, lister::adapters, metrics, times);
-    LocalCodec.registerAll(vertx.eventBus());
+    WireCodecs.registerAll(vertx.eventBus());
     gatewayDeployment = await(vertx.deployVerticle(gateway));
     await(
         vertx

@@ -8,9 +8,9 @@ import io.infinilora.fake.FakeEngine;
 import io.infinilora.fake.Script;
 import io.infinilora.wire.BaseAddresses;
 import io.infinilora.wire.BaseCall;
-import io.infinilora.wire.LocalCodec;
 import io.infinilora.wire.StreamMessage;
 import io.infinilora.wire.StreamPart;
+import io.infinilora.wire.WireCodecs;
 import io.vertx.core.Vertx;
 import java.util.ArrayDeque;
 import java.util.Optional;
@@ -47,7 +47,7 @@ class GatewayPeerTest {
 
   @Test
   void tokensOfSeveralStreamsTravelTogether() throws InterruptedException {
-    LocalCodec.registerAll(vertx.eventBus());
+    WireCodecs.registerAll(vertx.eventBus());
     Cluster.await(
         vertx
             .eventBus()

@@ -3,6 +3,7 @@ package io.infinilora.lora;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import io.infinilora.adapter.AdapterBudgets;
+import io.infinilora.adapter.SourceResolver;
 import io.infinilora.backend.Backend;
 import io.infinilora.backend.cpu.CpuBackend;
 import io.infinilora.config.Eviction;
@@ -10,10 +11,11 @@ import io.infinilora.core.LoraShard;
 import io.infinilora.core.LoraSite;
 import io.infinilora.core.LoraTarget;
 import io.infinilora.core.ModelSpec;
+import io.infinilora.metrics.LoraMetrics;
 import io.infinilora.weights.Checkpoint;
 import io.infinilora.weights.Checkpoints;
-import io.infinilora.wire.LocalCodec;
 import io.infinilora.wire.ShardNotice;
+import io.infinilora.wire.WireCodecs;
 import io.infinilora.wire.frames.FrameConnection;
 import io.infinilora.wire.frames.FrameHeader;
 import io.infinilora.wire.frames.FrameLayout;
@@ -95,7 +97,7 @@ class FrameServerTest {
 
   @BeforeEach
   void serve() {
-    LocalCodec.registerAll(vertx.eventBus());
+    WireCodecs.registerAll(vertx.eventBus());
     server = await(FrameServer.listen(vertx, new FrameEndpoint("127.0.0.1", "127.0.0.1", 0)));
     await(
         vertx.deployVerticle(
@@ -105,6 +107,8 @@ class FrameServerTest {
                 backend,
                 new AdapterBudgets(4 << 20, 0, Eviction.LRU),
                 1,
+                SourceResolver.DIRECTORIES,
+                LoraMetrics.NONE,
                 Optional.of(server))));
     incarnation = ShardNotice.local(vertx).getFirst().incarnation();
   }

@@ -7,9 +7,11 @@ import io.infinilora.adapter.AdapterGeneration;
 import io.infinilora.adapter.AdapterTiers;
 import io.infinilora.adapter.ClaimListener;
 import io.infinilora.adapter.ResidentAdapter;
+import io.infinilora.adapter.SourceResolver;
 import io.infinilora.backend.Backend;
 import io.infinilora.backend.cpu.CpuBackend;
 import io.infinilora.config.Eviction;
+import io.infinilora.core.AdapterRegistration;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.LoraShard;
 import io.infinilora.weights.Checkpoint;
@@ -50,11 +52,15 @@ class LeaseBookTest {
               LoraShard.WHOLE,
               backend,
               new AdapterBudgets(4 << 20, 0, Eviction.LRU),
+              SourceResolver.DIRECTORIES,
               task -> {}, // Nothing becomes ready: claims are held all the same.
               Runnable::run,
               () -> 0);
     }
-    adapter = tiers.read("a0", MODEL.resolve("adapters/a0"));
+    adapter =
+        tiers
+            .read(AdapterRegistration.own("a0", MODEL.resolve("adapters/a0").toString()))
+            .generation();
     tiers.publish(adapter);
     book = new LeaseBook(tiers, PATIENCE);
   }

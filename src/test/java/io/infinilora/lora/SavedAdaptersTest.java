@@ -19,7 +19,9 @@ import io.infinilora.loops.EventLoopWatch;
 import io.infinilora.metrics.LoraMetrics;
 import io.infinilora.weights.Checkpoint;
 import io.infinilora.weights.Checkpoints;
+import io.infinilora.wire.AdapterCall;
 import io.infinilora.wire.AdapterChange;
+import io.infinilora.wire.AdapterListing;
 import io.infinilora.wire.BusAdapterAdmin;
 import io.infinilora.wire.LoraAddresses;
 import io.infinilora.wire.WireCodecs;
@@ -27,6 +29,7 @@ import io.smallrye.mutiny.Uni;
 import io.vertx.core.Deployable;
 import io.vertx.core.Future;
 import io.vertx.core.Vertx;
+import io.vertx.core.eventbus.MessageConsumer;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -46,6 +49,7 @@ import org.junit.jupiter.api.io.TempDir;
 class SavedAdaptersTest {
   private static final Path MODEL = Path.of("src/test/resources/fixtures/qwen3");
   private static final LoraGrid GRID = new LoraGrid(1, 2);
+  private static final AdapterCall LISTING = new AdapterCall.Listing();
 
   @TempDir private Path root;
   private final EventLoopWatch watch = new EventLoopWatch();
@@ -78,19 +82,32 @@ class SavedAdaptersTest {
   }
 
   private void begin() {
-    for (LoraShard shard : GRID.shards()) {
-      deploy(
-          new LoraShardVerticle(
-              checkpoint.spec(),
-              shard,
-              backend,
-              new AdapterBudgets(16 << 20, 0, Eviction.LRU),
-              1,
-              below,
-              LoraMetrics.NONE,
-              Optional.empty()));
-    }
+    GRID.shards().forEach(shard -> deploy(shard(shard)));
     deploy(new LoraServerVerticle(GRID));
+  }
+
+  private void endAll() {
+    deployed.reversed().forEach(id -> await(vertx.undeploy(id)));
+    deployed.clear();
+  }
+
+  private LoraShardVerticle shard(LoraShard shard) {
+    return new LoraShardVerticle(
+        checkpoint.spec(),
+        shard,
+        backend,
+        new AdapterBudgets(16 << 20, 0, Eviction.LRU),
+        1,
+        below,
+        LoraMetrics.NONE,
+        Optional.empty());
+  }
+
+  private MessageConsumer<AdapterChange> listen() {
+    MessageConsumer<AdapterChange> consumer =
+        vertx.eventBus().consumer(LoraAddresses.CHANGES, m -> changes.add(m.body()));
+    await(consumer.completion());
+    return consumer;
   }
 
   private void deploy(Deployable verticle) {
@@ -99,13 +116,8 @@ class SavedAdaptersTest {
 
   /** Everything ends and begins again; returns as many changes as that is to cause. */
   private List<AdapterChange> restart(int expected) throws InterruptedException {
-    for (String id : deployed.reversed()) {
-      await(vertx.undeploy(id));
-    }
-    deployed.clear();
-    var consumer =
-        vertx.eventBus().<AdapterChange>consumer(LoraAddresses.CHANGES, m -> changes.add(m.body()));
-    await(consumer.completion());
+    endAll();
+    MessageConsumer<AdapterChange> consumer = listen();
     begin();
     List<AdapterChange> seen = new ArrayList<>();
     for (int i = 0; i < expected; i++) {
@@ -165,38 +177,60 @@ class SavedAdaptersTest {
   }
 
   @Test
-  void filesThatAreGoneAreUnloadedAtAShardThatBegins() throws InterruptedException, IOException {
-    load("x", "a0");
+  void anAdapterWhoseFilesAreGoneIsOutOfServiceUntilTheyAreBack()
+      throws InterruptedException, IOException {
+    AdapterId id = load("x", "a0");
     Files.delete(root.resolve("a0/adapter_model.safetensors"));
-    var consumer =
-        vertx.eventBus().<AdapterChange>consumer(LoraAddresses.CHANGES, m -> changes.add(m.body()));
-    await(consumer.completion());
-    await(vertx.undeploy(deployed.removeFirst()));
-    deploy(
-        new LoraShardVerticle(
-            checkpoint.spec(),
-            GRID.shards().getFirst(),
-            backend,
-            new AdapterBudgets(16 << 20, 0, Eviction.LRU),
-            1,
-            below,
-            LoraMetrics.NONE,
-            Optional.empty()));
+    MessageConsumer<AdapterChange> consumer = listen();
 
-    AdapterChange change = changes.poll(1, TimeUnit.MINUTES);
-
-    assertThat(change).isEqualTo(new AdapterChange(change.version(), "x", null));
+    restartAShard();
+    AdapterChange gone = changes.poll(1, TimeUnit.MINUTES);
+    assertThat(gone).isEqualTo(new AdapterChange(gone.version(), "x", null));
     assertThat(list()).isEmpty();
+
+    copy("a0", "a0");
+    restartAShard();
+    AdapterChange change = gone;
+    while (change.adapter() == null) { // It may be said more than once that it is gone.
+      change = changes.poll(1, TimeUnit.MINUTES);
+    }
+    assertThat(change.adapter().id()).isEqualTo(id);
+    await(consumer.unregister());
+  }
+
+  @Test
+  void adaptersWaitUntilAllShardsAreThere() throws InterruptedException {
+    AdapterId id = load("x", "a0");
+    endAll();
+    MessageConsumer<AdapterChange> consumer = listen();
+    deploy(shard(GRID.shards().getFirst()));
+    deploy(new LoraServerVerticle(GRID));
+    AdapterListing listing =
+        await(vertx.eventBus().<AdapterListing>request(LoraAddresses.ADMIN, LISTING)).body();
+    assertThat(listing.adapters()).isEmpty();
+
+    deploy(shard(GRID.shards().getLast()));
+
+    assertThat(changes.poll(1, TimeUnit.MINUTES).adapter().id()).isEqualTo(id);
+    assertThat(list()).extracting(AdapterStatus::id).containsExactly(id);
+    await(consumer.unregister());
+  }
+
+  private void restartAShard() {
+    await(vertx.undeploy(deployed.removeFirst()));
+    deploy(shard(GRID.shards().getFirst()));
+    deployed.addFirst(deployed.removeLast());
   }
 
   @Test
   void whatWasUnloadedOrOnlyTriedDoesNotComeBack() throws InterruptedException {
     load("x", "a0");
-    load("y", "a1");
     load(AdapterLoad.dryRunName(), "a2");
+    load("y", "a1");
     await(admin.unload("x", WhenInUse.WAIT));
 
-    restart(1);
+    // Restored in order, so whatever came back besides would be seen before.
+    assertThat(restart(1)).extracting(AdapterChange::name).containsExactly("y");
 
     assertThat(list()).extracting(s -> s.id().name()).containsExactly("y");
   }

@@ -9,6 +9,7 @@ import io.infinilora.config.InfiniLoraConfig;
 import io.infinilora.config.ServerConfig;
 import io.infinilora.core.AdapterAdmin.WhenInUse;
 import io.infinilora.core.AdapterId;
+import io.infinilora.core.AdapterRegistration;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.GenerateRequest;
 import io.infinilora.core.InfiniLoraException;
@@ -172,7 +173,7 @@ class ResumeTest {
     gate.awaitHeld();
     node.engine()
         .adapterAdmin()
-        .load("a0", MODEL.resolve("adapters/a1"))
+        .load(AdapterRegistration.own("a0", MODEL.resolve("adapters/a1").toString()))
         .await()
         .atMost(Duration.ofSeconds(60));
     // A request still uses the old generation, so another one may.
