@@ -37,9 +37,21 @@ public final class ClusterNode {
   public static Future<Vertx> join(VertxBuilder builder, ClusterConfig config, String node) {
     requireFree("cluster.port", config.host(), config.port());
     requireFree("cluster.port + 100", config.host(), config.port() + JGroupsStack.SENTINEL_OFFSET);
-    DefaultCacheManager caches;
+    PeerSearch peers = new PeerSearch(config);
+    peers.await();
+    DefaultCacheManager caches = open(config, node);
+    // Whoever starts at the same moment as its peers may begin a cluster beside theirs.
+    while (caches.getMembers().size() == 1 && peers.goesOn()) {
+      caches.stop();
+      peers.pause();
+      caches = open(config, node);
+    }
+    return builder.withClusterManager(new Membership(caches)).buildClustered();
+  }
+
+  private static DefaultCacheManager open(ClusterConfig config, String node) {
     try {
-      caches = new DefaultCacheManager(caches(config, node), true);
+      return new DefaultCacheManager(caches(config, node), true);
     } catch (RuntimeException e) {
       throw new InfiniLoraException(
           ErrorCode.BAD_CONFIG,
@@ -47,7 +59,6 @@ public final class ClusterNode {
               .formatted(config.host(), config.port(), rootCause(e).getMessage()),
           e);
     }
-    return builder.withClusterManager(new Membership(caches)).buildClustered();
   }
 
   /** Looks by itself, since the cluster's own errors do not name the port. */

@@ -56,7 +56,8 @@ final class JGroupsStack {
 
   private static String discovery(ClusterConfig config) {
     if (config.dns().isPresent()) {
-      return "<dns.DNS_PING dns_query=\"%s\"/>".formatted(config.dns().get());
+      return "<dns.DNS_PING dns_query=\"%s\" return_entire_cache=\"true\"/>"
+          .formatted(config.dns().get());
     }
     String hosts =
         Stream.concat(
@@ -64,7 +65,8 @@ final class JGroupsStack {
             .distinct()
             .map(place -> "%s[%d]".formatted(bare(place.host()), place.port()))
             .collect(Collectors.joining(","));
-    return "<TCPPING initial_hosts=\"%s\" port_range=\"0\"/>".formatted(hosts);
+    return "<TCPPING initial_hosts=\"%s\" port_range=\"0\" return_entire_cache=\"true\"/>"
+        .formatted(hosts);
   }
 
   /** Without the brackets of an IPv6 address. */
