@@ -13,7 +13,6 @@ import java.util.Queue;
 import java.util.Random;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ConcurrentLinkedQueue;
-import java.util.concurrent.Phaser;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
@@ -33,6 +32,30 @@ class ClusterKillIT {
   private static final int TOKENS = 120;
   private static final long SEED = Long.getLong("infinilora.seed", 20261125L);
 
+  /** Something that happens now and then, on any thread. */
+  private static final class Milestones {
+    private long count;
+    private boolean ended;
+
+    synchronized void passed() {
+      count++;
+      notifyAll();
+    }
+
+    synchronized void end() {
+      ended = true;
+      notifyAll();
+    }
+
+    /** Waits for one from now on, or the end. */
+    synchronized void awaitNext() throws InterruptedException {
+      long before = count;
+      while (count == before && !ended) {
+        wait();
+      }
+    }
+  }
+
   /** A prompt under an adapter or none. */
   private record Ask(String model, int[] prompt) {}
 
@@ -40,8 +63,8 @@ class ClusterKillIT {
   private final AtomicBoolean over = new AtomicBoolean();
   private final AtomicInteger streams = new AtomicInteger();
 
-  /** Arrives whenever some stream has come half its way. */
-  private final Phaser midStream = new Phaser(1);
+  /** Counts streams that have come half their way. */
+  private final Milestones midStream = new Milestones();
 
   @Test
   @Timeout(value = 60, unit = TimeUnit.MINUTES, threadMode = Timeout.ThreadMode.SEPARATE_THREAD)
@@ -96,11 +119,11 @@ class ClusterKillIT {
     for (int kill = 0; kill < KILLS && wrong.isEmpty(); kill++) {
       String victim = victims.get(random.nextInt(victims.size()));
       boolean hangsFirst = random.nextInt(4) == 0;
-      midStream.awaitAdvance(midStream.getPhase());
+      midStream.awaitNext();
       if (hangsFirst) {
         // For the others it is there and does not answer; a later stream has to come through.
         cluster.get(victim).suspend();
-        midStream.awaitAdvance(midStream.getPhase());
+        midStream.awaitNext();
       }
       cluster.get(victim).kill();
       start(cluster, victim).awaitReady();
@@ -120,7 +143,7 @@ class ClusterKillIT {
                 TOKENS,
                 n -> {
                   if (n >= TOKENS / 2 && half.compareAndSet(false, true)) {
-                    midStream.arrive();
+                    midStream.passed();
                   }
                 });
         streams.incrementAndGet();
@@ -131,7 +154,7 @@ class ClusterKillIT {
         wrong.add(ask.model() + ": " + e);
       }
     }
-    midStream.forceTermination(); // Nobody is to wait for streams that don't come any more.
+    midStream.end(); // Nobody is to wait for streams that don't come any more.
   }
 
   private static List<Ask> asks() throws Exception {
