@@ -131,7 +131,7 @@ final class SavedAdapters {
             before == null ? ++last : before.number(),
             registration,
             digest,
-            before != null && before.pinned()));
+            before != null && before.digest().equals(digest) && before.pinned()));
   }
 
   /** Keeps whether an adapter is pinned. */
