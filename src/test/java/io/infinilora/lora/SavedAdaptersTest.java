@@ -238,6 +238,7 @@ class SavedAdaptersTest {
   @Test
   void aLoadAfterARestartWins() throws InterruptedException {
     AdapterId old = load("x", "a0");
+    await(admin.pin("x", true));
     restart(0);
 
     AdapterId fresh = load("x", "a1");
@@ -245,7 +246,10 @@ class SavedAdaptersTest {
     assertThat(fresh).isNotEqualTo(old);
     assertThat(list()).extracting(AdapterStatus::id).containsExactly(fresh);
     restart(1);
+    await(admin.prefetch("x"));
     assertThat(list()).extracting(AdapterStatus::id).containsExactly(fresh);
+    // A pin is that of a generation; whoever wants the next one pinned says so.
+    assertThat(list()).extracting(AdapterStatus::pinned).containsExactly(false);
   }
 
   @Test
