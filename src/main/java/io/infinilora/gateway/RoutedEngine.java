@@ -16,7 +16,9 @@ import io.vertx.core.Promise;
 import io.vertx.core.VerticleBase;
 import java.util.List;
 import java.util.Objects;
+import java.util.Optional;
 import java.util.concurrent.Flow;
+import java.util.function.Function;
 import java.util.function.Supplier;
 
 /**
@@ -28,6 +30,7 @@ public final class RoutedEngine extends VerticleBase implements Engine {
   private final ModelSpec model;
   private final BaseDirectory directory;
   private final Supplier<List<AdapterId>> adapters;
+  private final Function<String, Optional<AdapterId>> find;
   private final GatewayMetrics metrics;
   private final ClusterTimes times;
 
@@ -44,23 +47,26 @@ public final class RoutedEngine extends VerticleBase implements Engine {
    * @param fingerprint that of the bases to be used, see {@link BaseService}
    * @param adapters those that requests may name, as the LoRA side lists them; called on any
    *     thread, must not block
+   * @param find the one of a name among them, likewise
    */
   public RoutedEngine(
       ModelSpec model,
       String fingerprint,
       Supplier<List<AdapterId>> adapters,
+      Function<String, Optional<AdapterId>> find,
       GatewayMetrics metrics,
       ClusterTimes times) {
     this.model = Objects.requireNonNull(model);
     this.directory = new BaseDirectory(fingerprint, model.maxPositions());
     this.adapters = Objects.requireNonNull(adapters);
+    this.find = Objects.requireNonNull(find);
     this.metrics = Objects.requireNonNull(metrics);
     this.times = Objects.requireNonNull(times);
   }
 
   @Override
   public Future<?> start() {
-    router = new Router(vertx, directory, adapters, metrics, times);
+    router = new Router(vertx, directory, find, metrics, times);
     return router.start().onSuccess(v -> loop = context);
   }
 
@@ -125,6 +131,11 @@ public final class RoutedEngine extends VerticleBase implements Engine {
   @Override
   public List<AdapterId> adapters() {
     return adapters.get();
+  }
+
+  @Override
+  public Optional<AdapterId> adapter(String name) {
+    return find.apply(name);
   }
 
   /** The sum over the bases. */

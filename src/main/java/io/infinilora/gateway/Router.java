@@ -14,9 +14,10 @@ import io.vertx.core.Vertx;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Set;
 import java.util.UUID;
-import java.util.function.Supplier;
+import java.util.function.Function;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -30,7 +31,7 @@ final class Router {
   private final UUID gateway = UUID.randomUUID();
   private final Vertx vertx;
   private final BaseDirectory directory;
-  private final Supplier<List<AdapterId>> adapters;
+  private final Function<String, Optional<AdapterId>> find;
   private final GatewayMetrics metrics;
   private final ClusterTimes times;
   private final Set<RoutedGeneration> generations = new LinkedHashSet<>();
@@ -43,12 +44,12 @@ final class Router {
   Router(
       Vertx vertx,
       BaseDirectory directory,
-      Supplier<List<AdapterId>> adapters,
+      Function<String, Optional<AdapterId>> find,
       GatewayMetrics metrics,
       ClusterTimes times) {
     this.vertx = vertx;
     this.directory = directory;
-    this.adapters = adapters;
+    this.find = find;
     this.metrics = metrics;
     this.times = times;
   }
@@ -176,7 +177,7 @@ final class Router {
 
   /** Whether the LoRA side has an adapter of this name. */
   boolean lists(String adapter) {
-    return adapters.get().stream().anyMatch(id -> id.name().equals(adapter));
+    return find.apply(adapter).isPresent();
   }
 
   ClusterTimes times() {

@@ -36,6 +36,7 @@ final class GatewayNode implements ServingNode {
             checkpoint.spec(),
             ModelFingerprint.of(checkpoint),
             follower::ids,
+            follower::find,
             metrics,
             ClusterTimes.DEFAULTS);
     adapters =

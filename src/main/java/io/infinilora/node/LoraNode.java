@@ -30,6 +30,12 @@ final class LoraNode implements ServingNode {
   /** How often it looks whether the shards of other processes are there. */
   private static final long SHARDS_MILLIS = 500;
 
+  /**
+   * Event loops that carry frames while drivers wait. Where a driver spins in their place, a row
+   * takes three times as long to arrive.
+   */
+  static final int FRAME_LOOPS = 2;
+
   private final Vertx vertx;
   private final InfiniLoraConfig config;
   private final Checkpoint checkpoint;
@@ -57,7 +63,7 @@ final class LoraNode implements ServingNode {
                 .shards()
                 .map(List::size)
                 .orElse(config.lora().shards().shards().size());
-    backend = new CpuBackend(threads <= Runtime.getRuntime().availableProcessors());
+    backend = new CpuBackend(threads + FRAME_LOOPS <= Runtime.getRuntime().availableProcessors());
     part =
         new LoraServerPart(
             config, checkpoint.spec(), backend, AdapterSources.of(config, downloads), metrics);

@@ -93,11 +93,12 @@ public final class Node implements ServingNode {
     return config.role() == Role.ALL ? ONLY_BASE : config.nodeName();
   }
 
-  /** Threads that compute at the same time. */
+  /** Threads that are busy at the same time: those that compute, and event loops with frames. */
   private static int threads(InfiniLoraConfig config) {
     int shards = config.lora().shards().shards().size();
     return config.engine().threadsOrAll()
-        + (hasLoraServer(config) ? shards * config.engine().loraThreadsOrAll() : 0);
+        + (hasLoraServer(config) ? shards * config.engine().loraThreadsOrAll() : 0)
+        + (config.role() == Role.BASE ? LoraNode.FRAME_LOOPS : 0);
   }
 
   private static boolean hasLoraServer(InfiniLoraConfig config) {
@@ -150,9 +151,7 @@ public final class Node implements ServingNode {
         hasLoraServer(config)
             ? loraServer.deploy(vertx, Optional.empty())
             : Future.succeededFuture();
-    return lora.compose(v -> vertx.deployVerticle(base))
-        .compose(v -> register())
-        .compose(v -> config.role() == Role.BASE ? serveGateways() : Future.succeededFuture());
+    return lora.compose(v -> vertx.deployVerticle(base)).compose(v -> register());
   }
 
   /** Adapters of a cluster's LoRA server are registered by that. */
@@ -165,7 +164,8 @@ public final class Node implements ServingNode {
         : startAdapters.register().onSuccess(report -> adapterReport = report);
   }
 
-  private Future<?> serveGateways() {
+  /** Lets gateways of the cluster use the base model, from now on until the node is drained. */
+  Future<?> serveGateways() {
     service =
         new BaseService(
             name(config),

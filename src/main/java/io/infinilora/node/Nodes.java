@@ -23,7 +23,10 @@ public final class Nodes {
   public static Future<ServingNode> start(
       Vertx vertx, InfiniLoraConfig config, PrometheusMetrics metrics, HubListener downloads) {
     return switch (config.role()) {
-      case ALL, BASE -> Node.start(vertx, config, metrics, downloads).map(node -> node);
+      case ALL -> Node.start(vertx, config, metrics, downloads).map(node -> node);
+      case BASE ->
+          Node.start(vertx, config, metrics, downloads)
+              .compose(node -> node.serveGateways().map(node));
       case LORA ->
           resolve(vertx, config, downloads)
               .compose(

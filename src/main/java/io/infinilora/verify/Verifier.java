@@ -1,11 +1,15 @@
 package io.infinilora.verify;
 
+import io.infinilora.cluster.ClusterNode;
 import io.infinilora.config.ByteSize;
+import io.infinilora.config.ClusterConfig;
 import io.infinilora.config.EngineConfig;
 import io.infinilora.config.Eviction;
 import io.infinilora.config.InfiniLoraConfig;
 import io.infinilora.config.LoraConfig;
+import io.infinilora.config.Role;
 import io.infinilora.config.ServerConfig;
+import io.infinilora.core.Engine;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.LoraGrid;
@@ -18,8 +22,11 @@ import java.nio.file.Path;
 import java.time.Duration;
 import java.util.List;
 import java.util.Optional;
+import java.util.Set;
+import java.util.TreeSet;
 import java.util.concurrent.CompletionException;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.locks.LockSupport;
 import java.util.function.Consumer;
 
 /**
@@ -34,8 +41,14 @@ public final class Verifier {
   private static final int BATCHED_TOKENS = 64;
   private static final int PREFILL_CHUNK = 24;
 
+  /** How long adapters of a running cluster may take to become known. */
+  private static final Duration ADAPTER_PATIENCE = Duration.ofSeconds(30);
+
+  private static final long ADAPTER_POLL_MILLIS = 50;
+
   private final LoraMode mode;
   private final LoraGrid shards;
+  private final Optional<ClusterConfig> cluster;
 
   /** A verifier for one LoRA mode with an undivided LoRA server. */
   public Verifier(LoraMode mode) {
@@ -48,8 +61,23 @@ public final class Verifier {
    * @param shards how the LoRA server is divided in mode {@code disaggregated}
    */
   public Verifier(LoraMode mode, LoraGrid shards) {
+    this(mode, shards, Optional.empty());
+  }
+
+  private Verifier(LoraMode mode, LoraGrid shards, Optional<ClusterConfig> cluster) {
     this.mode = mode;
     this.shards = shards;
+    this.cluster = cluster;
+  }
+
+  /**
+   * A verifier with a base model of its own and the LoRA server of a running cluster, which must
+   * serve the fixture's model and adapters. Takes no requests of the cluster's gateways.
+   *
+   * @param shards how that LoRA server is divided
+   */
+  public static Verifier of(ClusterConfig cluster, LoraGrid shards) {
+    return new Verifier(LoraMode.DISAGGREGATED, shards, Optional.of(cluster));
   }
 
   /**
@@ -85,7 +113,7 @@ public final class Verifier {
 
   private void verifyOne(Path directory, Consumer<CaseResult> sink) {
     String name = directory.getFileName().toString();
-    Vertx vertx = Vertx.vertx();
+    Vertx vertx = vertx();
     Node node = null;
     try {
       Fixture fixture = Fixture.read(directory);
@@ -93,7 +121,11 @@ public final class Verifier {
       for (InfiniLoraException refused : node.adapterReport().failures()) {
         sink.accept(CaseResult.fail(name, "load", Double.NaN, refused.getMessage()));
       }
-      new FixtureRun(fixture, node.engine(), mode, Arithmetic.FLOAT32, sink).run();
+      Arithmetic arithmetic = cluster.isPresent() ? Arithmetic.BF16_ROWS : Arithmetic.FLOAT32;
+      if (cluster.isPresent()) {
+        awaitAdapters(fixture, node.engine());
+      }
+      new FixtureRun(fixture, node.engine(), mode, arithmetic, sink).run();
     } catch (RuntimeException e) {
       Throwable cause = e instanceof CompletionException && e.getCause() != null ? e.getCause() : e;
       sink.accept(
@@ -105,7 +137,39 @@ public final class Verifier {
     }
   }
 
+  private Vertx vertx() {
+    return cluster
+        .map(
+            where ->
+                await(
+                    ClusterNode.join(
+                        Vertx.builder().with(ClusterNode.options(where)),
+                        where,
+                        where.node().orElse("verify"))))
+        .orElseGet(Vertx::vertx);
+  }
+
+  /** The cluster says a moment after it was joined what it has. */
+  private static void awaitAdapters(Fixture fixture, Engine engine) {
+    Set<String> missing = new TreeSet<>();
+    fixture.cases().forEach(c -> c.adapter().ifPresent(missing::add));
+    long deadline = System.nanoTime() + ADAPTER_PATIENCE.toNanos();
+    while (missing.removeIf(name -> engine.adapter(name).isPresent()) || !missing.isEmpty()) {
+      if (System.nanoTime() - deadline > 0) {
+        throw new InfiniLoraException(
+            ErrorCode.BAD_CONFIG,
+            "the cluster's LoRA server has no adapter named " + String.join(", ", missing));
+      }
+      LockSupport.parkNanos(TimeUnit.MILLISECONDS.toNanos(ADAPTER_POLL_MILLIS));
+    }
+  }
+
   private InfiniLoraConfig settings(Path directory) {
+    InfiniLoraConfig alone = settingsAlone(directory);
+    return cluster.map(where -> alone.withRole(Role.BASE, where)).orElse(alone);
+  }
+
+  private InfiniLoraConfig settingsAlone(Path directory) {
     Path adapters = directory.resolve("adapters");
     int threads = Runtime.getRuntime().availableProcessors();
     return new InfiniLoraConfig(

@@ -16,6 +16,7 @@ import io.infinilora.wire.ShardCall;
 import io.infinilora.wire.ShardNotice;
 import io.infinilora.wire.WireCodecs;
 import io.vertx.core.Completable;
+import io.vertx.core.Future;
 import io.vertx.core.Vertx;
 import io.vertx.core.VertxOptions;
 import io.vertx.core.buffer.Buffer;
@@ -31,6 +32,8 @@ import io.vertx.core.spi.cluster.NodeListener;
 import io.vertx.core.spi.cluster.RegistrationInfo;
 import io.vertx.core.spi.cluster.RegistrationListener;
 import io.vertx.core.spi.cluster.RegistrationUpdateEvent;
+import java.lang.reflect.Method;
+import java.lang.reflect.Proxy;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
@@ -49,6 +52,7 @@ public final class InMemoryCluster {
   private final Map<String, NodeInfo> nodes = new ConcurrentHashMap<>();
   private final Map<String, Set<RegistrationInfo>> registrations = new ConcurrentHashMap<>();
   private final List<Member> members = new CopyOnWriteArrayList<>();
+  private final Map<String, Map<Object, Object>> maps = new ConcurrentHashMap<>();
   private final AtomicLong names = new AtomicLong();
 
   /** A new member; whoever asks for it closes it. */
@@ -78,6 +82,19 @@ public final class InMemoryCluster {
 
   private void changed(String address) {
     members.forEach(member -> member.tell(address));
+  }
+
+  private static Object call(Map<Object, Object> map, Method method, Object[] arguments) {
+    return switch (method.getName()) {
+      case "get" -> map.get(arguments[0]);
+      case "remove" -> map.remove(arguments[0]);
+      case "entries" -> Map.copyOf(map);
+      case "put" -> {
+        map.put(arguments[0], arguments[1]);
+        yield null;
+      }
+      default -> throw new UnsupportedOperationException(method.getName());
+    };
   }
 
   /** One member's view. */
@@ -181,8 +198,16 @@ public final class InMemoryCluster {
     }
 
     @Override
+    @SuppressWarnings("unchecked") // Of whatever types its users agree on.
     public <K, V> void getAsyncMap(String name, Completable<AsyncMap<K, V>> done) {
-      done.fail("not in this cluster");
+      Map<Object, Object> map = maps.computeIfAbsent(name, n -> new ConcurrentHashMap<>());
+      done.succeed(
+          (AsyncMap<K, V>)
+              Proxy.newProxyInstance(
+                  AsyncMap.class.getClassLoader(),
+                  new Class<?>[] {AsyncMap.class},
+                  (proxy, method, arguments) ->
+                      Future.succeededFuture(call(map, method, arguments))));
     }
 
     @Override

@@ -57,7 +57,9 @@ final class Cluster implements AutoCloseable {
   Cluster(ClusterTimes times, GatewayMetrics metrics) {
     this.times = times;
     FakeEngine lister = new FakeEngine("pirate", "haiku");
-    gateway = new RoutedEngine(lister.model(), FINGERPRINT, lister::adapters, metrics, times);
+    gateway =
+        new RoutedEngine(
+            lister.model(), FINGERPRINT, lister::adapters, lister::adapter, metrics, times);
     WireCodecs.registerAll(vertx.eventBus());
     gatewayDeployment = await(vertx.deployVerticle(gateway));
     await(

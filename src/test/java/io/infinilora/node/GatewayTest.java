@@ -105,6 +105,7 @@ class GatewayTest {
             node.engine().model(),
             "f",
             node.engine()::adapters,
+            node.engine()::adapter,
             new GatewayMetrics() {
               @Override
               public void routed(String base) {

@@ -1,6 +1,9 @@
 package io.infinilora.wire;
 
+import io.infinilora.core.AdapterId;
+import io.infinilora.core.GenerateRequest;
 import io.infinilora.core.SamplingParams;
+import io.infinilora.core.TokenEvent;
 import java.lang.reflect.ParameterizedType;
 import java.lang.reflect.RecordComponent;
 import java.lang.reflect.Type;
@@ -44,6 +47,17 @@ final class RecordSamples {
     Class<?> plain = (Class<?>) type;
     if (plain == SamplingParams.class) {
       return SAMPLING;
+    }
+    if (plain == GenerateRequest.class) {
+      return new GenerateRequest(
+          "r",
+          new int[] {5, 6},
+          Optional.of("pirate"),
+          SAMPLING,
+          true,
+          true,
+          new int[] {7},
+          Optional.of(new TokenEvent.Started(Optional.of(new AdapterId("pirate", "ab")), 1)));
     }
     if (plain.isRecord()) {
       return record(plain);
