@@ -12,6 +12,7 @@ import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.net.InetSocketAddress;
 import java.net.ServerSocket;
+import java.util.UUID;
 import org.infinispan.configuration.parsing.ConfigurationBuilderHolder;
 import org.infinispan.configuration.parsing.ParserRegistry;
 import org.infinispan.manager.DefaultCacheManager;
@@ -19,6 +20,8 @@ import org.infinispan.remoting.transport.jgroups.JGroupsTransport;
 
 /** Makes this process a member of a cluster. */
 public final class ClusterNode {
+  private static final int MEMBER_DIGITS = 8;
+
   private ClusterNode() {}
 
   /** Options of a {@link Vertx} whose event bus the other members reach. */
@@ -31,20 +34,25 @@ public final class ClusterNode {
    * Joins the cluster, or begins it if nobody answers. Blocks while it looks for members.
    *
    * @param builder with the {@link #options}
+   * @param node name of this process, for logs; one that starts again may have it again
    * @return the clustered Vertx; closing it leaves the cluster
    * @throws InfiniLoraException BAD_CONFIG if the address or a port cannot be used
    */
   public static Future<Vertx> join(VertxBuilder builder, ClusterConfig config, String node) {
     requireFree("cluster.port", config.host(), config.port());
     requireFree("cluster.port + 100", config.host(), config.port() + JGroupsStack.SENTINEL_OFFSET);
+    // Vert.x takes the member's name for its identity: were it that of a process that has just
+    // died,
+    // the consumers of the new one would be cleared away with those of the old.
+    String member = node + "-" + UUID.randomUUID().toString().substring(0, MEMBER_DIGITS);
     PeerSearch peers = new PeerSearch(config);
     peers.await();
-    DefaultCacheManager caches = open(config, node);
+    DefaultCacheManager caches = open(config, member);
     // Whoever starts at the same moment as its peers may begin a cluster beside theirs.
     while (caches.getMembers().size() == 1 && peers.goesOn()) {
       caches.stop();
       peers.pause();
-      caches = open(config, node);
+      caches = open(config, member);
     }
     return builder.withClusterManager(new Membership(caches)).buildClustered();
   }

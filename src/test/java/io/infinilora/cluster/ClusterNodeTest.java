@@ -14,6 +14,7 @@ import io.vertx.core.Future;
 import io.vertx.core.Vertx;
 import io.vertx.core.eventbus.DeliveryOptions;
 import io.vertx.core.eventbus.Message;
+import io.vertx.core.internal.VertxInternal;
 import java.io.IOException;
 import java.net.InetAddress;
 import java.net.ServerSocket;
@@ -62,6 +63,20 @@ class ClusterNodeTest {
 
     assertThat(answer.body()).isEqualTo(grant);
     assertThat(heard.get(10, TimeUnit.SECONDS)).isEqualTo(request);
+  }
+
+  /** Or what the cluster clears away of one would be the other's. */
+  @Test
+  void twoProcessesOfOneNameAreTwoMembers() throws Exception {
+    int first = freePort();
+    Vertx old = join("a", first, List.of());
+    Vertx fresh = join("a", freePort(), List.of(new HostPort("127.0.0.1", first)));
+
+    assertThat(identity(fresh)).startsWith("a-").isNotEqualTo(identity(old));
+  }
+
+  private static String identity(Vertx member) {
+    return ((VertxInternal) member).clusterManager().getNodeId();
   }
 
   @Test
