@@ -68,6 +68,10 @@ public final class LoraServerVerticle extends VerticleBase {
   private final Map<LoraShard, Set<Promise<?>>> unanswered = new HashMap<>();
   private SavedAdapters saved;
   private boolean stopped;
+  private boolean open;
+
+  /** What is saved, as far as all shards are there; then others are answered. */
+  private Future<Void> restoring = Future.succeededFuture();
 
   /** Begins with the time, so that those of the next coordinator are greater. */
   private long version = System.currentTimeMillis() * VERSIONS_PER_MILLI;
@@ -81,11 +85,19 @@ public final class LoraServerVerticle extends VerticleBase {
   /**
    * Learns from what is saved and from the shards of this process which adapters there are, in case
    * this is not the first coordinator, and teaches them to shards that lack them; those of other
-   * processes follow when they are heard of.
+   * processes follow when they are heard of. Answers nobody before that: to whoever asks, adapters
+   * that are not restored yet would seem to be gone.
    */
   @Override
   public Future<?> start() {
-    return SavedAdapters.open(vertx).onSuccess(left -> saved = left).compose(left -> learnHere());
+    return SavedAdapters.open(vertx)
+        .onSuccess(left -> saved = left)
+        .compose(left -> learnHere())
+        .compose(
+            v ->
+                saved.list().isEmpty()
+                    ? open()
+                    : restoring.recover(cause -> Future.succeededFuture()));
   }
 
   /** Leaves what is not restored yet to the next coordinator. */
@@ -113,7 +125,10 @@ public final class LoraServerVerticle extends VerticleBase {
                       learn(shard, part.result().adapters());
                     }
                   });
-              return listen();
+              return vertx
+                  .eventBus()
+                  .<ShardNotice>consumer(LoraAddresses.SHARDS, m -> noticed(m.body()))
+                  .completion();
             });
   }
 
@@ -137,14 +152,20 @@ public final class LoraServerVerticle extends VerticleBase {
    * Registers what no shard has any more, one after the other, in the order of old. Without all
    * shards that must wait until the next one begins.
    */
-  private void recall(Iterator<SavedAdapters.Saved> left) {
-    if (left.hasNext() && !stopped) {
-      String name = left.next().registration().name();
-      inTurn(name, () -> recall(name))
-          // Not from within the completion: those that need nothing would pile up on the stack.
-          .onSuccess(done -> context.runOnContext(v -> recall(left)))
-          .onFailure(cause -> log.warn("adapters from {} on are not restored yet", name, cause));
+  private void recall(Iterator<SavedAdapters.Saved> left, Promise<Void> all) {
+    if (!left.hasNext() || stopped) {
+      all.complete();
+      return;
     }
+    String name = left.next().registration().name();
+    inTurn(name, () -> recall(name))
+        // Not from within the completion: those that need nothing would pile up on the stack.
+        .onSuccess(done -> context.runOnContext(v -> recall(left, all)))
+        .onFailure(
+            cause -> {
+              log.warn("adapters from {} on are not restored yet", name, cause);
+              all.fail(cause);
+            });
   }
 
   /** Registered or unloaded meanwhile, there is nothing to do. */
@@ -212,28 +233,29 @@ public final class LoraServerVerticle extends VerticleBase {
     Set<AdapterId> here = heldAtFirst.get(shard);
     all.forEach(adapter -> restore(shard, here, adapter.id()));
     if (heldAtFirst.size() == shards.size()) {
-      recall(saved.list().iterator());
+      Promise<Void> recalled = Promise.promise();
+      recall(saved.list().iterator(), recalled);
+      restoring = recalled.future().compose(v -> open());
     }
   }
 
-  private Future<?> listen() {
-    Future<?> shardsHeard =
-        vertx
-            .eventBus()
-            .<ShardNotice>consumer(LoraAddresses.SHARDS, message -> noticed(message.body()))
-            .completion();
-    Future<?> callsHeard =
-        vertx
-            .eventBus()
-            .<AdapterCall>consumer(
-                LoraAddresses.ADMIN,
-                message ->
-                    answer(message.body())
-                        .onSuccess(message::reply)
-                        .onFailure(cause -> WireFailures.fail(message, cause)))
-            .completion();
+  /** From now on others are answered. */
+  private Future<Void> open() {
+    if (open || stopped) {
+      return Future.succeededFuture();
+    }
+    open = true;
     vertx.setPeriodic(NOTICE_MILLIS, t -> announce());
-    return Future.all(shardsHeard, callsHeard).onSuccess(v -> announce());
+    return vertx
+        .eventBus()
+        .<AdapterCall>consumer(
+            LoraAddresses.ADMIN,
+            message ->
+                answer(message.body())
+                    .onSuccess(message::reply)
+                    .onFailure(cause -> WireFailures.fail(message, cause)))
+        .completion()
+        .onSuccess(v -> announce());
   }
 
   private void announce() {
