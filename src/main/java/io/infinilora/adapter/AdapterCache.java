@@ -1,5 +1,6 @@
 package io.infinilora.adapter;
 
+import io.infinilora.core.AdapterCacheStats;
 import io.infinilora.core.AdapterId;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
@@ -102,6 +103,9 @@ public final class AdapterCache {
 
   /** Pages of entries that are loading, resident or leaving. */
   private int reserved;
+
+  /** Entries that are resident. */
+  private int complete;
 
   private long claims;
   private long immediate;
@@ -270,7 +274,7 @@ public final class AdapterCache {
     boolean first = entry.layersReady == 0;
     entry.layersReady = layer + 1;
     if (entry.layersReady == adapter.layers()) {
-      entry.state = State.RESIDENT;
+      move(entry, State.RESIDENT);
       entry.prefetched = false;
     }
     if (first && !entry.draining) {
@@ -306,7 +310,7 @@ public final class AdapterCache {
     entry.layersReady = 0;
     entry.draining = false;
     if (entry.wanted()) {
-      entry.state = State.QUEUED;
+      move(entry, State.QUEUED);
       queue.add(entry);
     } else {
       entries.remove(entry.generation.id());
@@ -380,6 +384,11 @@ public final class AdapterCache {
     return reserved;
   }
 
+  /** Number of adapters whose layers are all in device memory. */
+  public int completeAdapters() {
+    return complete;
+  }
+
   /** Figures since the start. */
   public AdapterCacheStats stats() {
     return new AdapterCacheStats(
@@ -404,6 +413,11 @@ public final class AdapterCache {
               || entry.prefetched,
           entry,
           "is wanted by nobody");
+    }
+    long resident = entries.values().stream().filter(e -> e.state == State.RESIDENT).count();
+    if (resident != complete) {
+      throw new IllegalStateException(
+          "%d adapters are resident, %d counted".formatted(resident, complete));
     }
     if (sum != reserved || reserved > pages) {
       throw new IllegalStateException(
@@ -471,15 +485,20 @@ public final class AdapterCache {
       queue.remove(entry);
       entries.remove(entry.generation.id());
     } else if (entry.state == State.LOADING && entry.adapter.complete()) {
-      entry.state = State.RESIDENT; // The report of its last layer is on its way.
+      move(entry, State.RESIDENT); // The report of its last layer is on its way.
     } else if (entry.state == State.LOADING) {
       cancelled++;
       leave(entry);
     }
   }
 
+  private void move(Entry entry, State state) {
+    complete += (state == State.RESIDENT ? 1 : 0) - (entry.state == State.RESIDENT ? 1 : 0);
+    entry.state = state;
+  }
+
   private void leave(Entry entry) {
-    entry.state = State.LEAVING;
+    move(entry, State.LEAVING);
     loads.free(entry.adapter);
   }
 
@@ -494,7 +513,7 @@ public final class AdapterCache {
       }
       queue.remove(next);
       reserved += needed;
-      next.state = State.LOADING;
+      move(next, State.LOADING);
       started++;
       next.adapter = loads.start(next.generation, next.wanted());
     }

@@ -55,6 +55,11 @@ public final class AdapterCatalog {
     return Optional.ofNullable(known.get(id));
   }
 
+  /** Number of current generations. */
+  public int size() {
+    return current.size();
+  }
+
   /** The current generations in order of registration. */
   public List<AdapterGeneration> list() {
     return new ArrayList<>(current.values());

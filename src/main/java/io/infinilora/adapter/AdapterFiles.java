@@ -8,6 +8,7 @@ import io.infinilora.core.LoraShard;
 import io.infinilora.core.LoraTarget;
 import io.infinilora.core.ModelSpec;
 import io.infinilora.weights.AdaptedModule;
+import io.infinilora.weights.DeltaNorms;
 import io.infinilora.weights.PeftAdapter;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -20,22 +21,29 @@ import java.util.Set;
 final class AdapterFiles {
   private AdapterFiles() {}
 
-  /** Checks everything and describes what is there. */
-  static AdapterGeneration read(
+  /** Checks everything and describes what is there, in one reading. */
+  static ReadAdapter read(
       String name, Path directory, ModelSpec spec, LoraShard shard, Backend backend) {
     BasicFileAttributes before = attributes(directory);
     try (PeftAdapter adapter = PeftAdapter.open(directory, spec)) {
       Set<LoraTarget> targets = EnumSet.noneOf(LoraTarget.class);
       adapter.modules().stream().map(AdaptedModule::target).forEach(targets::add);
-      return new AdapterGeneration(
-          adapter.id(name),
-          directory,
-          targets,
-          adapter.maxRank(),
-          new AdapterLayers(adapter, spec, shard).pages(backend),
-          before.size(),
-          before.lastModifiedTime());
+      AdapterGeneration generation =
+          new AdapterGeneration(
+              adapter.id(name),
+              directory,
+              targets,
+              adapter.maxRank(),
+              new AdapterLayers(adapter, spec, shard).pages(backend),
+              before.size(),
+              before.lastModifiedTime());
+      return new ReadAdapter(generation, DeltaNorms.of(adapter, m -> holds(shard, spec, m)));
     }
+  }
+
+  private static boolean holds(LoraShard shard, ModelSpec spec, AdaptedModule module) {
+    return shard.holds(spec, module.layer(), module.target().site())
+        && (module.expert() == AdaptedModule.DENSE || shard.holdsExpert(spec, module.expert()));
   }
 
   /** Opens what was checked before, without reading its values again. */

@@ -55,8 +55,10 @@ final class AdapterLayers {
     List<List<LoraFactors>> experts = new ArrayList<>();
     for (int e = 0; e < spec.mlp().moe().experts(); e++) {
       int expert = e;
-      boolean held = e >= shard.firstExpert(spec) && e < shard.endExpert(spec);
-      experts.add(held ? pairs(site, t -> adapter.factors(layer, t, expert).orElse(null)) : null);
+      experts.add(
+          shard.holdsExpert(spec, e)
+              ? pairs(site, t -> adapter.factors(layer, t, expert).orElse(null))
+              : null);
     }
     return experts;
   }

@@ -6,6 +6,7 @@ import io.infinilora.backend.LoraLayer;
 import io.infinilora.backend.LoraMemory;
 import io.infinilora.backend.Signal;
 import io.infinilora.core.AdapterId;
+import io.infinilora.core.AdapterMemoryStats;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
 import java.util.ArrayDeque;
@@ -113,9 +114,9 @@ public final class AdapterLoader implements AdapterLoads, AutoCloseable {
     cache = newCache;
   }
 
-  /** Bytes in the host tier; any thread. */
-  public long hostBytes() {
-    return host.bytes();
+  /** Figures of the host tier; any thread. */
+  AdapterMemoryStats.Tier hostStats() {
+    return new AdapterMemoryStats.Tier(host.adapters(), host.bytes(), host.budget());
   }
 
   /** Whether all of an adapter is in the host tier; any thread. */

@@ -3,9 +3,12 @@ package io.infinilora.adapter;
 import io.infinilora.backend.Backend;
 import io.infinilora.backend.LoraMemory;
 import io.infinilora.core.AdapterId;
+import io.infinilora.core.AdapterMemoryStats;
+import io.infinilora.core.AdapterRegistration;
 import io.infinilora.core.AdapterStatus;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
+import io.infinilora.core.LoadedAdapter;
 import io.infinilora.core.LoraShard;
 import io.infinilora.core.ModelSpec;
 import java.nio.file.Path;
@@ -29,18 +32,21 @@ public final class AdapterTiers implements AutoCloseable {
   private final ModelSpec spec;
   private final LoraShard shard;
   private final Backend backend;
+  private final SourceResolver sources;
   private final LoraMemory memory;
   private final ResidentAdapters residents = new ResidentAdapters();
   private final AdapterCatalog catalog = new AdapterCatalog();
   private final Map<AdapterId, List<Runnable>> whenUnused = new HashMap<>();
   private final AdapterLoader loader;
   private final AdapterCache cache;
+  private volatile AdapterMemoryStats stats;
 
   /**
    * Empty tiers; the loader thread starts.
    *
    * @param name for the thread
    * @param budgets bytes of device and host memory
+   * @param sources finds adapters' files
    * @param owner runs a task on the owner's thread
    * @param safePoint runs a task on the driver thread, between two uses of adapters
    * @param layerNanos what a layer takes to compute at the moment
@@ -51,12 +57,14 @@ public final class AdapterTiers implements AutoCloseable {
       LoraShard shard,
       Backend backend,
       AdapterBudgets budgets,
+      SourceResolver sources,
       Executor owner,
       Consumer<Runnable> safePoint,
       LongSupplier layerNanos) {
     this.spec = spec;
     this.shard = shard;
     this.backend = backend;
+    this.sources = sources;
     this.memory = backend.loraMemory(budgets.deviceBytes());
     this.loader =
         new AdapterLoader(
@@ -66,22 +74,44 @@ public final class AdapterTiers implements AutoCloseable {
             this::open,
             budgets.hostBytes(),
             residents,
-            owner,
+            task ->
+                owner.execute(
+                    () -> {
+                      task.run();
+                      measure();
+                    }),
             safePoint,
             layerNanos);
     this.cache = new AdapterCache(memory.pages(), budgets.policy(), loader);
     loader.attach(cache);
+    measure();
+  }
+
+  /** After every change, for those who read the figures on other threads. */
+  private void measure() {
+    stats =
+        new AdapterMemoryStats(
+            cache.stats(),
+            new AdapterMemoryStats.Tier(
+                cache.completeAdapters(),
+                cache.reservedPages() * memory.pageBytes(),
+                memory.pages() * memory.pageBytes()),
+            loader.hostStats(),
+            catalog.size());
   }
 
   /**
    * Reads and checks an adapter, down to the last value, and publishes nothing. Any thread but an
-   * event loop: it reads the whole file.
+   * event loop: it reads the whole file, and may download it first.
    *
    * @throws InfiniLoraException BAD_ADAPTER naming the file and the key at fault, or if the adapter
-   *     is larger than the device memory for adapters
+   *     is larger than the device memory for adapters; INVALID_REQUEST if it may not come from
+   *     there
    */
-  public AdapterGeneration read(String name, Path directory) {
-    AdapterGeneration generation = AdapterFiles.read(name, directory, spec, shard, backend);
+  public ReadAdapter read(AdapterRegistration adapter) {
+    Path directory = sources.directory(adapter.source(), adapter.trusted());
+    ReadAdapter read = AdapterFiles.read(adapter.name(), directory, spec, shard, backend);
+    AdapterGeneration generation = read.generation();
     if (generation.pages() > memory.pages()) {
       throw new InfiniLoraException(
           ErrorCode.BAD_ADAPTER,
@@ -91,7 +121,12 @@ public final class AdapterTiers implements AutoCloseable {
                   generation.pages() * memory.pageBytes(),
                   memory.pages() * memory.pageBytes()));
     }
-    return generation;
+    return read;
+  }
+
+  /** What reading an adapter has shown; publishing it changes where it is. */
+  public LoadedAdapter loaded(ReadAdapter read) {
+    return new LoadedAdapter(status(read.generation()), read.norms());
   }
 
   private OpenAdapter open(AdapterGeneration generation) {
@@ -105,7 +140,9 @@ public final class AdapterTiers implements AutoCloseable {
    *     chose it just before have claimed it
    */
   public Optional<AdapterGeneration> publish(AdapterGeneration generation) {
-    return catalog.publish(generation);
+    Optional<AdapterGeneration> before = catalog.publish(generation);
+    measure();
+    return before;
   }
 
   /**
@@ -114,7 +151,9 @@ public final class AdapterTiers implements AutoCloseable {
    * @return the generation, to be retired likewise
    */
   public Optional<AdapterGeneration> withdraw(String name) {
-    return catalog.withdraw(name);
+    Optional<AdapterGeneration> before = catalog.withdraw(name);
+    measure();
+    return before;
   }
 
   /** Lets a generation go that is not current, as soon as nobody claims it. */
@@ -125,6 +164,7 @@ public final class AdapterTiers implements AutoCloseable {
           if (!catalog.isCurrent(generation.id())) {
             cache.forget(generation);
             catalog.forget(generation.id());
+            measure();
           }
         });
   }
@@ -145,12 +185,15 @@ public final class AdapterTiers implements AutoCloseable {
                     new InfiniLoraException(
                         ErrorCode.MODEL_NOT_FOUND,
                         "there is no adapter %s any more".formatted(id)));
-    return cache.claim(generation, now, deadline, listener);
+    AdapterCache.Claim claim = cache.claim(generation, now, deadline, listener);
+    measure();
+    return claim;
   }
 
   /** Ends a claim; a generation that was replaced leaves with its last one. */
   public void release(AdapterCache.Claim claim) {
     cache.release(claim);
+    measure();
     AdapterGeneration generation = claim.generation();
     if (cache.claims(generation.id()) == 0) {
       List<Runnable> waiting = whenUnused.remove(generation.id());
@@ -177,11 +220,13 @@ public final class AdapterTiers implements AutoCloseable {
     } else {
       cache.unpin(generation);
     }
+    measure();
   }
 
   /** Loads an adapter ahead of requests, if there is room. */
   public void prefetch(String name) {
     cache.prefetch(require(name));
+    measure();
   }
 
   private AdapterGeneration require(String name) {
@@ -197,6 +242,7 @@ public final class AdapterTiers implements AutoCloseable {
   public void tick(long now) {
     cache.expire(now);
     cache.relieve(now, DRAIN_PATIENCE_NANOS);
+    measure();
   }
 
   /** The current generation of a name. */
@@ -237,6 +283,11 @@ public final class AdapterTiers implements AutoCloseable {
   /** Decisions and figures of the device tier. */
   public AdapterCache cache() {
     return cache;
+  }
+
+  /** Figures of this moment; any thread. */
+  public AdapterMemoryStats stats() {
+    return stats;
   }
 
   /** What drivers find by slot; any thread. */

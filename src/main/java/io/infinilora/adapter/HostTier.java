@@ -36,6 +36,16 @@ final class HostTier implements AutoCloseable {
     return bytes;
   }
 
+  /** Bytes that it may hold. */
+  long budget() {
+    return budget;
+  }
+
+  /** Number of adapters with all their layers here; any thread. */
+  int adapters() {
+    return complete.size();
+  }
+
   /** Whether all layers of an adapter are here; any thread. */
   boolean complete(AdapterId id) {
     return complete.contains(id);

@@ -63,7 +63,7 @@ final class AdapterJson {
                     .put("layer", n.layer())
                     .put("target", name(n.target()))
                     .put("norm", n.norm()));
-    proof.logitChange().ifPresent(change -> json.put("max_logit_change", change));
+    proof.logprobChange().ifPresent(change -> json.put("max_logprob_change", change));
     return json;
   }
 

@@ -231,6 +231,7 @@ final class Answer {
                 : text.echo(prompt.echo()));
       }
       switch (event) {
+        case TokenEvent.Started ignored -> {} // Not asked for.
         case TokenEvent.Prompt ignored -> {}
         case TokenEvent.Token token -> {
           outputTokens++;

@@ -5,7 +5,6 @@ import io.infinilora.metrics.RequestMetrics;
 import io.vertx.core.Future;
 import io.vertx.core.VerticleBase;
 import io.vertx.core.buffer.Buffer;
-import io.vertx.core.http.HttpHeaders;
 import io.vertx.core.http.HttpServer;
 import io.vertx.core.http.HttpServerResponse;
 import io.vertx.ext.web.Route;
@@ -25,9 +24,6 @@ import java.util.function.Supplier;
  * /health} (the process lives), {@code /ready} (requests are served), {@code /metrics}.
  */
 public final class HttpVerticle extends VerticleBase {
-  /** Content type of Prometheus' text format. */
-  private static final String PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8";
-
   private final HttpOptions options;
   private final ServingState state;
   private final RequestMetrics metrics;
@@ -78,19 +74,7 @@ public final class HttpVerticle extends VerticleBase {
     body(
         router.postWithRegex("/v1/lora_adapters/(?<name>.+)/prefetch"),
         context -> adapters.prefetch(context.pathParam("name")));
-    router.get("/health").handler(context -> text(context, 200, "alive\n"));
-    router
-        .get("/ready")
-        .handler(
-            context -> {
-              boolean ready = state.ready();
-              text(context, ready ? 200 : 503, ready ? "ready\n" : "not ready\n");
-            });
-    router.get("/metrics").handler(this::metrics);
-    router.errorHandler(404, context -> refuse(context, 404, "There is nothing at "));
-    router.errorHandler(405, context -> refuse(context, 405, "This method is not allowed at "));
-    router.errorHandler(400, context -> refuse(context, 400, "Malformed request for "));
-    router.errorHandler(500, context -> ApiError.of(context.failure()).send(context.response()));
+    new OperationsRoutes(vertx, state::ready, scrape).addTo(router);
     return router;
   }
 
@@ -105,26 +89,5 @@ public final class HttpVerticle extends VerticleBase {
     route.handler(
         context ->
             BodyReader.read(context.request(), options.maxBodyBytes(), handler.apply(context)));
-  }
-
-  private void metrics(RoutingContext context) {
-    vertx
-        .executeBlocking(scrape::get, false)
-        .onSuccess(
-            text ->
-                context.response().putHeader(HttpHeaders.CONTENT_TYPE, PROMETHEUS_TEXT).end(text))
-        .onFailure(context::fail);
-  }
-
-  private static void text(RoutingContext context, int status, String text) {
-    context
-        .response()
-        .setStatusCode(status)
-        .putHeader(HttpHeaders.CONTENT_TYPE, "text/plain; charset=utf-8")
-        .end(text);
-  }
-
-  private static void refuse(RoutingContext context, int status, String problem) {
-    ApiError.http(status, problem + context.request().path()).send(context.response());
   }
 }

@@ -52,9 +52,7 @@ public record ServedModel(
 
   /** The adapters that requests may name. */
   List<AdapterId> adapters() {
-    return engine.adapters().stream()
-        .filter(a -> !a.name().equals(AdapterLoad.DRY_RUN_NAME))
-        .toList();
+    return engine.adapters().stream().filter(a -> !AdapterLoad.isDryRun(a.name())).toList();
   }
 
   /**
@@ -66,7 +64,7 @@ public record ServedModel(
     if (model.equals(id)) {
       return Optional.empty();
     }
-    if (adapters().stream().anyMatch(a -> a.name().equals(model))) {
+    if (!AdapterLoad.isDryRun(model) && engine.adapter(model).isPresent()) {
       return Optional.of(model);
     }
     throw new InfiniLoraException(

@@ -2,6 +2,7 @@ package io.infinilora.backend;
 
 import io.infinilora.core.Activation;
 import io.infinilora.core.ModelSpec;
+import java.lang.foreign.MemorySegment;
 import java.util.List;
 
 /**
@@ -106,6 +107,38 @@ public interface OpStream extends AutoCloseable {
 
   /** {@code y[rows[i]] += x[i]}; {@code rows} are distinct. */
   void scatterAdd(Tensor x, int[] rows, Tensor y);
+
+  /**
+   * Packs chosen rows for another process and waits until they are there: {@code out[i] =
+   * x[rows[i]]} as bf16, little endian, rounded to nearest, ties to even; a NaN stays one.
+   *
+   * @param out native memory of at least {@code rows.length * cols * 2} bytes, of any alignment
+   */
+  void packRows(Tensor x, int[] rows, MemorySegment out);
+
+  /** {@code out[i] = x[i]} for all rows of {@code out}, x as {@link #packRows} wrote it. */
+  void unpackRows(MemorySegment x, Tensor out);
+
+  /**
+   * {@code y[rows[i]] += x[i]}, x as {@link #packRows} wrote it; {@code rows} are distinct. When it
+   * returns, {@code x} may be given back.
+   */
+  void addRows(MemorySegment x, int[] rows, Tensor y);
+
+  /**
+   * Packs the routing of chosen rows: {@code rows.length * topK} experts as int32, then as many
+   * weights as float32, little endian.
+   *
+   * @param out native memory of at least {@code rows.length * topK * 8} bytes, of any alignment
+   */
+  void packRouting(Routing from, int[] rows, MemorySegment out);
+
+  /**
+   * Reads what {@link #packRouting} wrote, for all rows of {@code out}.
+   *
+   * @throws IllegalArgumentException also if an expert does not exist
+   */
+  void unpackRouting(MemorySegment from, Routing out);
 
   /** Sets all elements to 0. */
   void zero(Tensor x);

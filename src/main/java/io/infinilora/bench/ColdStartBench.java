@@ -7,6 +7,7 @@ import io.infinilora.config.InfiniLoraConfig;
 import io.infinilora.config.LoraConfig;
 import io.infinilora.config.ServerConfig;
 import io.infinilora.core.AdapterAdmin;
+import io.infinilora.core.AdapterRegistration;
 import io.infinilora.core.AdapterStatus;
 import io.infinilora.core.GenerateRequest;
 import io.infinilora.core.LoraGrid;
@@ -110,14 +111,14 @@ public final class ColdStartBench {
       String name = "rank%d-%d".formatted(rank, round + WARM_UPS);
       Path directory = folder.resolve(name);
       RandomAdapter.write(directory, node.engine().model(), rank, round);
-      AdapterStatus status = admin.load(name, directory).await().indefinitely();
+      AdapterStatus status = load(name, directory);
       megabytes = status.deviceBytes() / 1e6;
       double first = firstToken(name);
       double again = firstToken(name);
       admin.unload(name, AdapterAdmin.WhenInUse.WAIT).await().indefinitely();
       // Registered again, it is on disk only: its whole load, with nothing computing beside it.
       String alone = name + "-alone";
-      admin.load(alone, directory).await().indefinitely();
+      load(alone, directory);
       double whole = wholeLoad(alone);
       admin.unload(alone, AdapterAdmin.WhenInUse.WAIT).await().indefinitely();
       if (round >= 0) {
@@ -131,6 +132,14 @@ public final class ColdStartBench {
     double l = median(load);
     System.out.printf(
         "%-6d %10.1f %12.1f %12.1f %12.1f %14.1f %10.2f%n", rank, megabytes, w, c, l, l + w, c / w);
+  }
+
+  private AdapterStatus load(String name, Path directory) {
+    return admin
+        .load(AdapterRegistration.own(name, directory.toString()))
+        .await()
+        .indefinitely()
+        .status();
   }
 
   private double firstToken(String adapter) {

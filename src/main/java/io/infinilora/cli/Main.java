@@ -1,5 +1,6 @@
 package io.infinilora.cli;
 
+import io.infinilora.config.HostPort;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.LoraGrid;
 import picocli.CommandLine;
@@ -40,6 +41,7 @@ public final class Main {
     return new CommandLine(new Main())
         .setCaseInsensitiveEnumValuesAllowed(true)
         .registerConverter(LoraGrid.class, LoraGrid::parse)
+        .registerConverter(HostPort.class, HostPort::parse)
         .setExecutionExceptionHandler(
             (e, command, parsed) -> {
               if (e instanceof InfiniLoraException known) {

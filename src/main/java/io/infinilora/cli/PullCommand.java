@@ -1,18 +1,15 @@
 package io.infinilora.cli;
 
-import io.infinilora.config.ConfigLoader;
 import io.infinilora.config.HubConfig;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.HubReference;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.weights.hub.Hub;
-import java.nio.file.Path;
-import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.Optional;
 import java.util.concurrent.Callable;
 import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.Parameters;
@@ -40,6 +37,8 @@ import picocli.CommandLine.Spec;
 final class PullCommand implements Callable<Integer> {
   @Spec private CommandSpec command;
 
+  @Mixin private HubOptions options = new HubOptions();
+
   @Parameters(
       paramLabel = "REPO[@REVISION][:FILE]",
       description =
@@ -53,41 +52,10 @@ final class PullCommand implements Callable<Integer> {
       description = "GGUF files to download, e.g. '*Q4_K_M*'; may be repeated.")
   private List<String> include = List.of();
 
-  @Option(
-      names = "--config",
-      paramLabel = "FILE",
-      description = "Settings file; conf/infinilora.yaml if there is one.")
-  private Optional<Path> config = Optional.empty();
-
-  private final Map<String, String> flags = new LinkedHashMap<>();
-
-  @Option(
-      names = "--endpoint",
-      paramLabel = "URL",
-      description = "Mirror of the hub; also HF_ENDPOINT.")
-  void endpoint(String value) {
-    flags.put("hub.endpoint", value);
-  }
-
-  @Option(
-      names = "--cache",
-      paramLabel = "DIR",
-      description = "Where downloads are kept; also HF_HUB_CACHE.")
-  void cache(String value) {
-    flags.put("hub.cache", value);
-  }
-
-  @Option(
-      names = "--offline",
-      description = "Only find what is in the cache; also HF_HUB_OFFLINE=1.")
-  void offline(boolean value) {
-    flags.put("hub.offline", Boolean.toString(value));
-  }
-
   @Override
   public Integer call() {
     HubReference reference = reference();
-    HubConfig settings = ConfigLoader.load(flags, config).hub();
+    HubConfig settings = options.settings(Map.of()).hub();
     // Standard output carries the path alone, so that a script can take it.
     try (Hub hub = new Hub(settings, PullProgress.of(command.commandLine().getErr()))) {
       command.commandLine().getOut().println(hub.pull(reference, include));

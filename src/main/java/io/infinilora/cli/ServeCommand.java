@@ -1,16 +1,15 @@
 package io.infinilora.cli;
 
-import io.infinilora.config.ConfigLoader;
 import io.infinilora.config.InfiniLoraConfig;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
 import java.io.PrintWriter;
-import java.nio.file.Path;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
-import java.util.Optional;
 import java.util.concurrent.Callable;
 import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.Spec;
@@ -25,11 +24,7 @@ import picocli.CommandLine.Spec;
 final class ServeCommand implements Callable<Integer> {
   @Spec private CommandSpec command;
 
-  @Option(
-      names = "--config",
-      paramLabel = "FILE",
-      description = "Settings file; conf/infinilora.yaml if there is one.")
-  private Optional<Path> config = Optional.empty();
+  @Mixin private HubOptions hub = new HubOptions();
 
   private final Map<String, String> flags = new LinkedHashMap<>();
 
@@ -62,26 +57,45 @@ final class ServeCommand implements Callable<Integer> {
   }
 
   @Option(
-      names = "--endpoint",
-      paramLabel = "URL",
-      description = "Mirror of the hub; also HF_ENDPOINT.")
-  void endpoint(String value) {
-    flags.put("hub.endpoint", value);
-  }
-
-  @Option(
-      names = "--offline",
-      description = "Use what is in the hub's cache only; also HF_HUB_OFFLINE=1.")
-  void offline(boolean value) {
-    flags.put("hub.offline", Boolean.toString(value));
-  }
-
-  @Option(
       names = "--lora",
       paramLabel = "MODE",
       description = "none, coupled or disaggregated (default).")
   void lora(String value) {
     flags.put("loraMode", value);
+  }
+
+  @Option(
+      names = "--role",
+      paramLabel = "ROLE",
+      description =
+          "all (default): everything in this process. base, lora or gateway: one part of a cluster.")
+  void role(String value) {
+    flags.put("role", value);
+  }
+
+  @Option(
+      names = "--peers",
+      paramLabel = "HOST:PORT",
+      split = ",",
+      description = "Processes of the cluster to join; one that is there is enough.")
+  void peers(List<String> values) {
+    flags.put("cluster.peers", String.join(",", values));
+  }
+
+  @Option(
+      names = "--cluster-host",
+      paramLabel = "ADDRESS",
+      description = "Address at which the cluster reaches this process; 127.0.0.1 by default.")
+  void clusterHost(String value) {
+    flags.put("cluster.host", value);
+  }
+
+  @Option(
+      names = "--cluster-port",
+      paramLabel = "PORT",
+      description = "Port of the cluster's membership; 7800 by default.")
+  void clusterPort(String value) {
+    flags.put("cluster.port", value);
   }
 
   @Option(
@@ -134,7 +148,7 @@ final class ServeCommand implements Callable<Integer> {
 
   @Override
   public Integer call() throws InterruptedException {
-    InfiniLoraConfig settings = ConfigLoader.load(flags, config);
+    InfiniLoraConfig settings = hub.settings(flags);
     if (settings.model().isEmpty()) {
       throw new InfiniLoraException(
           ErrorCode.BAD_CONFIG, "no model: give --model SOURCE, or set model in the settings file");

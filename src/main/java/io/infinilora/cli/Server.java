@@ -2,25 +2,31 @@ package io.infinilora.cli;
 
 import io.infinilora.api.HttpOptions;
 import io.infinilora.api.HttpVerticle;
+import io.infinilora.api.OperationsVerticle;
 import io.infinilora.api.ServedModel;
 import io.infinilora.api.ServingState;
 import io.infinilora.api.text.ChatTemplate;
 import io.infinilora.api.text.HuggingFaceTokenizer;
+import io.infinilora.cluster.ClusterNode;
 import io.infinilora.config.InfiniLoraConfig;
+import io.infinilora.config.Role;
 import io.infinilora.core.AdapterStatus;
 import io.infinilora.core.HubReference;
 import io.infinilora.core.InfiniLoraException;
-import io.infinilora.core.TextAssets;
 import io.infinilora.core.WeightSource;
 import io.infinilora.metrics.PrometheusMetrics;
-import io.infinilora.node.Node;
+import io.infinilora.node.NodeApi;
+import io.infinilora.node.Nodes;
+import io.infinilora.node.ServingNode;
 import io.vertx.core.Future;
+import io.vertx.core.Promise;
 import io.vertx.core.Vertx;
+import io.vertx.core.VertxBuilder;
 import io.vertx.core.VertxOptions;
 import java.io.PrintWriter;
 import java.nio.file.Path;
 import java.time.Duration;
-import java.util.List;
+import java.util.Optional;
 import java.util.concurrent.CompletionException;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
@@ -36,6 +42,7 @@ final class Server {
   private final InfiniLoraConfig config;
   private final PrintWriter out;
   private final ServingState state = new ServingState();
+  private volatile boolean working;
 
   Server(InfiniLoraConfig config, PrintWriter out) {
     this.config = config;
@@ -45,7 +52,7 @@ final class Server {
   /** Blocks until the process ends; returns the exit code if it could not start. */
   int run() throws InterruptedException {
     long started = System.nanoTime();
-    VertxFactory.Result vertx = VertxFactory.create(new VertxOptions());
+    VertxFactory.Result vertx = vertx();
     say("transport: " + vertx.reason());
     try {
       start(vertx.vertx(), started);
@@ -57,42 +64,75 @@ final class Server {
     return 0;
   }
 
-  private void start(Vertx vertx, long started) {
-    PrometheusMetrics metrics = new PrometheusMetrics();
-    HttpVerticle http =
-        new HttpVerticle(
-            new HttpOptions(
-                config.server().host(),
-                config.server().port(),
-                (int) config.server().maxBody().bytes()),
-            state,
-            metrics,
-            metrics::scrape);
-    // Listening comes first, so that a port in use is known before the model is loaded, and /ready
-    // answers meanwhile.
-    await(vertx.deployVerticle(http));
-    Node node = await(Node.start(vertx, config, metrics, PullProgress.of(out)));
-    Runtime.getRuntime().addShutdownHook(new Thread(() -> shutDown(vertx, node), "shutdown"));
-    metrics.watch(node.engine()::load, config.engine().maxRunning());
-    metrics.watchAdapters(() -> node.adapters().list().await().atMost(LIST_PATIENCE));
-    report(node);
-    await(node.engine().warmUp(config.server().warmUp()));
-    WeightSource model = config.model().orElseThrow();
-    ServedModel served = served(node, model);
-    state.open(served);
-    say("ready after %.1f s".formatted((System.nanoTime() - started) / 1e9));
-    invite(served, http.port());
+  /** Joins the cluster unless this process is all there is. */
+  private VertxFactory.Result vertx() {
+    if (config.role() == Role.ALL) {
+      return VertxFactory.create(new VertxOptions(), VertxBuilder::build);
+    }
+    return VertxFactory.create(
+        ClusterNode.options(config.cluster()),
+        builder -> await(ClusterNode.join(builder, config.cluster(), config.nodeName())));
   }
 
-  private static ServedModel served(Node node, WeightSource model) {
-    TextAssets text = node.checkpoint().text();
+  private void start(Vertx vertx, long started) {
+    PrometheusMetrics metrics = new PrometheusMetrics();
+    // Listening comes first, so that a port in use is known before the model is loaded, and /ready
+    // answers meanwhile.
+    String url = listen(vertx, metrics);
+    say("listening on " + url);
+    ServingNode node = await(Nodes.start(vertx, config, metrics, PullProgress.of(out)));
+    Runtime.getRuntime().addShutdownHook(new Thread(() -> shutDown(vertx, node), "shutdown"));
+    metrics.watchAdapters(
+        () ->
+            node.adapterPlaces()
+                .toCompletionStage()
+                .toCompletableFuture()
+                .orTimeout(LIST_PATIENCE.toMillis(), TimeUnit.MILLISECONDS)
+                .join());
+    report(node);
+    await(node.warmUp(config.server().warmUp()));
+    Optional<ServedModel> served = node.api().map(this::served);
+    served.ifPresent(
+        model -> {
+          metrics.watch(model.engine()::load, config.engine().maxRunning());
+          state.open(model);
+        });
+    working = true;
+    say("ready after %.1f s".formatted((System.nanoTime() - started) / 1e9));
+    served.ifPresent(model -> invite(model, url));
+  }
+
+  /** A LoRA server takes no requests of clients, but is asked how it is. */
+  private String listen(Vertx vertx, PrometheusMetrics metrics) {
+    HttpOptions options =
+        new HttpOptions(
+            config.server().host(),
+            config.server().port(),
+            (int) config.server().maxBody().bytes());
+    int port;
+    if (config.role() == Role.LORA) {
+      OperationsVerticle http = new OperationsVerticle(options, () -> working, metrics::scrape);
+      await(vertx.deployVerticle(http));
+      port = http.port();
+    } else {
+      HttpVerticle http = new HttpVerticle(options, state, metrics, metrics::scrape);
+      await(vertx.deployVerticle(http));
+      port = http.port();
+    }
+    return "http://%s:%d".formatted(config.server().host(), port);
+  }
+
+  private ServedModel served(NodeApi api) {
+    WeightSource model = config.model().orElseThrow();
     return new ServedModel(
         modelId(model),
         model.toString(),
-        node.engine(),
-        node.adapters(),
-        HuggingFaceTokenizer.of(text),
-        text.chatTemplate().map(t -> new ChatTemplate(t, text.bosToken(), text.eosToken())));
+        api.engine(),
+        api.adapters(),
+        HuggingFaceTokenizer.of(api.text()),
+        api.text()
+            .chatTemplate()
+            .map(t -> new ChatTemplate(t, api.text().bosToken(), api.text().eosToken())));
   }
 
   /**
@@ -111,33 +151,24 @@ final class Server {
     return name.endsWith(".gguf") ? name.substring(0, name.length() - ".gguf".length()) : name;
   }
 
-  private void report(Node node) {
-    say("model: " + node.checkpoint().describe());
-    say("backend: " + node.backend().describe());
-    say(
-        "context %d tokens, KV cache %d blocks of %d"
-            .formatted(
-                node.engine().contextLength(),
-                node.schedulerConfig().kvBlocks(),
-                node.schedulerConfig().blockSize()));
-    List<AdapterStatus> loaded = node.adapterReport().loaded();
-    for (AdapterStatus a : loaded) {
+  private void report(ServingNode node) {
+    node.describe().forEach(this::say);
+    for (AdapterStatus a : node.loadedAdapters()) {
       say(
           "adapter %s: rank up to %d, %s, %.1f MB"
               .formatted(a.id().name(), a.maxRank(), a.targets(), a.deviceBytes() / 1e6));
     }
-    for (InfiniLoraException refused : node.adapterReport().failures()) {
+    for (InfiniLoraException refused : node.refusedAdapters()) {
       say("adapter refused: " + refused.getMessage());
     }
   }
 
   /** The last line says what to try. */
-  private void invite(ServedModel served, int port) {
+  private void invite(ServedModel served, String url) {
     String model =
         served.engine().adapters().isEmpty()
             ? served.id()
             : served.engine().adapters().getLast().name();
-    String url = "http://%s:%d".formatted(config.server().host(), port);
     say(
         served.chatTemplate().isPresent() && served.tokenizer().isPresent()
             ? "try: curl -N %s/v1/chat/completions -H 'Content-Type: application/json' -d '%s'"
@@ -148,13 +179,12 @@ final class Server {
             : "try: curl %s/v1/models".formatted(url));
   }
 
-  private void shutDown(Vertx vertx, Node node) {
+  private void shutDown(Vertx vertx, ServingNode node) {
     say("draining");
     Duration timeout = config.server().drainTimeout();
     try {
       boolean drained =
-          state
-              .drain(vertx, timeout)
+          drain(vertx, node, timeout)
               .toCompletionStage()
               .toCompletableFuture()
               .get(timeout.plus(CLOSE_GRACE).toMillis(), TimeUnit.MILLISECONDS);
@@ -168,6 +198,18 @@ final class Server {
     }
     // An interrupted JVM would exit with 130; a drained server has done what it was asked to.
     Runtime.getRuntime().halt(0);
+  }
+
+  /** Waits for requests of clients and of other processes; false if time runs out before. */
+  private Future<Boolean> drain(Vertx vertx, ServingNode node, Duration timeout) {
+    working = false;
+    Promise<Boolean> others = Promise.promise();
+    long timer = vertx.setTimer(Math.max(1, timeout.toMillis()), t -> others.tryComplete(false));
+    node.drain().onComplete(v -> others.tryComplete(true));
+    return state
+        .drain(vertx, timeout)
+        .compose(ours -> others.future().map(theirs -> ours && theirs))
+        .onComplete(v -> vertx.cancelTimer(timer));
   }
 
   private void say(String line) {

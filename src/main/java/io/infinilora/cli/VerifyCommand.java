@@ -1,5 +1,9 @@
 package io.infinilora.cli;
 
+import io.infinilora.config.ClusterConfig;
+import io.infinilora.config.HostPort;
+import io.infinilora.core.ErrorCode;
+import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.LoraGrid;
 import io.infinilora.core.LoraMode;
 import io.infinilora.verify.CaseResult;
@@ -8,6 +12,7 @@ import java.io.PrintWriter;
 import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.EnumMap;
+import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.Optional;
@@ -52,6 +57,28 @@ final class VerifyCommand implements Callable<Integer> {
   private LoraGrid shards;
 
   @Option(
+      names = "--peers",
+      paramLabel = "HOST:PORT",
+      split = ",",
+      description =
+          "Join the cluster of these processes and use its LoRA server, which must serve the fixture's model and adapters.")
+  private List<HostPort> peers = List.of();
+
+  @Option(
+      names = "--cluster-host",
+      paramLabel = "ADDRESS",
+      description = "Address at which the cluster reaches this process; 127.0.0.1 by default.",
+      defaultValue = ClusterConfig.DEFAULT_HOST)
+  private String clusterHost;
+
+  @Option(
+      names = "--cluster-port",
+      paramLabel = "PORT",
+      description = "Port of the cluster's membership in this process; 7899 by default.",
+      defaultValue = "7899")
+  private int clusterPort;
+
+  @Option(
       names = "--filter",
       paramLabel = "NAME",
       description = "Only fixtures whose name contains NAME.")
@@ -65,12 +92,16 @@ final class VerifyCommand implements Callable<Integer> {
   @Override
   public Integer call() {
     PrintWriter out = command.commandLine().getOut();
-    LoraMode[] modes = lora.map(m -> new LoraMode[] {m}).orElseGet(LoraMode::values);
-    out.printf("backend %s, lora %s%n", backend, Arrays.toString(modes).toLowerCase(Locale.ROOT));
+    LoraMode[] modes = modes();
+    out.printf(
+        "backend %s, lora %s%s%n",
+        backend,
+        Arrays.toString(modes).toLowerCase(Locale.ROOT),
+        peers.isEmpty() ? "" : " of the cluster at " + peers);
     out.printf("%-14s %-14s %-10s %-6s %-10s %s%n", "fixture", "lora", "case", "", "max error", "");
     Map<CaseResult.Status, Integer> counts = new EnumMap<>(CaseResult.Status.class);
     for (LoraMode mode : modes) {
-      new Verifier(mode, shards)
+      verifier(mode)
           .verify(
               directory,
               filter,
@@ -85,6 +116,34 @@ final class VerifyCommand implements Callable<Integer> {
     out.printf("%d passed, %d failed, %d skipped%n", passed, failed, skipped);
     out.flush();
     return failed == 0 ? 0 : 1;
+  }
+
+  private LoraMode[] modes() {
+    if (peers.isEmpty()) {
+      return lora.map(m -> new LoraMode[] {m}).orElseGet(LoraMode::values);
+    }
+    if (lora.isPresent() && lora.get() != LoraMode.DISAGGREGATED) {
+      throw new InfiniLoraException(
+          ErrorCode.BAD_CONFIG, "--peers needs --lora disaggregated, or no --lora");
+    }
+    return new LoraMode[] {LoraMode.DISAGGREGATED};
+  }
+
+  private Verifier verifier(LoraMode mode) {
+    return peers.isEmpty()
+        ? new Verifier(mode, shards)
+        : Verifier.of(
+            new ClusterConfig(
+                ClusterConfig.DEFAULT_NAME,
+                Optional.of("verify-" + ProcessHandle.current().pid()),
+                clusterHost,
+                clusterPort,
+                0,
+                0,
+                peers,
+                Optional.empty(),
+                Optional.empty()),
+            shards);
   }
 
   private static void print(PrintWriter out, LoraMode mode, CaseResult r) {

@@ -1,8 +1,10 @@
 package io.infinilora.cli;
 
 import io.vertx.core.Vertx;
+import io.vertx.core.VertxBuilder;
 import io.vertx.core.VertxOptions;
 import io.vertx.core.transport.Transport;
+import java.util.function.Function;
 
 /** Makes a {@link Vertx} on the fastest transport that this kernel has. */
 final class VertxFactory {
@@ -17,7 +19,12 @@ final class VertxFactory {
    */
   record Result(Vertx vertx, String reason) {}
 
-  static Result create(VertxOptions options) {
+  /**
+   * Makes one.
+   *
+   * @param build finishes a builder that has options and transport
+   */
+  static Result create(VertxOptions options, Function<VertxBuilder, Vertx> build) {
     StringBuilder refused = new StringBuilder();
     for (Transport transport : new Transport[] {Transport.IO_URING, Transport.EPOLL}) {
       if (transport == null) {
@@ -25,7 +32,7 @@ final class VertxFactory {
       }
       if (transport.available()) {
         return new Result(
-            Vertx.builder().with(options).withTransport(transport).build(),
+            build.apply(Vertx.builder().with(options).withTransport(transport)),
             transport.name() + refused);
       }
       Throwable cause = transport.unavailabilityCause();
@@ -36,7 +43,7 @@ final class VertxFactory {
       refused.append(cause == null ? "unknown" : cause.getMessage());
     }
     return new Result(
-        Vertx.builder().with(options).withTransport(Transport.NIO).build(),
+        build.apply(Vertx.builder().with(options).withTransport(Transport.NIO)),
         Transport.NIO.name() + refused);
   }
 }

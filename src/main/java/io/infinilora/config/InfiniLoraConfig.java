@@ -4,6 +4,8 @@ import io.infinilora.core.LoraMode;
 import io.infinilora.core.WeightSource;
 import java.nio.file.Path;
 import java.util.Collections;
+import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.Objects;
 import java.util.Optional;
@@ -17,20 +19,24 @@ import java.util.TreeMap;
  * @param adapters directory of adapters, one per subdirectory; empty for none
  * @param adapter further adapters by name
  * @param loraMode where low-rank products are computed
+ * @param role what the process does
  * @param server the HTTP server
  * @param engine the base model and its LoRA server
  * @param lora memory for adapters, and how the LoRA server is divided
  * @param hub where hub references lead
+ * @param cluster how the process joins others
  */
 public record InfiniLoraConfig(
     Optional<WeightSource> model,
     Optional<Path> adapters,
     Map<String, WeightSource> adapter,
     LoraMode loraMode,
+    Role role,
     ServerConfig server,
     EngineConfig engine,
     LoraConfig lora,
-    HubConfig hub) {
+    HubConfig hub,
+    ClusterConfig cluster) {
 
   /** All defaults. */
   public static final InfiniLoraConfig DEFAULTS =
@@ -39,10 +45,12 @@ public record InfiniLoraConfig(
           Optional.empty(),
           Map.of(),
           LoraMode.DISAGGREGATED,
+          Role.ALL,
           ServerConfig.DEFAULTS,
           EngineConfig.DEFAULTS,
           LoraConfig.DEFAULTS,
-          HubConfig.DEFAULTS);
+          HubConfig.DEFAULTS,
+          ClusterConfig.DEFAULTS);
 
   /** Rejects nulls and impossible names; entries of {@code adapter} are put in order of name. */
   public InfiniLoraConfig {
@@ -53,6 +61,7 @@ public record InfiniLoraConfig(
     Objects.requireNonNull(engine);
     Objects.requireNonNull(lora);
     Objects.requireNonNull(hub);
+    checkRole(role, loraMode, lora, cluster);
     adapter = Collections.unmodifiableMap(new TreeMap<>(adapter));
     for (String name : adapter.keySet()) {
       if (name.isEmpty() || !name.chars().allMatch(c -> c > ' ' && c != ',' && c != '=')) {
@@ -63,9 +72,74 @@ public record InfiniLoraConfig(
     }
   }
 
+  private static void checkRole(
+      Role role, LoraMode loraMode, LoraConfig lora, ClusterConfig cluster) {
+    if (role == Role.ALL) {
+      if (!cluster.equals(ClusterConfig.DEFAULTS)) {
+        throw Check.error(
+            "cluster: a process of role all joins no others; set role to base, lora or gateway");
+      }
+      return;
+    }
+    boolean fits =
+        switch (role) {
+          case LORA -> loraMode == LoraMode.DISAGGREGATED;
+          case GATEWAY -> loraMode != LoraMode.COUPLED;
+          default -> true;
+        };
+    if (!fits) {
+      throw Check.error("loraMode of role %s cannot be %s".formatted(lower(role), lower(loraMode)));
+    }
+    int shards = lora.shards().shards().size();
+    for (int shard : cluster.shards().orElse(List.of())) {
+      Check.between("cluster.shards", 0, shards - 1, shard);
+    }
+  }
+
+  private static String lower(Enum<?> value) {
+    return value.name().toLowerCase(Locale.ROOT);
+  }
+
+  /** Name of this process among those of its cluster. */
+  public String nodeName() {
+    return cluster
+        .node()
+        .orElseGet(() -> "%s-%s-%d".formatted(lower(role), cluster.host(), cluster.port()));
+  }
+
+  /** The same in another role. */
+  public InfiniLoraConfig withRole(Role other, ClusterConfig where) {
+    return new InfiniLoraConfig(
+        model, adapters, adapter, loraMode, other, server, engine, lora, hub, where);
+  }
+
   /** The same with other settings of adapters. */
   public InfiniLoraConfig withLora(LoraConfig other) {
-    return new InfiniLoraConfig(model, adapters, adapter, loraMode, server, engine, other, hub);
+    return new InfiniLoraConfig(
+        model, adapters, adapter, loraMode, role, server, engine, other, hub, cluster);
+  }
+
+  /** Settings of a process of role {@code all}. */
+  public InfiniLoraConfig(
+      Optional<WeightSource> model,
+      Optional<Path> adapters,
+      Map<String, WeightSource> adapter,
+      LoraMode loraMode,
+      ServerConfig server,
+      EngineConfig engine,
+      LoraConfig lora,
+      HubConfig hub) {
+    this(
+        model,
+        adapters,
+        adapter,
+        loraMode,
+        Role.ALL,
+        server,
+        engine,
+        lora,
+        hub,
+        ClusterConfig.DEFAULTS);
   }
 
   /** Settings of a node whose model and adapters are files of this machine. */

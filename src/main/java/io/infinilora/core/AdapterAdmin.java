@@ -1,7 +1,6 @@
 package io.infinilora.core;
 
 import io.smallrye.mutiny.Uni;
-import java.nio.file.Path;
 import java.util.List;
 
 /**
@@ -15,10 +14,10 @@ public interface AdapterAdmin {
    * generation: new requests use it, running ones finish on the old one. If that fails the old one
    * goes on serving.
    *
-   * @param source PEFT directory, as the LoRA server sees it
-   * @return fails with BAD_ADAPTER naming file and key
+   * @return fails with BAD_ADAPTER naming file and key, also if it changes nothing though that is
+   *     not wanted, or with INVALID_REQUEST if it may not come from there
    */
-  Uni<AdapterStatus> load(String name, Path source);
+  Uni<LoadedAdapter> load(AdapterRegistration adapter);
 
   /**
    * Takes an adapter away from new requests at once.

@@ -1,6 +1,7 @@
 package io.infinilora.core;
 
 import java.util.Objects;
+import java.util.UUID;
 
 /**
  * What somebody asks for who brings an adapter to a serving node.
@@ -20,12 +21,22 @@ public record AdapterLoad(
     boolean dryRun,
     boolean allowNoEffect) {
 
-  /** What an adapter is called while it is tried; requests cannot name it. */
-  public static final String DRY_RUN_NAME = "(dry run)";
+  /** How adapters are called while they are tried; requests cannot name them. */
+  private static final String DRY_RUN = "(dry run) ";
 
   /** Rejects nulls. */
   public AdapterLoad {
     Objects.requireNonNull(name);
     Objects.requireNonNull(source);
+  }
+
+  /** A name for a trial, which no other trial of a cluster has. */
+  public static String dryRunName() {
+    return DRY_RUN + UUID.randomUUID();
+  }
+
+  /** Whether a name is that of a trial. */
+  public static boolean isDryRun(String name) {
+    return name.startsWith(DRY_RUN);
   }
 }

@@ -10,11 +10,11 @@ import java.util.OptionalDouble;
  *
  * @param status what it is and where it lies
  * @param norms what it changes, by layer, then target
- * @param logitChange largest difference that it makes to a logit after a fixed prompt; empty if
- *     that was not tried
+ * @param logprobChange largest difference that it makes to the log-probability of a token, of those
+ *     that are seen along a fixed prompt; empty if that was not tried
  */
 public record AdapterProof(
-    AdapterStatus status, List<DeltaNorm> norms, OptionalDouble logitChange) {
+    AdapterStatus status, List<DeltaNorm> norms, OptionalDouble logprobChange) {
 
   /** Copies the list. */
   public AdapterProof {
@@ -26,10 +26,5 @@ public record AdapterProof(
     Map<LoraTarget, Integer> tensors = new EnumMap<>(LoraTarget.class);
     norms.forEach(n -> tensors.merge(n.target(), 2 * n.pairs(), Integer::sum));
     return tensors;
-  }
-
-  /** Whether it changes anything at all. */
-  public boolean hasEffect() {
-    return norms.stream().anyMatch(n -> n.norm() > 0);
   }
 }

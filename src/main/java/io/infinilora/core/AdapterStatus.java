@@ -44,4 +44,32 @@ public record AdapterStatus(
   public AdapterStatus {
     targets = Collections.unmodifiableSet(new TreeSet<>(targets));
   }
+
+  /** Two parts of one adapter as one, which is in the slower tier of both. */
+  public AdapterStatus plus(AdapterStatus other) {
+    return new AdapterStatus(
+        id,
+        source,
+        targets,
+        maxRank,
+        fileBytes,
+        deviceBytes + other.deviceBytes,
+        tier.compareTo(other.tier) < 0 ? tier : other.tier,
+        pinned && other.pinned,
+        Math.max(claims, other.claims));
+  }
+
+  /** The same under another name. */
+  public AdapterStatus named(String name) {
+    return new AdapterStatus(
+        new AdapterId(name, id.digest()),
+        source,
+        targets,
+        maxRank,
+        fileBytes,
+        deviceBytes,
+        tier,
+        pinned,
+        claims);
+  }
 }

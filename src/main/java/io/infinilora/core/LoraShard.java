@@ -63,6 +63,11 @@ public record LoraShard(int expertShard, int expertShards, int stage, int stages
         : layer % expertShards == expertShard;
   }
 
+  /** Whether the shard has an expert of the layers of its range. */
+  public boolean holdsExpert(ModelSpec spec, int expert) {
+    return expert >= firstExpert(spec) && expert < endExpert(spec);
+  }
+
   /** Number of the shard in its grid, stage by stage. */
   public int index() {
     return stage * expertShards + expertShard;

@@ -97,6 +97,44 @@ public record SamplingParams(
         logprobs);
   }
 
+  /** The same with at most so many output tokens. */
+  public SamplingParams limitedTo(int tokens) {
+    return tokens >= maxTokens
+        ? this
+        : new SamplingParams(
+            temperature,
+            topP,
+            topK,
+            minP,
+            repetitionPenalty,
+            presencePenalty,
+            frequencyPenalty,
+            seed,
+            logitBias,
+            stopTokens,
+            tokens,
+            ignoreEos,
+            logprobs);
+  }
+
+  /** The same, reporting so many alternatives per token. */
+  public SamplingParams reporting(int alternatives) {
+    return new SamplingParams(
+        temperature,
+        topP,
+        topK,
+        minP,
+        repetitionPenalty,
+        presencePenalty,
+        frequencyPenalty,
+        seed,
+        logitBias,
+        stopTokens,
+        maxTokens,
+        ignoreEos,
+        alternatives);
+  }
+
   /** Whether the choice is the argmax. */
   public boolean isGreedy() {
     return temperature == 0;

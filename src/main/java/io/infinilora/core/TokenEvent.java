@@ -1,12 +1,22 @@
 package io.infinilora.core;
 
 import java.util.List;
+import java.util.Optional;
 
 /**
- * What a generation emits, in order: at most one {@link Prompt}, then {@link Token}s, then one
- * {@link Finished}.
+ * What a generation emits, in order: at most one {@link Started}, at most one {@link Prompt}, then
+ * {@link Token}s, then one {@link Finished}.
  */
 public sealed interface TokenEvent {
+
+  /**
+   * What another engine has to know to go on with the generation, if asked for. Comes right before
+   * the first event of another kind.
+   *
+   * @param adapter generation of the adapter that computes it; empty for the base model
+   * @param cachedPromptTokens as in {@link Finished}
+   */
+  record Started(Optional<AdapterId> adapter, int cachedPromptTokens) implements TokenEvent {}
 
   /**
    * Log-probabilities of the prompt, if asked for.

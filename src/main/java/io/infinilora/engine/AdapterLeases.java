@@ -81,6 +81,11 @@ final class AdapterLeases implements AdapterGate {
     this.listener = listener;
   }
 
+  /** Whether requests use this generation now. */
+  boolean holds(AdapterId adapter) {
+    return holds.containsKey(adapter);
+  }
+
   /**
    * Adds a user of an adapter.
    *

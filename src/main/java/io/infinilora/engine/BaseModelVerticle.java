@@ -133,6 +133,12 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
     return runtime == null ? List.of() : runtime.adapters();
   }
 
+  @Override
+  public Optional<AdapterId> adapter(String adapterName) {
+    LoraRuntime runtime = lora;
+    return runtime == null ? Optional.empty() : runtime.find(adapterName);
+  }
+
   /**
    * Changes the adapters of this instance's LoRA side. Any thread, once deployed; answers come on
    * the event loop, after {@link #adapters} shows the change.
@@ -204,7 +210,7 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
           "a request with id %s is in flight already".formatted(request.id()));
     }
     checkTokens(request);
-    Optional<AdapterId> adapter = request.adapter().map(this::adapter);
+    Optional<AdapterId> adapter = request.adapter().map(name -> require(name, request));
     Sequence sequence =
         new Sequence(request, adapter, Set.copyOf(model.transformer().spec().eosTokens()));
     boolean resident =
@@ -226,32 +232,48 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
         : refusal;
   }
 
-  private AdapterId adapter(String adapterName) {
-    return lora.find(adapterName)
-        .orElseThrow(
-            () ->
-                new InfiniLoraException(
-                    ErrorCode.MODEL_NOT_FOUND,
-                    "there is no adapter named %s".formatted(adapterName)));
+  /** The generation that the request was started with, or the current one. */
+  private AdapterId require(String adapterName, GenerateRequest request) {
+    Optional<AdapterId> current = lora.find(adapterName);
+    Optional<AdapterId> begun = request.started().flatMap(TokenEvent.Started::adapter);
+    if (begun.isPresent()) {
+      if (begun.equals(current) || leases.holds(begun.get())) {
+        return begun.get();
+      }
+      throw new InfiniLoraException(
+          ErrorCode.CONFLICT,
+          "adapter %s, which the generation was started with, %s"
+              .formatted(
+                  begun.get(),
+                  current.map(id -> "has been replaced by " + id).orElse("has been unloaded")));
+    }
+    return current.orElseThrow(
+        () ->
+            new InfiniLoraException(
+                ErrorCode.MODEL_NOT_FOUND, "there is no adapter named %s".formatted(adapterName)));
   }
 
   /** An id outside the vocabulary would fail the whole step, so it must not get that far. */
   private void checkTokens(GenerateRequest request) {
     int vocab = model.transformer().spec().vocab();
-    for (int i = 0; i < request.prompt().length; i++) {
-      int token = request.prompt()[i];
-      if (token < 0 || token >= vocab) {
-        throw new InfiniLoraException(
-            ErrorCode.INVALID_REQUEST,
-            "prompt token %d at index %d is outside the vocabulary of %d"
-                .formatted(token, i, vocab));
-      }
-    }
+    checkTokens("prompt", request.prompt(), vocab);
+    checkTokens("generated", request.generated(), vocab);
     for (int token : request.sampling().logitBias().keySet()) {
       if (token < 0 || token >= vocab) {
         throw new InfiniLoraException(
             ErrorCode.INVALID_REQUEST,
             "logit_bias token %d is outside the vocabulary of %d".formatted(token, vocab));
+      }
+    }
+  }
+
+  private static void checkTokens(String what, int[] tokens, int vocab) {
+    for (int i = 0; i < tokens.length; i++) {
+      if (tokens[i] < 0 || tokens[i] >= vocab) {
+        throw new InfiniLoraException(
+            ErrorCode.INVALID_REQUEST,
+            "%s token %d at index %d is outside the vocabulary of %d"
+                .formatted(what, tokens[i], i, vocab));
       }
     }
   }
@@ -273,7 +295,7 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
    * request comes; does nothing after the first request. Any thread, once deployed.
    *
    * @param budget time after which no further step is begun; zero for none
-   * @return completes on the event loop; fails if a step does
+   * @return completes on the event loop; fails if a step for the base model does
    */
   public Future<Void> warmUp(Duration budget) {
     Promise<Void> done = Promise.promise();
@@ -338,7 +360,13 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
       return;
     }
     stepInFlight = true;
-    StepTask task = plan.next(lora, now + patience.step().toNanos());
+    StepTask task;
+    try {
+      task = plan.next(lora, now + patience.step().toNanos());
+    } catch (RuntimeException e) {
+      warmedUp(plan, done, e);
+      return;
+    }
     driver.submit(
         () -> {
           Throwable failure = null;
@@ -355,6 +383,10 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
   private void warmedUp(WarmUp plan, Promise<Void> done, Throwable failure) {
     stepInFlight = false;
     if (failure == null) {
+      warmUp(plan, done);
+    } else if (plan.hasAdapters()) {
+      log.warn("the warm-up goes on without adapters, since a step with some has failed", failure);
+      plan.withoutAdapters();
       warmUp(plan, done);
     } else {
       done.fail(failure);

@@ -2,13 +2,13 @@ package io.infinilora.engine;
 
 import io.infinilora.adapter.AdapterBudgets;
 import io.infinilora.adapter.AdapterCache;
-import io.infinilora.adapter.AdapterGeneration;
 import io.infinilora.adapter.AdapterGroups;
 import io.infinilora.adapter.AdapterTiers;
 import io.infinilora.adapter.ClaimListener;
 import io.infinilora.adapter.LayerClock;
 import io.infinilora.adapter.LoraExecutor;
 import io.infinilora.adapter.ResidentAdapter;
+import io.infinilora.adapter.SourceResolver;
 import io.infinilora.backend.Backend;
 import io.infinilora.backend.Routing;
 import io.infinilora.backend.Tensor;
@@ -18,12 +18,16 @@ import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.LoraShard;
 import io.infinilora.core.LoraSite;
 import io.infinilora.core.ModelSpec;
+import io.infinilora.metrics.LoraMetrics;
 import io.infinilora.model.LoraPort;
+import io.infinilora.wire.AdapterIndex;
 import io.vertx.core.Future;
 import io.vertx.core.Vertx;
+import io.vertx.core.WorkerExecutor;
 import java.util.List;
 import java.util.Optional;
 import java.util.concurrent.Executor;
+import java.util.concurrent.TimeUnit;
 import java.util.function.Consumer;
 
 /**
@@ -35,30 +39,50 @@ public final class CoupledLora implements LoraRuntime {
   /** How often claims that wait for memory are looked at. */
   private static final long TICK_MILLIS = 500;
 
+  /** Adapters that are read, or downloaded, at the same time. */
+  private static final int READERS = 4;
+
   private final AdapterTiers tiers;
   private final LayerClock clock;
+  private final AdapterIndex index = new AdapterIndex();
+  private final WorkerExecutor reader;
   private final AdapterAdmin admin;
   private long steps;
-  private volatile List<AdapterId> ids = List.of();
 
   private CoupledLora(AdapterTiers tiers, LayerClock clock, Vertx vertx, Executor loop) {
     this.tiers = tiers;
     this.clock = clock;
-    this.admin = new LocalAdapterAdmin(tiers, vertx, loop, this::refresh);
+    reader = vertx.createSharedWorkerExecutor("adapter-reader", READERS, 1, TimeUnit.DAYS);
+    admin = new LocalAdapterAdmin(tiers, loop, index, reader);
     vertx.setPeriodic(TICK_MILLIS, t -> tiers.tick(System.nanoTime()));
+  }
+
+  /** An attachment that takes every source for a directory and is not measured. */
+  public static LoraAttachment attachment(
+      String name, ModelSpec spec, Backend backend, AdapterBudgets budgets) {
+    return attachment(name, spec, backend, budgets, SourceResolver.DIRECTORIES, LoraMetrics.NONE);
   }
 
   /** An attachment with adapter memory of its own. */
   public static LoraAttachment attachment(
-      String name, ModelSpec spec, Backend backend, AdapterBudgets budgets) {
-    return (vertx, loop, driver) -> attach(name, spec, backend, budgets, vertx, loop, driver);
-  }
-
-  private static Future<LoraRuntime> attach(
       String name,
       ModelSpec spec,
       Backend backend,
       AdapterBudgets budgets,
+      SourceResolver sources,
+      LoraMetrics metrics) {
+    return (vertx, loop, driver) ->
+        attach(name, spec, backend, budgets, sources, vertx, loop, driver)
+            .onSuccess(lora -> metrics.watchMemory(LoraShard.WHOLE.toString(), lora.tiers::stats))
+            .map(lora -> lora);
+  }
+
+  private static Future<CoupledLora> attach(
+      String name,
+      ModelSpec spec,
+      Backend backend,
+      AdapterBudgets budgets,
+      SourceResolver sources,
       Vertx vertx,
       Executor loop,
       Consumer<Runnable> driver) {
@@ -72,24 +96,21 @@ public final class CoupledLora implements LoraRuntime {
                     LoraShard.WHOLE,
                     backend,
                     budgets,
+                    sources,
                     loop,
                     driver,
                     clock::nanos))
         .map(tiers -> new CoupledLora(tiers, clock, vertx, loop));
   }
 
-  private void refresh() {
-    ids = tiers.list().stream().map(AdapterGeneration::id).toList();
-  }
-
   @Override
   public Optional<AdapterId> find(String name) {
-    return tiers.current(name).map(AdapterGeneration::id);
+    return index.find(name);
   }
 
   @Override
   public List<AdapterId> adapters() {
-    return ids;
+    return index.list();
   }
 
   @Override
@@ -118,6 +139,7 @@ public final class CoupledLora implements LoraRuntime {
 
   @Override
   public void close() {
+    reader.close();
     tiers.close();
   }
 

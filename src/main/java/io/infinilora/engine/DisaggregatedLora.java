@@ -7,31 +7,25 @@ import io.infinilora.backend.RowGroups;
 import io.infinilora.core.AdapterAdmin;
 import io.infinilora.core.AdapterId;
 import io.infinilora.core.AdapterStatus;
-import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.LoraGrid;
 import io.infinilora.core.LoraTarget;
 import io.infinilora.core.ModelSpec;
 import io.infinilora.model.LoraPort;
-import io.infinilora.wire.AdapterCall;
-import io.infinilora.wire.AdapterChange;
-import io.infinilora.wire.AdapterListing;
+import io.infinilora.wire.AdapterFollower;
 import io.infinilora.wire.BusAdapterAdmin;
+import io.infinilora.wire.CaughtUpAdmin;
 import io.infinilora.wire.LeaseRevocation;
 import io.infinilora.wire.LoraAddresses;
+import io.infinilora.wire.ShardHang;
 import io.infinilora.wire.ShardNotice;
 import io.infinilora.wire.WireFailures;
 import io.vertx.core.Future;
-import io.vertx.core.Promise;
 import io.vertx.core.Vertx;
-import io.vertx.core.eventbus.DeliveryOptions;
-import io.vertx.core.eventbus.MessageConsumer;
-import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.EnumSet;
 import java.util.HashMap;
-import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
@@ -41,32 +35,33 @@ import java.util.UUID;
 /**
  * Mode {@code disaggregated}: a LoRA Server computes the deltas. When a step is announced, one
  * request per layer and shard goes onto the event bus, one-way; from then on both sides meet only
- * in the shared memory of a {@link io.infinilora.wire.LoraExchange} per shard.
+ * in the shared memory of a {@link io.infinilora.wire.LoraExchange} per shard. A shard in another
+ * process gets the step and its rows in {@linkplain io.infinilora.wire.frames frames} instead.
  */
 public final class DisaggregatedLora implements LoraRuntime {
-  private static final Duration ATTACH_TIMEOUT = Duration.ofSeconds(10);
-
   private final String base;
+  private final Vertx vertx;
   private final AdapterAdmin admin;
   private final List<ShardLink> shards;
-  private final Map<String, AdapterStatus> byName = new LinkedHashMap<>();
+  private final AdapterFollower followed;
   private final Map<Integer, ShardedLease> leases = new HashMap<>();
-  private volatile List<AdapterId> ids = List.of();
   private int lastSlot;
   private long nextStep;
 
   private DisaggregatedLora(
       String base, Vertx vertx, Backend backend, ModelSpec spec, LoraGrid grid, int rows) {
     this.base = base;
-    admin = new BusAdapterAdmin(vertx.eventBus());
+    this.vertx = vertx;
+    followed = new AdapterFollower(vertx);
+    admin = new CaughtUpAdmin(new BusAdapterAdmin(vertx.eventBus()), followed);
     shards =
         grid.shards().stream()
-            .map(shard -> new ShardLink(base, vertx, backend, spec, shard, rows))
+            .map(shard -> new ShardLink(base, vertx, backend, spec, shard, rows, this::lost))
             .toList();
   }
 
   /**
-   * An attachment to the LoRA Server of this JVM.
+   * An attachment to a LoRA Server that is there already.
    *
    * @param base name of the base-model instance
    * @param rows most rows of a step
@@ -74,80 +69,38 @@ public final class DisaggregatedLora implements LoraRuntime {
   public static LoraAttachment attachment(
       String base, Backend backend, ModelSpec spec, LoraGrid grid, int rows) {
     return (vertx, loop, driver) -> {
-      Promise<LoraRuntime> attached = Promise.promise();
-      // The exchanges take a while to allocate.
-      vertx
-          .executeBlocking(() -> new DisaggregatedLora(base, vertx, backend, spec, grid, rows))
-          .compose(runtime -> runtime.follow(vertx))
-          .onComplete(attached);
-      return attached.future();
+      DisaggregatedLora runtime = new DisaggregatedLora(base, vertx, backend, spec, grid, rows);
+      return runtime
+          .follow()
+          .compose(v -> runtime.followed.ask())
+          .<LoraRuntime>map(v -> runtime)
+          .recover(cause -> Future.failedFuture(WireFailures.of(cause)));
     };
   }
 
-  /** Learns which adapters there are: changes are kept until the listing they belong on is here. */
-  private Future<LoraRuntime> follow(Vertx vertx) {
-    List<AdapterChange> early = new ArrayList<>();
-    Follower follower = new Follower(early);
+  /**
+   * An attachment to a LoRA Server that may come later, or again. Until then there are no adapters.
+   *
+   * @param base name of the base-model instance
+   * @param rows most rows of a step
+   */
+  public static LoraAttachment patientAttachment(
+      String base, Backend backend, ModelSpec spec, LoraGrid grid, int rows) {
+    return (vertx, loop, driver) -> {
+      DisaggregatedLora runtime = new DisaggregatedLora(base, vertx, backend, spec, grid, rows);
+      return runtime.follow().map(runtime);
+    };
+  }
+
+  /** Learns of shards and adapters. */
+  private Future<Void> follow() {
     vertx
         .eventBus()
         .<LeaseRevocation>consumer(LoraAddresses.revocations(base), m -> revoked(m.body()));
     vertx.eventBus().<ShardNotice>consumer(LoraAddresses.SHARDS, m -> noticed(m.body()));
-    MessageConsumer<AdapterChange> changes =
-        vertx.eventBus().consumer(LoraAddresses.CHANGES, m -> follower.change(m.body()));
-    return changes
-        .completion()
-        .compose(
-            v ->
-                vertx
-                    .eventBus()
-                    .<AdapterListing>request(
-                        LoraAddresses.ADMIN,
-                        new AdapterCall.Listing(),
-                        new DeliveryOptions().setSendTimeout(ATTACH_TIMEOUT.toMillis())))
-        .map(
-            reply -> {
-              follower.listing(reply.body());
-              return (LoraRuntime) this;
-            })
-        .recover(cause -> Future.failedFuture(WireFailures.of(cause)));
-  }
-
-  /** Applies a listing and the changes after it. */
-  private final class Follower {
-    private List<AdapterChange> early;
-
-    Follower(List<AdapterChange> early) {
-      this.early = early;
-    }
-
-    void change(AdapterChange change) {
-      if (early != null) {
-        early.add(change);
-      } else {
-        apply(change);
-      }
-    }
-
-    void listing(AdapterListing listing) {
-      listing.adapters().forEach(a -> byName.put(a.id().name(), a));
-      List<AdapterChange> waiting = early;
-      early = null;
-      waiting.stream().filter(c -> c.version() > listing.version()).forEach(this::apply);
-      publish();
-    }
-
-    private void apply(AdapterChange change) {
-      if (change.adapter() == null) {
-        byName.remove(change.name());
-      } else {
-        byName.put(change.name(), change.adapter());
-      }
-      publish();
-    }
-
-    private void publish() {
-      ids = byName.values().stream().map(AdapterStatus::id).toList();
-    }
+    vertx.eventBus().<ShardHang>consumer(LoraAddresses.HANGS, m -> hangs(m.body()));
+    List<Future<Void>> here = ShardNotice.local(vertx).stream().map(this::noticed).toList();
+    return Future.all(here).compose(v -> followed.listen());
   }
 
   private void revoked(LeaseRevocation revocation) {
@@ -155,15 +108,20 @@ public final class DisaggregatedLora implements LoraRuntime {
         .forEach(lease -> lease.revoked(revocation.shard(), revocation.grant()));
   }
 
+  private Future<Void> noticed(ShardNotice notice) {
+    return notice.shard() < shards.size()
+        ? shards.get(notice.shard()).noticed(notice)
+        : Future.succeededFuture(); // Of another grid: the hello would be refused.
+  }
+
+  private void hangs(ShardHang hang) {
+    if (hang.shard() < shards.size()) {
+      shards.get(hang.shard()).hangs(hang.incarnation());
+    }
+  }
+
   /** Whatever a shard granted before it ended or began again is void. */
-  private void noticed(ShardNotice notice) {
-    ShardLink link = shards.get(notice.shard());
-    InfiniLoraException cause =
-        new InfiniLoraException(
-            ErrorCode.UNAVAILABLE,
-            "LoRA shard %s %s"
-                .formatted(link.shard(), notice.serving() ? "has restarted" : "is gone"));
-    link.lost(cause);
+  private void lost(InfiniLoraException cause) {
     List.copyOf(leases.values()).forEach(lease -> lease.lost(cause));
   }
 
@@ -174,12 +132,12 @@ public final class DisaggregatedLora implements LoraRuntime {
 
   @Override
   public Optional<AdapterId> find(String name) {
-    return Optional.ofNullable(byName.get(name)).map(AdapterStatus::id);
+    return followed.find(name);
   }
 
   @Override
   public List<AdapterId> adapters() {
-    return ids;
+    return followed.ids();
   }
 
   @Override
@@ -190,12 +148,13 @@ public final class DisaggregatedLora implements LoraRuntime {
   @Override
   public Lease lease(AdapterId adapter, long deadlineNanos, LeaseListener listener) {
     int slot = ++lastSlot;
-    AdapterStatus status = byName.get(adapter.name());
-    Set<LoraTarget> targets = status == null ? EnumSet.allOf(LoraTarget.class) : status.targets();
     ShardedLease lease =
         new ShardedLease(
             slot,
-            targets,
+            followed
+                .status(adapter)
+                .map(AdapterStatus::targets)
+                .orElseGet(() -> EnumSet.allOf(LoraTarget.class)),
             shards,
             () -> find(adapter.name()).equals(Optional.of(adapter)),
             () -> leases.remove(slot));
@@ -215,19 +174,38 @@ public final class DisaggregatedLora implements LoraRuntime {
     // starts[g+1]-1.
     RowGroups compact = new RowGroups(identity(rows.length), groups.groups().starts());
     List<ShardedLease> held = Arrays.stream(groups.slots()).mapToObj(leases::get).toList();
-    Set<LoraTarget> targets = EnumSet.noneOf(LoraTarget.class);
-    held.forEach(lease -> targets.addAll(lease.targets()));
+    Set<LoraTarget> ofStep = EnumSet.noneOf(LoraTarget.class);
+    held.forEach(lease -> ofStep.addAll(lease.targets()));
     long id = nextStep++;
-    List<ShardLink.Announced> announced = new ArrayList<>(shards.size());
+    List<StepPath.Announced> announced = new ArrayList<>(shards.size());
+    try {
+      announce(id, compact, rows, held, ofStep, deadlineNanos, announced);
+    } catch (RuntimeException e) {
+      announced.forEach(StepPath.Announced::abandon);
+      throw e;
+    }
+    return new AnnouncedStep(announced);
+  }
+
+  private void announce(
+      long id,
+      RowGroups compact,
+      int[] rows,
+      List<ShardedLease> held,
+      Set<LoraTarget> targets,
+      long deadlineNanos,
+      List<StepPath.Announced> announced) {
     for (int s = 0; s < shards.size(); s++) {
       int shard = s;
       int[] slots = held.stream().mapToInt(lease -> lease.at(shard).slot()).toArray();
       // All are of one incarnation: with a shard, all its leases are lost.
       UUID incarnation = held.getFirst().at(shard).incarnation();
       announced.add(
-          shards.get(s).announce(id, incarnation, compact, rows, slots, targets, deadlineNanos));
+          shards
+              .get(s)
+              .announce(
+                  ShardStep.of(id, incarnation, compact, rows, slots, targets, deadlineNanos)));
     }
-    return new AnnouncedStep(announced);
   }
 
   private static int[] identity(int n) {
@@ -241,16 +219,16 @@ public final class DisaggregatedLora implements LoraRuntime {
     shards.forEach(ShardLink::close);
   }
 
-  private record AnnouncedStep(List<ShardLink.Announced> shards) implements Step {
+  private record AnnouncedStep(List<StepPath.Announced> shards) implements Step {
     @Override
     public LoraPort port(OpStream ops) {
-      List<ExchangePort> ports = shards.stream().map(s -> s.port(ops)).toList();
+      List<ShardPort> ports = shards.stream().map(s -> s.port(ops)).toList();
       return ports.size() == 1 ? ports.getFirst() : new ShardedPort(ports, ops);
     }
 
     @Override
     public void abandon() {
-      shards.forEach(ShardLink.Announced::abandon);
+      shards.forEach(StepPath.Announced::abandon);
     }
   }
 }

@@ -1,9 +1,10 @@
 package io.infinilora.engine;
 
 import io.infinilora.core.AdapterAdmin;
+import io.infinilora.core.AdapterRegistration;
 import io.infinilora.core.AdapterStatus;
+import io.infinilora.core.LoadedAdapter;
 import io.smallrye.mutiny.Uni;
-import java.nio.file.Path;
 import java.util.List;
 import java.util.concurrent.Executor;
 
@@ -14,8 +15,8 @@ import java.util.concurrent.Executor;
 record FollowedAdmin(AdapterAdmin admin, Executor loop) implements AdapterAdmin {
 
   @Override
-  public Uni<AdapterStatus> load(String name, Path source) {
-    return admin.load(name, source).emitOn(loop);
+  public Uni<LoadedAdapter> load(AdapterRegistration adapter) {
+    return admin.load(adapter).emitOn(loop);
   }
 
   @Override

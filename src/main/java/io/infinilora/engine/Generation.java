@@ -19,7 +19,7 @@ final class Generation {
   private final PromptObserver observer;
   private Sequence sequence;
   private boolean resident;
-  private boolean promptReported;
+  private boolean startReported;
   private boolean ended;
   private long queuedAt;
   private boolean running;
@@ -151,12 +151,12 @@ final class Generation {
   }
 
   void token(int index, int token, TokenLogprobs logprobs) {
-    reportPrompt();
+    reportStart();
     emitter.emit(new TokenEvent.Token(index, token, logprobs));
   }
 
   void finished(FinishReason reason) {
-    reportPrompt();
+    reportStart();
     ended = true;
     emitter.emit(
         new TokenEvent.Finished(
@@ -172,12 +172,16 @@ final class Generation {
     emitter.fail(cause);
   }
 
-  private void reportPrompt() {
-    if (!promptReported
-        && observer instanceof PromptLogprobs collected
-        && request.promptLogprobs()) {
+  private void reportStart() {
+    if (startReported) {
+      return;
+    }
+    startReported = true;
+    if (request.reportStart()) {
+      emitter.emit(new TokenEvent.Started(sequence.adapter(), sequence.cachedPromptTokens()));
+    }
+    if (observer instanceof PromptLogprobs collected && request.promptLogprobs()) {
       emitter.emit(new TokenEvent.Prompt(collected.logprobs()));
     }
-    promptReported = true;
   }
 }

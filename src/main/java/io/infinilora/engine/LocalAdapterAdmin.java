@@ -2,16 +2,19 @@ package io.infinilora.engine;
 
 import io.infinilora.adapter.AdapterGeneration;
 import io.infinilora.adapter.AdapterTiers;
+import io.infinilora.adapter.ReadAdapter;
 import io.infinilora.core.AdapterAdmin;
 import io.infinilora.core.AdapterId;
+import io.infinilora.core.AdapterRegistration;
 import io.infinilora.core.AdapterStatus;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
+import io.infinilora.core.LoadedAdapter;
+import io.infinilora.wire.AdapterIndex;
 import io.smallrye.mutiny.Uni;
 import io.vertx.core.Future;
 import io.vertx.core.Promise;
-import io.vertx.core.Vertx;
-import java.nio.file.Path;
+import io.vertx.core.WorkerExecutor;
 import java.util.List;
 import java.util.concurrent.Executor;
 import java.util.function.Supplier;
@@ -19,36 +22,38 @@ import java.util.function.Supplier;
 /** Changes adapters in tiers of this JVM, whose owner is an event loop. */
 final class LocalAdapterAdmin implements AdapterAdmin {
   private final AdapterTiers tiers;
-  private final Vertx vertx;
   private final Executor loop;
-  private final Runnable changed;
+  private final AdapterIndex index;
+  private final WorkerExecutor reader;
 
   /**
    * An admin of some tiers.
    *
    * @param loop the owner
-   * @param changed is run there after a change of the current generations
+   * @param index is kept up to date there
+   * @param reader reads files, and may wait for downloads
    */
-  LocalAdapterAdmin(AdapterTiers tiers, Vertx vertx, Executor loop, Runnable changed) {
+  LocalAdapterAdmin(AdapterTiers tiers, Executor loop, AdapterIndex index, WorkerExecutor reader) {
     this.tiers = tiers;
-    this.vertx = vertx;
     this.loop = loop;
-    this.changed = changed;
+    this.index = index;
+    this.reader = reader;
   }
 
   @Override
-  public Uni<AdapterStatus> load(String name, Path source) {
+  public Uni<LoadedAdapter> load(AdapterRegistration adapter) {
     return uni(
         () ->
-            vertx
-                .executeBlocking(() -> tiers.read(name, source), false)
-                .compose(generation -> onLoop(() -> publish(generation))));
+            reader
+                .executeBlocking(() -> tiers.read(adapter), false)
+                .compose(read -> onLoop(() -> publish(adapter, read))));
   }
 
-  private Future<AdapterStatus> publish(AdapterGeneration generation) {
-    tiers.publish(generation).ifPresent(tiers::retire);
-    changed.run();
-    return Future.succeededFuture(tiers.status(generation));
+  private Future<LoadedAdapter> publish(AdapterRegistration adapter, ReadAdapter read) {
+    LoadedAdapter loaded = tiers.loaded(read).requireEffect(adapter.allowNoEffect());
+    tiers.publish(read.generation()).ifPresent(tiers::retire);
+    index.put(read.generation().id());
+    return Future.succeededFuture(loaded);
   }
 
   @Override
@@ -64,7 +69,7 @@ final class LocalAdapterAdmin implements AdapterAdmin {
           ErrorCode.CONFLICT, "adapter %s is in use by running requests".formatted(name));
     }
     tiers.withdraw(name);
-    changed.run();
+    index.remove(name);
     Promise<Void> unused = Promise.promise();
     tiers.whenUnused(generation, unused::complete);
     tiers.retire(generation);

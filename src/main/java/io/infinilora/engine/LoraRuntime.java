@@ -12,7 +12,7 @@ import java.util.Optional;
 /** How a base-model instance gets its LoRA deltas. Event loop only, except where noted. */
 public interface LoraRuntime {
 
-  /** Adapter generation that new requests for {@code name} use. */
+  /** Adapter generation that new requests for {@code name} use; any thread. */
   Optional<AdapterId> find(String name);
 
   /** Adapters that requests may name; any thread. */

@@ -2,11 +2,12 @@ package io.infinilora.engine;
 
 import io.infinilora.core.AdapterAdmin;
 import io.infinilora.core.AdapterId;
+import io.infinilora.core.AdapterRegistration;
 import io.infinilora.core.AdapterStatus;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
+import io.infinilora.core.LoadedAdapter;
 import io.smallrye.mutiny.Uni;
-import java.nio.file.Path;
 import java.util.List;
 import java.util.Optional;
 
@@ -50,7 +51,7 @@ public final class NoLora implements LoraRuntime {
     }
 
     @Override
-    public Uni<AdapterStatus> load(String name, Path source) {
+    public Uni<LoadedAdapter> load(AdapterRegistration adapter) {
       return refused();
     }
 

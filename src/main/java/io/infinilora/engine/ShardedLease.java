@@ -22,7 +22,7 @@ final class ShardedLease implements LoraRuntime.Lease {
   private final List<ShardLink> shards;
   private final BooleanSupplier known;
   private final Runnable ended;
-  private final List<Future<LeaseGrant>> grants = new ArrayList<>();
+  private final List<Future<ShardLink.Held>> grants = new ArrayList<>();
   private LoraRuntime.LeaseListener listener;
   private boolean lost;
   private boolean released;
@@ -91,8 +91,8 @@ final class ShardedLease implements LoraRuntime.Lease {
 
   /** Passes a shard's revocation on if it is about this lease. */
   void revoked(int shard, LeaseGrant revoked) {
-    Future<LeaseGrant> grant = grants.get(shard);
-    if (!over() && grant.succeeded() && grant.result().equals(revoked)) {
+    Future<ShardLink.Held> grant = grants.get(shard);
+    if (!over() && grant.succeeded() && grant.result().grant().equals(revoked)) {
       listener.revoked();
     }
   }
@@ -108,7 +108,7 @@ final class ShardedLease implements LoraRuntime.Lease {
 
   /** What a shard granted, once all have. */
   LeaseGrant at(int shard) {
-    return grants.get(shard).result();
+    return grants.get(shard).result().grant();
   }
 
   /** Also ends what a shard grants only later. */

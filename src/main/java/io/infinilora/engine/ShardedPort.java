@@ -13,10 +13,10 @@ import java.util.List;
  * before they are summed, so that the sum is that of an undivided server. Driver thread only.
  */
 final class ShardedPort implements LoraPort {
-  private final List<ExchangePort> shards;
+  private final List<ShardPort> shards;
   private final OpStream ops;
 
-  ShardedPort(List<ExchangePort> shards, OpStream ops) {
+  ShardedPort(List<ShardPort> shards, OpStream ops) {
     this.shards = shards;
     this.ops = ops;
   }
@@ -38,18 +38,19 @@ final class ShardedPort implements LoraPort {
 
   @Override
   public void joinRouted(int layer, LoraSite site, Tensor x, Routing routing, Tensor... outs) {
-    List<ExchangePort> parts = shards.stream().filter(s -> s.takesPart(layer, site)).toList();
+    List<ShardPort> parts = shards.stream().filter(s -> s.takesPart(layer, site)).toList();
     if (site != LoraSite.MLP_OUT || parts.isEmpty() || !parts.getFirst().terms()) {
       parts.forEach(shard -> shard.joinRouted(layer, site, x, routing, outs));
       return;
     }
-    ExchangePort first = parts.getFirst();
+    ShardPort first = parts.getFirst();
     first.await(layer, site);
-    for (ExchangePort part : parts.subList(1, parts.size())) {
+    Tensor terms = first.downTerms();
+    for (ShardPort part : parts.subList(1, parts.size())) {
       part.await(layer, site);
       // Each term is in one shard's buffer and zero in the others'.
-      ops.add(part.downTerms(), first.downTerms());
+      ops.add(part.downTerms(), terms);
     }
-    first.addTerms(outs[0]);
+    first.addTerms(terms, outs[0]);
   }
 }

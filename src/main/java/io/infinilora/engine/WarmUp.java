@@ -26,7 +26,7 @@ final class WarmUp {
 
   private final SchedulerConfig config;
   private final int vocab;
-  private final int[] adapterSlots;
+  private int[] adapterSlots;
   private final long end;
   private int next;
   private long roundStart;
@@ -60,6 +60,17 @@ final class WarmUp {
       roundStart = now;
     }
     return now - end >= 0 || roundsSince == SETTLED_ROUNDS;
+  }
+
+  /** Whether steps may use adapters. */
+  boolean hasAdapters() {
+    return adapterSlots.length > 0;
+  }
+
+  /** Leaves adapters out from now on. */
+  void withoutAdapters() {
+    adapterSlots = new int[0];
+    next = Math.min(next, SHAPES.length);
   }
 
   /** The next step, announced. */

@@ -84,7 +84,9 @@ final class Lane {
             ErrorCode.DEADLINE_EXCEEDED,
             "activations of layer %d %s did not arrive in time".formatted(request.layer(), site));
       }
+      exchange.courier().fetch(step, request.layer(), site, ops);
       compute(request.layer(), site);
+      exchange.courier().deliver(step, request.layer(), site, ops);
       ops.release(exchange.computed(), value);
       sites.remove();
     } catch (RuntimeException | Error e) {

@@ -7,8 +7,8 @@ import java.util.List;
 import java.util.Map;
 
 /**
- * Who holds which adapter. A base model that has not been heard of for some time is taken for dead,
- * and what it holds is given back. Event loop only.
+ * Who holds which adapter: a base model, in one of its sessions. One that has not been heard of for
+ * some time is taken for dead, and what it holds is given back. Event loop only.
  */
 final class LeaseBook {
   private static final class Holder {
@@ -37,29 +37,29 @@ final class LeaseBook {
   }
 
   /** Writes a claim down, admissible or not yet. */
-  void open(String base, long lease, AdapterCache.Claim claim, long now) {
-    Holder holder = holders.computeIfAbsent(base, b -> new Holder());
+  void open(String session, long lease, AdapterCache.Claim claim, long now) {
+    Holder holder = holders.computeIfAbsent(session, s -> new Holder());
     holder.leases.put(lease, claim);
     holder.heardNanos = now;
   }
 
   /** A base lives. */
-  void renew(String base, long now) {
-    Holder holder = holders.get(base);
+  void renew(String session, long now) {
+    Holder holder = holders.get(session);
     if (holder != null) {
       holder.heardNanos = now;
     }
   }
 
   /** Ends a lease; one that has ended already is passed over. */
-  void close(String base, long lease) {
-    Holder holder = holders.get(base);
+  void close(String session, long lease) {
+    Holder holder = holders.get(session);
     AdapterCache.Claim claim = holder == null ? null : holder.leases.remove(lease);
     if (claim != null) {
       tiers.release(claim);
     }
     if (holder != null && holder.leases.isEmpty()) {
-      holders.remove(base);
+      holders.remove(session);
     }
   }
 
@@ -74,14 +74,14 @@ final class LeaseBook {
     return ended;
   }
 
-  /** Ends all leases of a base; returns how many. */
-  int closeAll(String base) {
-    Holder holder = holders.get(base);
+  /** Ends all leases of a session; returns how many. */
+  int closeAll(String session) {
+    Holder holder = holders.get(session);
     if (holder == null) {
       return 0;
     }
     List<Long> leases = List.copyOf(holder.leases.keySet());
-    leases.forEach(lease -> close(base, lease));
+    leases.forEach(lease -> close(session, lease));
     return leases.size();
   }
 

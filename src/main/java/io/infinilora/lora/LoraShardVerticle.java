@@ -7,12 +7,14 @@ import io.infinilora.adapter.AdapterTiers;
 import io.infinilora.adapter.ClaimListener;
 import io.infinilora.adapter.LayerClock;
 import io.infinilora.adapter.ResidentAdapter;
+import io.infinilora.adapter.SourceResolver;
 import io.infinilora.backend.Backend;
 import io.infinilora.core.AdapterId;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.LoraShard;
 import io.infinilora.core.ModelSpec;
+import io.infinilora.metrics.LoraMetrics;
 import io.infinilora.wire.AdapterListing;
 import io.infinilora.wire.BaseEnded;
 import io.infinilora.wire.LeaseGrant;
@@ -23,21 +25,24 @@ import io.infinilora.wire.LeaseRevocation;
 import io.infinilora.wire.LoraAddresses;
 import io.infinilora.wire.LoraLayerRequest;
 import io.infinilora.wire.ShardCall;
+import io.infinilora.wire.ShardHang;
 import io.infinilora.wire.ShardNotice;
 import io.infinilora.wire.WireFailures;
 import io.vertx.core.Future;
 import io.vertx.core.Promise;
 import io.vertx.core.VerticleBase;
+import io.vertx.core.WorkerExecutor;
 import io.vertx.core.eventbus.EventBus;
 import io.vertx.core.eventbus.Message;
 import io.vertx.core.eventbus.MessageConsumer;
-import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.UUID;
+import java.util.concurrent.TimeUnit;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -55,14 +60,23 @@ public final class LoraShardVerticle extends VerticleBase {
   /** Silence after which a base model is taken for dead; it renews far more often. */
   private static final Duration LEASE_PATIENCE = Duration.ofSeconds(10);
 
+  /** How often it says that it serves. */
+  private static final long NOTICE_MILLIS = 1_000;
+
   /** How long a generation that was replaced stays for requests that chose it just before. */
   private static final long GRACE_MILLIS = 2_000;
+
+  /** Adapters that are read, or downloaded, at the same time. */
+  private static final int READERS = 4;
 
   private final ModelSpec spec;
   private final LoraShard shard;
   private final Backend backend;
   private final AdapterBudgets budgets;
   private final int threads;
+  private final SourceResolver sources;
+  private final LoraMetrics metrics;
+  private final Optional<FrameServer> frames;
   private final LayerClock clock = new LayerClock();
   private final Map<AdapterId, AdapterGeneration> prepared = new HashMap<>();
   private final List<MessageConsumer<?>> consumers = new ArrayList<>();
@@ -70,25 +84,57 @@ public final class LoraShardVerticle extends VerticleBase {
   private LoraDriver driver;
   private AdapterTiers tiers;
   private LeaseBook leases;
+  private WorkerExecutor reader;
+  private RemoteBases remoteBases;
+  private ShardNotice notice;
+  private long noticeTimer;
+  private boolean stopping;
+
+  /** A shard that takes every source for a directory and is not measured. */
+  public LoraShardVerticle(
+      ModelSpec spec, LoraShard shard, Backend backend, AdapterBudgets budgets, int threads) {
+    this(
+        spec,
+        shard,
+        backend,
+        budgets,
+        threads,
+        SourceResolver.DIRECTORIES,
+        LoraMetrics.NONE,
+        Optional.empty());
+  }
 
   /**
    * A shard without adapters.
    *
    * @param threads CPU threads that compute deltas
+   * @param sources finds adapters' files
+   * @param frames takes the frames of base models in other processes, of the same {@link
+   *     io.vertx.core.Vertx}
    */
   public LoraShardVerticle(
-      ModelSpec spec, LoraShard shard, Backend backend, AdapterBudgets budgets, int threads) {
+      ModelSpec spec,
+      LoraShard shard,
+      Backend backend,
+      AdapterBudgets budgets,
+      int threads,
+      SourceResolver sources,
+      LoraMetrics metrics,
+      Optional<FrameServer> frames) {
+    this.frames = frames;
     this.spec = spec;
     this.shard = shard;
     this.backend = backend;
     this.budgets = budgets;
     this.threads = threads;
+    this.sources = sources;
+    this.metrics = metrics;
   }
 
   @Override
   public Future<?> start() {
     // Memory is reserved on a worker thread: that takes a while.
-    return vertx.executeBlocking(this::allocate).onSuccess(v -> listen());
+    return vertx.executeBlocking(this::allocate).compose(v -> listen());
   }
 
   private Void allocate() {
@@ -100,6 +146,7 @@ public final class LoraShardVerticle extends VerticleBase {
             shard,
             backend,
             budgets,
+            sources,
             task -> context.runOnContext(v -> task.run()),
             task -> driver.atSafePoint(task),
             clock::nanos);
@@ -109,28 +156,72 @@ public final class LoraShardVerticle extends VerticleBase {
     return null;
   }
 
-  private void listen() {
+  private Future<?> listen() {
     leases = new LeaseBook(tiers, LEASE_PATIENCE.toNanos());
+    reader = vertx.createSharedWorkerExecutor("adapter-reader", READERS, 1, TimeUnit.DAYS);
+    metrics.watchMemory(shard.toString(), tiers::stats);
     EventBus bus = vertx.eventBus();
     consumers.add(
-        bus.<LoraLayerRequest>localConsumer(LoraAddresses.requests(shard), m -> compute(m.body())));
-    consumers.add(bus.<LeaseRequest>consumer(LoraAddresses.leases(shard), this::lease));
+        bus.<LoraLayerRequest>localConsumer(
+            LoraAddresses.requests(incarnation), m -> compute(m.body())));
+    consumers.add(bus.<LeaseRequest>consumer(LoraAddresses.leases(incarnation), this::lease));
     consumers.add(
-        bus.<LeaseRelease>consumer(LoraAddresses.releases(shard), m -> release(m.body())));
+        bus.<LeaseRelease>consumer(LoraAddresses.releases(incarnation), m -> release(m.body())));
     consumers.add(
         bus.<LeaseRenewal>consumer(
-            LoraAddresses.renewals(shard), m -> leases.renew(m.body().base(), System.nanoTime())));
+            LoraAddresses.renewals(incarnation),
+            m -> leases.renew(m.body().session(), System.nanoTime())));
     consumers.add(
-        bus.<BaseEnded>consumer(LoraAddresses.ends(shard), m -> leases.closeAll(m.body().base())));
-    consumers.add(bus.<ShardCall>consumer(LoraAddresses.shardAdmin(shard), this::admin));
+        bus.<BaseEnded>consumer(LoraAddresses.ends(incarnation), m -> ended(m.body().session())));
+    consumers.add(bus.<ShardCall>consumer(LoraAddresses.shardAdmin(incarnation), this::admin));
     vertx.setPeriodic(TICK_MILLIS, t -> tick());
-    announce(true);
+    new DriverWatch(driver::atSafePoint, task -> context.runOnContext(v -> task.run()), this::hangs)
+        .start(vertx);
+    remoteBases =
+        new RemoteBases(
+            vertx,
+            backend,
+            spec,
+            shard,
+            incarnation,
+            session -> context.runOnContext(v -> ended(session)));
+    frames.ifPresent(server -> server.serve(remoteBases));
+    return Future.all(consumers.stream().map(MessageConsumer::completion).toList())
+        .onSuccess(v -> announce());
   }
 
-  private void announce(boolean serving) {
-    vertx
-        .eventBus()
-        .publish(LoraAddresses.SHARDS, new ShardNotice(shard.index(), incarnation, serving));
+  /** From now on others may talk to it. */
+  private void announce() {
+    notice =
+        new ShardNotice(
+            shard.index(),
+            incarnation,
+            System.currentTimeMillis(),
+            frames.map(FrameServer::address).orElse(null),
+            true);
+    notice.enter(vertx);
+    publish(notice);
+    noticeTimer = vertx.setPeriodic(NOTICE_MILLIS, t -> publish(notice));
+  }
+
+  private void publish(ShardNotice what) {
+    vertx.eventBus().publish(LoraAddresses.SHARDS, what);
+  }
+
+  private void ended(String session) {
+    if (stopping) {
+      return; // Nobody has leases any more.
+    }
+    int ended = leases.closeAll(session);
+    if (ended > 0) {
+      log.info("shard {}: {} leases have ended with their session", shard, ended);
+    }
+  }
+
+  /** Bases need not wait for it; it grants leases again as soon as its driver goes on. */
+  private void hangs() {
+    log.warn("LoRA shard {}: its driver hangs", shard);
+    vertx.eventBus().publish(LoraAddresses.HANGS, new ShardHang(shard.index(), incarnation));
   }
 
   private void compute(LoraLayerRequest request) {
@@ -146,7 +237,7 @@ public final class LoraShardVerticle extends VerticleBase {
 
   private void release(LeaseRelease release) {
     if (release.grant().incarnation().equals(incarnation)) {
-      leases.close(release.base(), release.grant().lease());
+      leases.close(release.session(), release.grant().lease());
     }
   }
 
@@ -188,7 +279,7 @@ public final class LoraShardVerticle extends VerticleBase {
                 @Override
                 public void failed(InfiniLoraException cause) {
                   // The claim may fail before it is written down, so the book is told later.
-                  context.runOnContext(v -> leases.close(request.base(), lease));
+                  context.runOnContext(v -> leases.close(request.session(), lease));
                   WireFailures.fail(message, cause);
                 }
 
@@ -199,7 +290,7 @@ public final class LoraShardVerticle extends VerticleBase {
                       () -> context.runOnContext(v -> revoke(request.base(), grant())));
                 }
               });
-      leases.open(request.base(), lease, claim, now);
+      leases.open(request.session(), lease, claim, now);
     } catch (InfiniLoraException e) {
       WireFailures.fail(message, e);
     }
@@ -211,7 +302,7 @@ public final class LoraShardVerticle extends VerticleBase {
       message.reply(grant);
       return;
     }
-    leases.close(message.body().base(), grant.lease());
+    leases.close(message.body().session(), grant.lease());
     WireFailures.fail(
         message,
         new InfiniLoraException(
@@ -261,12 +352,12 @@ public final class LoraShardVerticle extends VerticleBase {
   }
 
   private Future<?> prepare(ShardCall.Prepare call) {
-    return vertx
-        .executeBlocking(() -> tiers.read(call.name(), Path.of(call.source())), false)
+    return reader
+        .executeBlocking(() -> tiers.read(call.adapter()), false)
         .map(
-            generation -> {
-              prepared.put(generation.id(), generation);
-              return tiers.status(generation);
+            read -> {
+              prepared.put(read.generation().id(), read.generation());
+              return tiers.loaded(read);
             });
   }
 
@@ -310,9 +401,20 @@ public final class LoraShardVerticle extends VerticleBase {
 
   @Override
   public Future<?> stop() {
+    stopping = true;
     // First of all: whoever takes this one's place is to get all messages.
     consumers.forEach(MessageConsumer::unregister);
-    announce(false);
+    if (notice != null) {
+      vertx.cancelTimer(noticeTimer);
+      notice.leave(vertx);
+      publish(notice.ended());
+    }
+    if (remoteBases != null) {
+      frames.ifPresent(server -> server.end(remoteBases));
+    }
+    if (reader != null) {
+      reader.close();
+    }
     return vertx.executeBlocking(
         () -> {
           driver.close();

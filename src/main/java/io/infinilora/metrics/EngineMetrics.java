@@ -6,7 +6,7 @@ import java.util.Optional;
  * What the engine reports about itself. Methods return at once and never throw. Adapters are given
  * by name; empty is the base model.
  */
-public interface EngineMetrics {
+public interface EngineMetrics extends LoraMetrics {
   /** Measures nothing. */
   EngineMetrics NONE = new EngineMetrics() {};
 

@@ -1,5 +1,6 @@
 package io.infinilora.metrics;
 
+import io.infinilora.core.AdapterMemoryStats;
 import io.infinilora.core.AdapterStatus;
 import io.infinilora.core.EngineLoad;
 import io.micrometer.core.instrument.Clock;
@@ -34,6 +35,9 @@ import java.util.function.ToDoubleFunction;
  *   <li>{@code infinilora_preemptions_total}
  * </ul>
  *
+ * <p>Of a gateway, per {@code base} (its name; {@code (other)} beyond the hundredth): {@code
+ * infinilora_gateway_requests_total} and {@code infinilora_gateway_resumed_total}.
+ *
  * <p>Of the whole engine:
  *
  * <ul>
@@ -51,8 +55,22 @@ import java.util.function.ToDoubleFunction;
  *       and {@code pinned}, at most a hundred; {@code vllm:num_gpu_loaded_lora_adapters}, {@code
  *       vllm:num_cpu_loaded_lora_adapters}
  * </ul>
+ *
+ * <p>Per {@code shard} whose adapter memory is in this process:
+ *
+ * <ul>
+ *   <li>{@code infinilora_lora_cache_claims_total}, of which {@code
+ *       infinilora_lora_cache_hits_total} were admissible at once and {@code
+ *       infinilora_lora_cache_misses_total} had to wait
+ *   <li>{@code infinilora_lora_cache_loads_total}, {@code
+ *       infinilora_lora_cache_loads_cancelled_total}, {@code
+ *       infinilora_lora_cache_loads_failed_total}
+ *   <li>{@code infinilora_lora_cache_evictions_total}, {@code infinilora_lora_cache_drains_total}
+ *   <li>by {@code tier} (device, host): {@code infinilora_lora_cache_bytes}, {@code
+ *       infinilora_lora_cache_budget_bytes}; with disk, too: {@code infinilora_lora_cache_adapters}
+ * </ul>
  */
-public final class PrometheusMetrics implements EngineMetrics, RequestMetrics {
+public final class PrometheusMetrics implements EngineMetrics, RequestMetrics, GatewayMetrics {
   private static final double[] STEP_SECONDS = {
     0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1
   };
@@ -62,7 +80,9 @@ public final class PrometheusMetrics implements EngineMetrics, RequestMetrics {
   private final PrometheusMeterRegistry registry;
   private final AdapterLabels labels = new AdapterLabels();
   private final Map<String, AdapterMeters> adapters = new ConcurrentHashMap<>();
+  private final Map<String, CacheMeters> caches = new ConcurrentHashMap<>();
   private final ActiveAdapters active = new ActiveAdapters();
+  private final GatewayMeters gateway;
   private final Timer stepDuration;
   private final DistributionSummary stepRows;
   private final DistributionSummary stepSequences;
@@ -80,6 +100,7 @@ public final class PrometheusMetrics implements EngineMetrics, RequestMetrics {
     this.clock = clock;
     registry =
         new PrometheusMeterRegistry(PrometheusConfig.DEFAULT, new PrometheusRegistry(), clock);
+    gateway = new GatewayMeters(registry);
     stepDuration =
         Timer.builder("infinilora.step.duration")
             .description("Time of one step of the model")
@@ -157,6 +178,19 @@ public final class PrometheusMetrics implements EngineMetrics, RequestMetrics {
         + (adapterGauges == null ? "" : adapterGauges.text());
   }
 
+  @Override
+  public void watchMemory(String shard, Supplier<AdapterMemoryStats> stats) {
+    caches.compute(
+        shard,
+        (name, meters) -> {
+          if (meters == null) {
+            return new CacheMeters(registry, name, stats);
+          }
+          meters.replace(stats);
+          return meters;
+        });
+  }
+
   private AdapterMeters meters(Optional<String> adapter) {
     return adapters.computeIfAbsent(
         labels.of(adapter), label -> new AdapterMeters(registry, label));
@@ -204,6 +238,16 @@ public final class PrometheusMetrics implements EngineMetrics, RequestMetrics {
     stepDuration.record(nanos, TimeUnit.NANOSECONDS);
     stepRows.record(rows);
     stepSequences.record(sequences);
+  }
+
+  @Override
+  public void routed(String base) {
+    gateway.routed(base);
+  }
+
+  @Override
+  public void resumed(String base) {
+    gateway.resumed(base);
   }
 
   @Override

@@ -1,5 +1,6 @@
 package io.infinilora.node;
 
+import io.infinilora.adapter.SourceResolver;
 import io.infinilora.config.HubConfig;
 import io.infinilora.config.InfiniLoraConfig;
 import io.infinilora.core.ErrorCode;
@@ -13,38 +14,61 @@ import java.nio.file.Files;
 import java.nio.file.InvalidPathException;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.Map;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.FutureTask;
 import java.util.stream.Stream;
 
 /**
  * Where adapters may come from while a node serves. Nothing outside is read, and what is refused
- * does not tell whether it exists.
- *
- * @param roots directories below which adapters may lie
- * @param allowHub whether they may be on the hub
- * @param hub the hub
+ * does not tell whether it exists. Any thread but an event loop.
  */
-record AdapterSources(List<Path> roots, boolean allowHub, HubConfig hub) {
+final class AdapterSources implements SourceResolver {
+  private final List<Path> roots;
+  private final boolean allowHub;
+  private final HubConfig hub;
+  private final HubListener listener;
 
-  /** What the settings allow. */
-  static AdapterSources of(InfiniLoraConfig config) {
-    return new AdapterSources(
-        config.lora().roots().orElseGet(() -> config.adapters().stream().toList()),
-        config.lora().allowHub(),
-        config.hub());
+  /** Downloads in progress, which shards of this JVM share. */
+  private final Map<HubReference, FutureTask<Path>> downloads = new ConcurrentHashMap<>();
+
+  private AdapterSources(List<Path> roots, boolean allowHub, HubConfig hub, HubListener listener) {
+    this.roots = List.copyOf(roots);
+    this.allowHub = allowHub;
+    this.hub = hub;
+    this.listener = listener;
   }
 
   /**
-   * The directory of an adapter, on the hub or below a root, with all links resolved. Blocks, for
-   * as long as a download takes.
+   * What the settings allow.
    *
-   * @param source directory or {@code hf:} reference
-   * @throws InfiniLoraException INVALID_REQUEST naming the setting if it is not allowed,
-   *     BAD_ADAPTER if it could not be downloaded
+   * @param listener told how downloads of trusted sources go
    */
-  Path resolve(String source) {
+  static AdapterSources of(InfiniLoraConfig config, HubListener listener) {
+    return new AdapterSources(
+        config.lora().roots().orElseGet(() -> config.adapters().stream().toList()),
+        config.lora().allowHub(),
+        config.hub(),
+        listener);
+  }
+
+  /**
+   * The directory of an adapter; one that is not trusted is on the hub, if that is allowed, or
+   * below a root, with all links resolved.
+   */
+  @Override
+  public Path directory(String source, boolean trusted) {
     return switch (parse(source)) {
-      case WeightSource.Local(Path path) -> below(path);
-      case HubReference reference -> download(reference);
+      case WeightSource.Local(Path path) -> trusted ? path : below(path);
+      case HubReference reference -> {
+        if (!trusted && !allowHub) {
+          throw invalid(
+              "lora_path %s is on the hub, from which setting lora.allowHub allows no adapters"
+                  .formatted(reference));
+        }
+        yield download(reference, trusted ? listener : HubListener.NONE);
+      }
     };
   }
 
@@ -94,16 +118,31 @@ record AdapterSources(List<Path> roots, boolean allowHub, HubConfig hub) {
         "lora_path %s is no directory below those that setting lora.roots names".formatted(path));
   }
 
-  private Path download(HubReference reference) {
-    if (!allowHub) {
-      throw invalid(
-          "lora_path %s is on the hub, from which setting lora.allowHub allows no adapters"
-              .formatted(reference));
+  /** Whoever wants what is being downloaded waits for that. */
+  private Path download(HubReference reference, HubListener ear) {
+    FutureTask<Path> mine = new FutureTask<>(() -> fetch(reference, ear));
+    FutureTask<Path> first = downloads.putIfAbsent(reference, mine);
+    if (first == null) {
+      mine.run();
+      downloads.remove(reference);
     }
-    try (Hub opened = new Hub(hub, HubListener.NONE)) {
+    try {
+      return (first == null ? mine : first).get();
+    } catch (ExecutionException e) {
+      throw e.getCause() instanceof InfiniLoraException known
+          ? new InfiniLoraException(ErrorCode.BAD_ADAPTER, known.getMessage(), known)
+          : new InfiniLoraException(
+              ErrorCode.INTERNAL, "%s: %s".formatted(reference, e.getCause()), e);
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+      throw new InfiniLoraException(
+          ErrorCode.UNAVAILABLE, reference + ": nobody waits for the download any more", e);
+    }
+  }
+
+  private Path fetch(HubReference reference, HubListener ear) {
+    try (Hub opened = new Hub(hub, ear)) {
       return opened.adapter(reference);
-    } catch (InfiniLoraException e) {
-      throw new InfiniLoraException(ErrorCode.BAD_ADAPTER, e.getMessage(), e);
     }
   }
 

@@ -124,7 +124,7 @@ final class AdapterWatch {
 
   private Uni<Void> load(String name) {
     return adapters
-        .add(name, directory.resolve(name))
+        .add(name, directory.resolve(name).toString())
         .invoke(status -> log.info("loaded adapter {}", status.id()))
         .replaceWithVoid()
         .onFailure()

@@ -1,14 +1,15 @@
 package io.infinilora.node;
 
-import io.infinilora.adapter.AdapterBudgets;
 import io.infinilora.backend.Backend;
 import io.infinilora.backend.cpu.CpuBackend;
 import io.infinilora.config.InfiniLoraConfig;
+import io.infinilora.config.Role;
 import io.infinilora.config.SchedulerConfig;
 import io.infinilora.core.AdapterRegistry;
+import io.infinilora.core.AdapterStatus;
 import io.infinilora.core.InfiniLoraException;
+import io.infinilora.core.LoraGrid;
 import io.infinilora.core.LoraMode;
-import io.infinilora.core.LoraShard;
 import io.infinilora.core.ModelSpec;
 import io.infinilora.engine.BaseModel;
 import io.infinilora.engine.BaseModelVerticle;
@@ -17,53 +18,62 @@ import io.infinilora.engine.DisaggregatedLora;
 import io.infinilora.engine.LoraAttachment;
 import io.infinilora.engine.NoLora;
 import io.infinilora.engine.Patience;
-import io.infinilora.lora.LoraServerVerticle;
-import io.infinilora.lora.LoraShardVerticle;
+import io.infinilora.gateway.BaseService;
+import io.infinilora.gateway.ClusterTimes;
 import io.infinilora.metrics.EngineMetrics;
 import io.infinilora.model.TransformerLoader;
 import io.infinilora.weights.Checkpoint;
 import io.infinilora.weights.Checkpoints;
 import io.infinilora.weights.hub.HubListener;
-import io.infinilora.wire.LocalCodec;
+import io.infinilora.wire.WireCodecs;
 import io.vertx.core.Future;
 import io.vertx.core.Vertx;
-import io.vertx.core.WorkerExecutor;
-import java.util.ArrayList;
+import java.time.Duration;
 import java.util.List;
-import java.util.concurrent.TimeUnit;
+import java.util.Optional;
 
 /**
- * A serving node in this JVM: one base model and, in {@code disaggregated} mode, one LoRA server,
- * deployed as verticles. Use one node per {@link Vertx}.
+ * A node with a base model in this JVM. In role {@code all}, and mode {@code disaggregated}, it has
+ * the LoRA server, too; in role {@code base} that is in other processes, and gateways may use the
+ * base model. Use one node per {@link Vertx}.
  */
-public final class Node {
-  private static final String BASE = "base-0";
+public final class Node implements ServingNode {
+  private static final String ONLY_BASE = "base-0";
 
   private final Vertx vertx;
   private final InfiniLoraConfig config;
   private final Checkpoint checkpoint;
   private final Backend backend;
-  private AdapterReport adapterReport = new AdapterReport(List.of(), List.of());
   private final SchedulerConfig schedulerConfig;
   private final BaseModelVerticle base;
-  private final AdapterSources adapterSources;
+  private final LoraServerPart loraServer;
+  private final NodeSources sources;
+  private AdapterReport adapterReport = new AdapterReport(List.of(), List.of());
   private NodeAdapters adapters;
-  private AdapterWatch adapterWatch;
+  private StartAdapters startAdapters;
+  private BaseService service;
 
-  private Node(Vertx vertx, InfiniLoraConfig config, NodeSources sources, EngineMetrics metrics) {
+  private Node(
+      Vertx vertx,
+      InfiniLoraConfig config,
+      NodeSources sources,
+      EngineMetrics metrics,
+      HubListener downloads) {
     this.vertx = vertx;
     this.config = config;
+    this.sources = sources;
     checkpoint = Checkpoints.open(sources.model());
-    adapterSources = AdapterSources.of(config);
+    AdapterSources adapterSources = AdapterSources.of(config, downloads);
     backend = new CpuBackend(threads(config) <= Runtime.getRuntime().availableProcessors());
     ModelSpec spec = checkpoint.spec();
+    loraServer = new LoraServerPart(config, spec, backend, adapterSources, metrics);
     try {
       schedulerConfig = KvSizing.schedulerConfig(config.engine(), spec);
       BaseModel model =
           BaseModel.allocate(TransformerLoader.load(checkpoint, backend), schedulerConfig, backend);
       base =
           new BaseModelVerticle(
-              BASE,
+              name(config),
               model,
               schedulerConfig,
               config.engine().threadsOrAll(),
@@ -71,7 +81,7 @@ public final class Node {
                   config.engine().stepDeadline(),
                   config.lora().adapterWait(),
                   config.lora().retryFor()),
-              attachment(spec),
+              attachment(spec, adapterSources, metrics),
               metrics);
     } catch (RuntimeException | Error e) {
       release();
@@ -79,30 +89,37 @@ public final class Node {
     }
   }
 
-  /** Threads that compute at the same time. */
+  private static String name(InfiniLoraConfig config) {
+    return config.role() == Role.ALL ? ONLY_BASE : config.nodeName();
+  }
+
+  /** Threads that are busy at the same time: those that compute, and event loops with frames. */
   private static int threads(InfiniLoraConfig config) {
     int shards = config.lora().shards().shards().size();
     return config.engine().threadsOrAll()
-        + (config.loraMode() == LoraMode.DISAGGREGATED
-            ? shards * config.engine().loraThreadsOrAll()
-            : 0);
+        + (hasLoraServer(config) ? shards * config.engine().loraThreadsOrAll() : 0)
+        + (config.role() == Role.BASE ? LoraNode.FRAME_LOOPS : 0);
   }
 
-  private LoraAttachment attachment(ModelSpec spec) {
+  private static boolean hasLoraServer(InfiniLoraConfig config) {
+    return config.role() == Role.ALL && config.loraMode() == LoraMode.DISAGGREGATED;
+  }
+
+  private LoraAttachment attachment(
+      ModelSpec spec, AdapterSources adapterSources, EngineMetrics metrics) {
+    String name = name(config);
+    LoraGrid grid = config.lora().shards();
+    int rows = schedulerConfig.maxBatchedTokens();
     return switch (config.loraMode()) {
       case NONE -> (v, loop, driver) -> Future.succeededFuture(new NoLora());
-      case COUPLED -> CoupledLora.attachment(BASE, spec, backend, budgets());
+      case COUPLED ->
+          CoupledLora.attachment(
+              name, spec, backend, LoraServerPart.budgets(config.lora()), adapterSources, metrics);
       case DISAGGREGATED ->
-          DisaggregatedLora.attachment(
-              BASE, backend, spec, config.lora().shards(), schedulerConfig.maxBatchedTokens());
+          config.role() == Role.ALL
+              ? DisaggregatedLora.attachment(name, backend, spec, grid, rows)
+              : DisaggregatedLora.patientAttachment(name, backend, spec, grid, rows);
     };
-  }
-
-  private AdapterBudgets budgets() {
-    return new AdapterBudgets(
-        config.lora().deviceMemory().bytes(),
-        config.lora().hostMemory().bytes(),
-        config.lora().eviction());
   }
 
   /** Starts without an ear for downloads; see the other {@code start}. */
@@ -114,78 +131,95 @@ public final class Node {
    * Downloads what is on the hub, loads everything, both on worker threads, and deploys the
    * verticles.
    *
+   * @param config of role {@code all} or {@code base}
    * @param downloads told how downloads go
    * @return fails with {@link InfiniLoraException} if the model cannot be served; adapters that
    *     were refused are in {@link #adapterReport}
    */
   public static Future<Node> start(
       Vertx vertx, InfiniLoraConfig config, EngineMetrics metrics, HubListener downloads) {
-    // A worker of its own, since a download may take longer than workers otherwise may.
-    WorkerExecutor downloader =
-        vertx.createSharedWorkerExecutor("hub-downloads", 1, 1, TimeUnit.DAYS);
-    return downloader
-        .executeBlocking(() -> NodeSources.resolve(config, downloads))
-        .eventually(downloader::close)
+    return Nodes.resolve(vertx, config, downloads)
         .compose(
             sources ->
-                vertx
-                    .executeBlocking(() -> new Node(vertx, config, sources, metrics))
-                    .compose(
-                        node ->
-                            node.deploy()
-                                .compose(v -> node.register(sources))
-                                .map(node)
-                                .onFailure(e -> node.release())));
+                vertx.executeBlocking(() -> new Node(vertx, config, sources, metrics, downloads)))
+        .compose(node -> node.deploy().map(node).onFailure(e -> node.release()));
   }
 
   private Future<?> deploy() {
-    if (config.loraMode() != LoraMode.DISAGGREGATED) {
-      return vertx.deployVerticle(base);
-    }
-    LocalCodec.registerAll(vertx.eventBus());
-    List<Future<?>> shards = new ArrayList<>();
-    for (LoraShard shard : config.lora().shards().shards()) {
-      shards.add(
-          vertx.deployVerticle(
-              new LoraShardVerticle(
-                  checkpoint.spec(),
-                  shard,
-                  backend,
-                  budgets(),
-                  config.engine().loraThreadsOrAll())));
-    }
-    return Future.all(shards)
-        .compose(all -> vertx.deployVerticle(new LoraServerVerticle(config.lora().shards())))
-        .compose(id -> vertx.deployVerticle(base));
+    WireCodecs.registerAll(vertx.eventBus());
+    Future<?> lora =
+        hasLoraServer(config)
+            ? loraServer.deploy(vertx, Optional.empty())
+            : Future.succeededFuture();
+    return lora.compose(v -> vertx.deployVerticle(base)).compose(v -> register());
   }
 
-  private Future<AdapterReport> register(NodeSources sources) {
-    adapters = new NodeAdapters(vertx, base, adapterSources);
-    return watch(sources)
-        .compose(
-            v ->
-                Future.fromCompletionStage(sources.register(adapters).subscribeAsCompletionStage()))
-        .onSuccess(report -> adapterReport = report);
+  /** Adapters of a cluster's LoRA server are registered by that. */
+  private Future<?> register() {
+    adapters = new NodeAdapters(base, base.adapterAdmin());
+    startAdapters = new StartAdapters(vertx, config, sources, adapters);
+    boolean elsewhere = config.loraMode() == LoraMode.DISAGGREGATED && !hasLoraServer(config);
+    return elsewhere
+        ? Future.succeededFuture()
+        : startAdapters.register().onSuccess(report -> adapterReport = report);
   }
 
-  /** Looks before adapters are registered, so that a change meanwhile is noticed. */
-  private Future<?> watch(NodeSources sources) {
-    if (config.lora().watch().isEmpty() || sources.adapterDirectory().isEmpty()) {
-      return Future.succeededFuture();
-    }
-    return vertx
-        .executeBlocking(
-            () -> AdapterWatch.of(sources.adapterDirectory().get(), vertx, adapters), false)
-        .onSuccess(
-            watch -> {
-              adapterWatch = watch;
-              watch.every(config.lora().watch().get());
-            });
+  /** Lets gateways of the cluster use the base model, from now on until the node is drained. */
+  Future<?> serveGateways() {
+    service =
+        new BaseService(
+            name(config),
+            base,
+            config.engine().maxRunning(),
+            checkpoint.describe(),
+            ModelFingerprint.of(checkpoint),
+            ClusterTimes.DEFAULTS);
+    return vertx.deployVerticle(service);
+  }
+
+  @Override
+  public Optional<NodeApi> api() {
+    return Optional.of(new NodeApi(base, adapters, checkpoint.text()));
+  }
+
+  @Override
+  public List<String> describe() {
+    return List.of(
+        "model: " + checkpoint.describe(),
+        "backend: " + backend.describe(),
+        "context %d tokens, KV cache %d blocks of %d"
+            .formatted(
+                base.contextLength(), schedulerConfig.kvBlocks(), schedulerConfig.blockSize()));
+  }
+
+  @Override
+  public List<AdapterStatus> loadedAdapters() {
+    return adapterReport.loaded();
+  }
+
+  @Override
+  public List<InfiniLoraException> refusedAdapters() {
+    return adapterReport.failures();
+  }
+
+  @Override
+  public Future<List<AdapterStatus>> adapterPlaces() {
+    return Future.fromCompletionStage(adapters.list().subscribeAsCompletionStage());
+  }
+
+  @Override
+  public Future<Void> warmUp(Duration budget) {
+    return base.warmUp(budget);
+  }
+
+  @Override
+  public Future<Void> drain() {
+    return service == null ? Future.succeededFuture() : service.drain();
   }
 
   /** Follows the directory of adapters; null if that was not asked for. */
   AdapterWatch adapterWatch() {
-    return adapterWatch;
+    return startAdapters.adapterWatch();
   }
 
   /** The base model's engine. */
@@ -219,6 +253,7 @@ public final class Node {
   }
 
   /** Undeploys everything by closing its {@link Vertx}, then frees memory and files. */
+  @Override
   public Future<Void> close() {
     return vertx
         .close()

@@ -2,36 +2,33 @@ package io.infinilora.node;
 
 import io.infinilora.core.AdapterAdmin;
 import io.infinilora.core.AdapterAdmin.WhenInUse;
-import io.infinilora.core.AdapterId;
 import io.infinilora.core.AdapterLoad;
 import io.infinilora.core.AdapterProof;
+import io.infinilora.core.AdapterRegistration;
 import io.infinilora.core.AdapterRegistry;
 import io.infinilora.core.AdapterStatus;
-import io.infinilora.core.DeltaNorm;
+import io.infinilora.core.Engine;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
-import io.infinilora.engine.BaseModelVerticle;
-import io.infinilora.weights.DeltaNorms;
-import io.infinilora.weights.PeftAdapter;
+import io.infinilora.core.LoadedAdapter;
 import io.smallrye.mutiny.Uni;
-import io.vertx.core.Vertx;
-import io.vertx.core.WorkerExecutor;
-import java.nio.file.Path;
 import java.util.List;
 import java.util.OptionalDouble;
 import java.util.Set;
-import java.util.concurrent.Callable;
 import java.util.concurrent.ConcurrentHashMap;
-import java.util.concurrent.TimeUnit;
 import java.util.function.Supplier;
 
-/** The adapters of a node: what may be loaded under which name, and what that would change. */
+/**
+ * The adapters that a front end offers: which may be loaded under which name, and what they change.
+ * It sees no files: sources are text for whoever holds adapters. Any thread.
+ */
 final class NodeAdapters implements AdapterRegistry {
-  private final Vertx vertx;
-  private final BaseModelVerticle base;
+  /** At most one trial at a time. */
+  private static final String TRIAL = "(dry run)";
+
+  private final Engine engine;
   private final AdapterAdmin admin;
-  private final AdapterSources sources;
-  private final LogitProbe probe;
+  private final LogprobProbe probe;
 
   /** Names that are being loaded. */
   private final Set<String> loading = ConcurrentHashMap.newKeySet();
@@ -39,61 +36,64 @@ final class NodeAdapters implements AdapterRegistry {
   /** Names whose next generations are to be pinned, too. */
   private final Set<String> pinned = ConcurrentHashMap.newKeySet();
 
-  /** The adapters of a base model that is deployed. */
-  NodeAdapters(Vertx vertx, BaseModelVerticle base, AdapterSources sources) {
-    this.vertx = vertx;
-    this.base = base;
-    this.admin = base.adapterAdmin();
-    this.sources = sources;
-    this.probe = new LogitProbe(base);
+  /**
+   * The adapters of an engine.
+   *
+   * @param engine computes with adapters that are tried
+   * @param admin changes what it has
+   */
+  NodeAdapters(Engine engine, AdapterAdmin admin) {
+    this.engine = engine;
+    this.admin = admin;
+    this.probe = new LogprobProbe(engine);
   }
-
-  /** An adapter's directory and what it would change. */
-  private record Candidate(Path directory, List<DeltaNorm> norms) {}
 
   @Override
   public Uni<AdapterProof> load(AdapterLoad load) {
     return alone(
-        load.dryRun() ? AdapterLoad.DRY_RUN_NAME : load.name(),
+        load.dryRun() ? TRIAL : load.name(),
         () -> {
           checkName(load.name());
-          if (!load.inPlace() && exists(load.name())) {
+          if (!load.inPlace() && engine.adapter(load.name()).isPresent()) {
             throw new InfiniLoraException(
                 ErrorCode.INVALID_REQUEST,
                 "an adapter named %s exists already; load_inplace replaces it"
                     .formatted(load.name()));
           }
-          return blocking(() -> examine(sources.resolve(load.source()), load.allowNoEffect()))
-              .chain(found -> load.dryRun() ? tryOut(load, found) : load(load, found));
+          return load.dryRun()
+              ? tryOut(load)
+              : publish(registration(load, load.name()), load.pinned());
         });
+  }
+
+  private static AdapterRegistration registration(AdapterLoad load, String name) {
+    return new AdapterRegistration(name, load.source(), false, load.allowNoEffect());
   }
 
   /**
    * Loads an adapter of the node's own: at start, or because its directory has changed.
    *
+   * @param source directory or {@code hf:} reference
    * @return fails with BAD_ADAPTER, also if it would change nothing
    */
-  Uni<AdapterStatus> add(String name, Path directory) {
+  Uni<AdapterStatus> add(String name, String source) {
     return alone(
         name,
-        () ->
-            blocking(() -> examine(directory, false))
-                .chain(found -> publish(name, found.directory(), false)));
+        () -> publish(AdapterRegistration.own(name, source), false).map(AdapterProof::status));
   }
 
-  private Uni<AdapterProof> load(AdapterLoad load, Candidate found) {
-    return publish(load.name(), found.directory(), load.pinned())
-        .map(status -> new AdapterProof(status, found.norms(), OptionalDouble.empty()));
-  }
-
-  private Uni<AdapterStatus> publish(String name, Path directory, boolean pin) {
+  private Uni<AdapterProof> publish(AdapterRegistration adapter, boolean pin) {
+    String name = adapter.name();
     return admin
-        .load(name, directory)
+        .load(adapter)
         .chain(
-            () ->
-                pin || pinned.contains(name)
-                    ? pin(name, true).onFailure().transform(e -> unpinned(name, e))
-                    : admin.prefetch(name));
+            loaded ->
+                (pin || pinned.contains(name)
+                        ? pin(name, true).onFailure().transform(e -> unpinned(name, e))
+                        : admin.prefetch(name))
+                    .map(
+                        status ->
+                            new AdapterProof(status, loaded.norms(), OptionalDouble.empty())));
   }
 
   private static Throwable unpinned(String name, Throwable cause) {
@@ -104,47 +104,27 @@ final class NodeAdapters implements AdapterRegistry {
   }
 
   /** Lets the engine compute with an adapter that nobody else can name. */
-  private Uni<AdapterProof> tryOut(AdapterLoad load, Candidate found) {
-    String name = AdapterLoad.DRY_RUN_NAME;
+  private Uni<AdapterProof> tryOut(AdapterLoad load) {
+    String name = AdapterLoad.dryRunName();
     return admin
-        .load(name, found.directory())
+        .load(registration(load, name))
         .chain(
-            status ->
+            loaded ->
                 probe
                     .change(name)
-                    .map(change -> new AdapterProof(status, found.norms(), change))
+                    .onFailure(NodeAdapters::nobodyComputes)
+                    .recoverWithItem(OptionalDouble.empty())
+                    .map(change -> proof(load.name(), loaded, change))
                     .onItemOrFailure()
-                    .call(() -> admin.unload(name, WhenInUse.WAIT)))
-        .map(proof -> named(load.name(), proof));
+                    .call(() -> admin.unload(name, WhenInUse.WAIT)));
   }
 
-  private static AdapterProof named(String name, AdapterProof proof) {
-    AdapterStatus s = proof.status();
-    AdapterStatus renamed =
-        new AdapterStatus(
-            new AdapterId(name, s.id().digest()),
-            s.source(),
-            s.targets(),
-            s.maxRank(),
-            s.fileBytes(),
-            s.deviceBytes(),
-            s.tier(),
-            s.pinned(),
-            s.claims());
-    return new AdapterProof(renamed, proof.norms(), proof.logitChange());
+  private static boolean nobodyComputes(Throwable failure) {
+    return failure instanceof InfiniLoraException e && e.code() == ErrorCode.UNAVAILABLE;
   }
 
-  private Candidate examine(Path directory, boolean allowNoEffect) {
-    try (PeftAdapter adapter = PeftAdapter.open(directory, base.model())) {
-      List<DeltaNorm> norms = DeltaNorms.of(adapter);
-      if (!allowNoEffect && norms.stream().allMatch(n -> n.norm() == 0)) {
-        throw new InfiniLoraException(
-            ErrorCode.BAD_ADAPTER,
-            "%s: changes nothing, since A or B of every pair is zero (allow_no_effect loads it)"
-                .formatted(directory));
-      }
-      return new Candidate(directory, norms);
-    }
+  private static AdapterProof proof(String name, LoadedAdapter loaded, OptionalDouble change) {
+    return new AdapterProof(loaded.status().named(name), loaded.norms(), change);
   }
 
   @Override
@@ -182,13 +162,7 @@ final class NodeAdapters implements AdapterRegistry {
   public Uni<List<AdapterStatus>> list() {
     return admin
         .list()
-        .map(
-            all ->
-                all.stream().filter(s -> !s.id().name().equals(AdapterLoad.DRY_RUN_NAME)).toList());
-  }
-
-  private boolean exists(String name) {
-    return base.adapters().stream().anyMatch(a -> a.name().equals(name));
+        .map(all -> all.stream().filter(s -> !AdapterLoad.isDryRun(s.id().name())).toList());
   }
 
   private static void checkName(String name) {
@@ -218,19 +192,5 @@ final class NodeAdapters implements AdapterRegistry {
   private static InfiniLoraException beingLoaded(String name) {
     return new InfiniLoraException(
         ErrorCode.CONFLICT, "adapter %s is being loaded at this moment".formatted(name));
-  }
-
-  /** On a worker of its own, since a download may take longer than workers otherwise may. */
-  private <T> Uni<T> blocking(Callable<T> work) {
-    return Uni.createFrom()
-        .completionStage(
-            () -> {
-              WorkerExecutor worker =
-                  vertx.createSharedWorkerExecutor("adapter-sources", 2, 1, TimeUnit.DAYS);
-              return worker
-                  .executeBlocking(work, false)
-                  .eventually(worker::close)
-                  .toCompletionStage();
-            });
   }
 }

@@ -16,61 +16,50 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.HashSet;
 import java.util.List;
-import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
 
 /**
- * The files of a node, all on this machine.
+ * What a node is to serve.
  *
- * @param model file or directory
+ * @param model file or directory of this machine
  * @param adapterDirectory directory of adapters
  * @param adapters the further ones
- * @param refused one error per adapter that the hub did not give
  */
-record NodeSources(
-    Path model,
-    Optional<Path> adapterDirectory,
-    List<NamedAdapter> adapters,
-    List<InfiniLoraException> refused) {
+record NodeSources(Path model, Optional<Path> adapterDirectory, List<NamedAdapter> adapters) {
 
-  /** An adapter with a name of its own, and where its files are. */
-  record NamedAdapter(String name, Path directory) {}
+  /** An adapter with a name of its own, and where whoever holds it finds it. */
+  record NamedAdapter(String name, String source) {}
 
   /**
-   * Downloads what is on the hub. Blocks.
+   * Downloads the model if it is on the hub. Blocks.
    *
    * @throws InfiniLoraException if there is no model
    */
   static NodeSources resolve(InfiniLoraConfig config, HubListener listener) {
+    boolean lora = config.loraMode() != LoraMode.NONE;
+    List<NamedAdapter> adapters = new ArrayList<>();
+    if (lora) {
+      config
+          .adapter()
+          .forEach((name, source) -> adapters.add(new NamedAdapter(name, source.toString())));
+    }
+    return new NodeSources(model(config, listener), config.adapters().filter(d -> lora), adapters);
+  }
+
+  private static Path model(InfiniLoraConfig config, HubListener listener) {
     WeightSource source =
         config
             .model()
             .orElseThrow(() -> new InfiniLoraException(ErrorCode.BAD_CONFIG, "model is not set"));
-    boolean lora = config.loraMode() != LoraMode.NONE;
-    try (Hub hub = new Hub(config.hub(), listener)) {
-      Path model =
-          switch (source) {
-            case WeightSource.Local(Path path) -> path;
-            case HubReference reference -> hub.model(reference);
-          };
-      List<NamedAdapter> adapters = new ArrayList<>();
-      List<InfiniLoraException> refused = new ArrayList<>();
-      for (Map.Entry<String, WeightSource> entry :
-          lora ? config.adapter().entrySet() : List.<Map.Entry<String, WeightSource>>of()) {
-        try {
-          Path directory =
-              switch (entry.getValue()) {
-                case WeightSource.Local(Path path) -> path;
-                case HubReference reference -> hub.adapter(reference);
-              };
-          adapters.add(new NamedAdapter(entry.getKey(), directory));
-        } catch (InfiniLoraException e) {
-          refused.add(named(entry.getKey(), e));
+    return switch (source) {
+      case WeightSource.Local(Path path) -> path;
+      case HubReference reference -> {
+        try (Hub hub = new Hub(config.hub(), listener)) {
+          yield hub.model(reference);
         }
       }
-      return new NodeSources(model, config.adapters().filter(d -> lora), adapters, refused);
-    }
+    };
   }
 
   /**
@@ -82,11 +71,13 @@ record NodeSources(
     adapterDirectory
         .map(AdapterDirectory::list)
         .ifPresent(
-            list -> list.forEach(d -> all.add(new NamedAdapter(d.getFileName().toString(), d))));
+            list ->
+                list.forEach(
+                    d -> all.add(new NamedAdapter(d.getFileName().toString(), d.toString()))));
     int unnamed = all.size();
     all.addAll(adapters);
     List<AdapterStatus> loaded = new ArrayList<>();
-    List<InfiniLoraException> failures = new ArrayList<>(refused);
+    List<InfiniLoraException> failures = new ArrayList<>();
     Set<String> taken = new HashSet<>();
     return Multi.createFrom()
         .range(0, all.size())
@@ -98,7 +89,7 @@ record NodeSources(
                 failures.add(twice(adapter));
                 return Uni.createFrom().nullItem();
               }
-              return node.add(adapter.name(), adapter.directory())
+              return node.add(adapter.name(), adapter.source())
                   .invoke(loaded::add)
                   .onFailure(InfiniLoraException.class)
                   .recoverWithItem(
@@ -116,7 +107,7 @@ record NodeSources(
   private static InfiniLoraException twice(NamedAdapter adapter) {
     return new InfiniLoraException(
         ErrorCode.BAD_ADAPTER,
-        "%s: an adapter named %s exists already".formatted(adapter.directory(), adapter.name()));
+        "%s: an adapter named %s exists already".formatted(adapter.source(), adapter.name()));
   }
 
   private static InfiniLoraException named(String name, InfiniLoraException e) {

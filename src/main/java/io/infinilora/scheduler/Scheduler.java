@@ -74,17 +74,21 @@ public final class Scheduler {
    * let in with one: however full others make the queue, nobody is shut out.
    *
    * @throws InfiniLoraException {@code OVERLOADED} if the queue is full, {@code
-   *     CONTEXT_LENGTH_EXCEEDED} if there is no room for the prompt and one token, {@code
+   *     CONTEXT_LENGTH_EXCEEDED} if there is no room for its tokens and one more, {@code
    *     INVALID_REQUEST} if its id is in use
    */
   public void add(Sequence sequence) {
     int prompt = sequence.promptLength();
-    if (prompt >= contextLength()) {
+    if (sequence.length() >= contextLength()) {
       throw new InfiniLoraException(
           ErrorCode.CONTEXT_LENGTH_EXCEEDED,
-          "the prompt has %d tokens; with at least one output token it exceeds the context of %d tokens (context length %d, KV cache %d blocks of %d)"
+          "the prompt has %d tokens; with at least one %soutput token it exceeds the context of %d tokens (context length %d, KV cache %d blocks of %d)"
               .formatted(
                   prompt,
+                  sequence.outputLength() == 0
+                      ? ""
+                      : "more than the %d generated elsewhere as "
+                          .formatted(sequence.outputLength()),
                   contextLength(),
                   config.contextLength(),
                   config.kvBlocks(),

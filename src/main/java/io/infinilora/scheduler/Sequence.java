@@ -46,7 +46,8 @@ public final class Sequence {
   private PrefixCache.Node lastPublished;
 
   /**
-   * A sequence that holds the prompt only.
+   * A sequence that holds the prompt and what was generated elsewhere. With the latter it stands as
+   * if it had been preempted: it was admitted once, and its tokens have been charged for.
    *
    * @param request what was asked for
    * @param adapter generation of the adapter that computes it, or empty for the base model
@@ -56,8 +57,15 @@ public final class Sequence {
     this.request = Objects.requireNonNull(request);
     this.adapter = Objects.requireNonNull(adapter);
     this.eosTokens = Set.copyOf(eosTokens);
-    this.tokens = request.prompt().clone();
-    this.length = tokens.length;
+    int[] generated = request.generated();
+    this.length = request.prompt().length + generated.length;
+    this.tokens = Arrays.copyOf(request.prompt(), length);
+    System.arraycopy(generated, 0, tokens, request.prompt().length, generated.length);
+    if (generated.length > 0) {
+      this.charged = length;
+      this.cachedPromptTokens = 0;
+    }
+    request.started().ifPresent(started -> this.cachedPromptTokens = started.cachedPromptTokens());
   }
 
   /** The request's id. */
@@ -90,7 +98,10 @@ public final class Sequence {
     return request.prompt().length;
   }
 
-  /** Number of output tokens so far; a stop token that ended the sequence is not one. */
+  /**
+   * Number of output tokens so far, those generated elsewhere included; a stop token that ended the
+   * sequence is not one.
+   */
   public int outputLength() {
     return length - promptLength();
   }

@@ -35,6 +35,7 @@ record Fixture(Path directory, List<Case> cases, List<Mixed> mixedBatch) {
    * @param logitsKey tensor of the expected logits
    * @param allPositions whether the tensor has every position or the last only
    * @param greedy expected tokens
+   * @param gaps distance of the best two logits at each of them; empty if not known
    */
   record Case(
       String name,
@@ -42,7 +43,14 @@ record Fixture(Path directory, List<Case> cases, List<Mixed> mixedBatch) {
       int[] prompt,
       String logitsKey,
       boolean allPositions,
-      int[] greedy) {}
+      int[] greedy,
+      double[] gaps) {
+
+    /** What adapter choice it belongs to: the part of the name before the dot. */
+    String variant() {
+      return name.substring(0, name.indexOf('.'));
+    }
+  }
 
   /** One request of the mixed batch. */
   record Mixed(String id, Optional<String> adapter, int[] prompt, int[] expected) {}
@@ -86,7 +94,8 @@ record Fixture(Path directory, List<Case> cases, List<Mixed> mixedBatch) {
                 ints(prompt.required("token_ids")),
                 entry.getValue().required("logits_key").asText(),
                 prompt.required("logits").asText().equals("all"),
-                ints(entry.getValue().required("greedy"))));
+                ints(entry.getValue().required("greedy")),
+                doubles(entry.getValue().path("step_logit_gaps"))));
       }
     }
     return new Fixture(directory, cases, mixed(directory));
@@ -116,6 +125,14 @@ record Fixture(Path directory, List<Case> cases, List<Mixed> mixedBatch) {
     int[] values = new int[array.size()];
     for (int i = 0; i < values.length; i++) {
       values[i] = array.get(i).asInt();
+    }
+    return values;
+  }
+
+  private static double[] doubles(JsonNode array) {
+    double[] values = new double[array.size()];
+    for (int i = 0; i < values.length; i++) {
+      values[i] = array.get(i).asDouble();
     }
     return values;
   }

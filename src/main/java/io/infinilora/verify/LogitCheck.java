@@ -18,6 +18,8 @@ final class LogitCheck implements PromptObserver {
   private final int firstPosition;
   private final BitSet seen = new BitSet();
   private double worst;
+  private double squaredError;
+  private double squaredNorm;
 
   /**
    * A check.
@@ -39,14 +41,26 @@ final class LogitCheck implements PromptObserver {
     seen.set(row);
     long base = (long) row * expected.cols();
     for (int i = 0; i < expected.cols(); i++) {
-      double difference =
-          Math.abs((double) logits[i] - expected.data().getAtIndex(FLOAT, base + i));
+      double reference = expected.data().getAtIndex(FLOAT, base + i);
+      double difference = Math.abs(logits[i] - reference);
+      squaredError += difference * difference;
+      squaredNorm += reference * reference;
       // Written so that a NaN counts as the worst error there is.
       worst = difference <= worst ? worst : difference;
       if (Double.isNaN(difference)) {
         worst = Double.POSITIVE_INFINITY;
       }
     }
+  }
+
+  /** Sum of squared differences; infinite if a position is missing. */
+  double squaredError() {
+    return seen.cardinality() == expected.rows() ? squaredError : Double.POSITIVE_INFINITY;
+  }
+
+  /** Sum of squares of the expected logits. */
+  double squaredNorm() {
+    return squaredNorm;
   }
 
   /** Largest absolute difference; infinite if a position is missing. */

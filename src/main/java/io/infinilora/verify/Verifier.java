@@ -1,36 +1,32 @@
 package io.infinilora.verify;
 
+import io.infinilora.cluster.ClusterNode;
 import io.infinilora.config.ByteSize;
+import io.infinilora.config.ClusterConfig;
 import io.infinilora.config.EngineConfig;
 import io.infinilora.config.Eviction;
 import io.infinilora.config.InfiniLoraConfig;
 import io.infinilora.config.LoraConfig;
+import io.infinilora.config.Role;
 import io.infinilora.config.ServerConfig;
+import io.infinilora.core.Engine;
 import io.infinilora.core.ErrorCode;
-import io.infinilora.core.GenerateRequest;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.LoraGrid;
 import io.infinilora.core.LoraMode;
-import io.infinilora.core.SamplingParams;
-import io.infinilora.core.TensorView;
-import io.infinilora.core.TokenEvent;
-import io.infinilora.engine.PromptObserver;
 import io.infinilora.metrics.EngineMetrics;
 import io.infinilora.node.Node;
-import io.infinilora.weights.SafetensorsFile;
-import io.smallrye.mutiny.Multi;
 import io.vertx.core.Vertx;
-import java.lang.foreign.Arena;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
-import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.List;
 import java.util.Optional;
-import java.util.concurrent.CompletableFuture;
+import java.util.Set;
+import java.util.TreeSet;
 import java.util.concurrent.CompletionException;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.locks.LockSupport;
 import java.util.function.Consumer;
 
 /**
@@ -38,9 +34,6 @@ import java.util.function.Consumer;
  * batch at once. Blocks; not for event loops.
  */
 public final class Verifier {
-  /** Largest absolute error of a logit in float32 arithmetic. */
-  static final double TOLERANCE = 2e-3;
-
   private static final Duration PATIENCE = Duration.ofMinutes(2);
   private static final long KV_BYTES = 16L << 20;
   private static final long ADAPTER_BYTES = 64L << 20;
@@ -48,8 +41,14 @@ public final class Verifier {
   private static final int BATCHED_TOKENS = 64;
   private static final int PREFILL_CHUNK = 24;
 
+  /** How long adapters of a running cluster may take to become known. */
+  private static final Duration ADAPTER_PATIENCE = Duration.ofSeconds(30);
+
+  private static final long ADAPTER_POLL_MILLIS = 50;
+
   private final LoraMode mode;
   private final LoraGrid shards;
+  private final Optional<ClusterConfig> cluster;
 
   /** A verifier for one LoRA mode with an undivided LoRA server. */
   public Verifier(LoraMode mode) {
@@ -62,8 +61,23 @@ public final class Verifier {
    * @param shards how the LoRA server is divided in mode {@code disaggregated}
    */
   public Verifier(LoraMode mode, LoraGrid shards) {
+    this(mode, shards, Optional.empty());
+  }
+
+  private Verifier(LoraMode mode, LoraGrid shards, Optional<ClusterConfig> cluster) {
     this.mode = mode;
     this.shards = shards;
+    this.cluster = cluster;
+  }
+
+  /**
+   * A verifier with a base model of its own and the LoRA server of a running cluster, which must
+   * serve the fixture's model and adapters. Takes no requests of the cluster's gateways.
+   *
+   * @param shards how that LoRA server is divided
+   */
+  public static Verifier of(ClusterConfig cluster, LoraGrid shards) {
+    return new Verifier(LoraMode.DISAGGREGATED, shards, Optional.of(cluster));
   }
 
   /**
@@ -99,7 +113,7 @@ public final class Verifier {
 
   private void verifyOne(Path directory, Consumer<CaseResult> sink) {
     String name = directory.getFileName().toString();
-    Vertx vertx = Vertx.vertx();
+    Vertx vertx = vertx();
     Node node = null;
     try {
       Fixture fixture = Fixture.read(directory);
@@ -107,8 +121,11 @@ public final class Verifier {
       for (InfiniLoraException refused : node.adapterReport().failures()) {
         sink.accept(CaseResult.fail(name, "load", Double.NaN, refused.getMessage()));
       }
-      cases(fixture, node, sink);
-      mixed(fixture, node, sink);
+      Arithmetic arithmetic = cluster.isPresent() ? Arithmetic.BF16_ROWS : Arithmetic.FLOAT32;
+      if (cluster.isPresent()) {
+        awaitAdapters(fixture, node.engine());
+      }
+      new FixtureRun(fixture, node.engine(), mode, arithmetic, sink).run();
     } catch (RuntimeException e) {
       Throwable cause = e instanceof CompletionException && e.getCause() != null ? e.getCause() : e;
       sink.accept(
@@ -120,7 +137,39 @@ public final class Verifier {
     }
   }
 
+  private Vertx vertx() {
+    return cluster
+        .map(
+            where ->
+                await(
+                    ClusterNode.join(
+                        Vertx.builder().with(ClusterNode.options(where)),
+                        where,
+                        where.node().orElse("verify"))))
+        .orElseGet(Vertx::vertx);
+  }
+
+  /** The cluster says a moment after it was joined what it has. */
+  private static void awaitAdapters(Fixture fixture, Engine engine) {
+    Set<String> missing = new TreeSet<>();
+    fixture.cases().forEach(c -> c.adapter().ifPresent(missing::add));
+    long deadline = System.nanoTime() + ADAPTER_PATIENCE.toNanos();
+    while (missing.removeIf(name -> engine.adapter(name).isPresent()) || !missing.isEmpty()) {
+      if (System.nanoTime() - deadline > 0) {
+        throw new InfiniLoraException(
+            ErrorCode.BAD_CONFIG,
+            "the cluster's LoRA server has no adapter named " + String.join(", ", missing));
+      }
+      LockSupport.parkNanos(TimeUnit.MILLISECONDS.toNanos(ADAPTER_POLL_MILLIS));
+    }
+  }
+
   private InfiniLoraConfig settings(Path directory) {
+    InfiniLoraConfig alone = settingsAlone(directory);
+    return cluster.map(where -> alone.withRole(Role.BASE, where)).orElse(alone);
+  }
+
+  private InfiniLoraConfig settingsAlone(Path directory) {
     Path adapters = directory.resolve("adapters");
     int threads = Runtime.getRuntime().availableProcessors();
     return new InfiniLoraConfig(
@@ -148,117 +197,6 @@ public final class Verifier {
                 shards,
                 Duration.ofSeconds(30),
                 LoraConfig.DEFAULT_RETRY_FOR));
-  }
-
-  private void cases(Fixture fixture, Node node, Consumer<CaseResult> sink) {
-    try (Arena arena = Arena.ofShared()) {
-      SafetensorsFile expected =
-          SafetensorsFile.open(
-              fixture.directory().resolve("expected.safetensors"), ErrorCode.BAD_CONFIG, arena);
-      for (Fixture.Case c : fixture.cases()) {
-        if (c.adapter().isPresent() && mode == LoraMode.NONE) {
-          continue;
-        }
-        sink.accept(check(fixture.name(), c, expected.view(c.logitsKey()), node));
-      }
-    }
-  }
-
-  private CaseResult check(String fixture, Fixture.Case c, TensorView expected, Node node) {
-    LogitCheck check = new LogitCheck(expected, c.allPositions() ? 0 : c.prompt().length - 1);
-    int[] tokens;
-    try {
-      tokens =
-          run(node, fixture + "." + c.name(), c.prompt(), c.adapter(), c.greedy().length, check);
-    } catch (RuntimeException e) {
-      return CaseResult.fail(fixture, c.name(), Double.NaN, e.toString());
-    }
-    double worst = check.worst();
-    if (!(worst <= TOLERANCE)) {
-      return CaseResult.fail(fixture, c.name(), worst, "logits differ by more than " + TOLERANCE);
-    }
-    return tokens(fixture, c.name(), worst, c.greedy(), tokens);
-  }
-
-  private static CaseResult tokens(
-      String fixture, String name, double worst, int[] expected, int[] actual) {
-    int at = Arrays.mismatch(expected, actual);
-    return at < 0
-        ? CaseResult.pass(fixture, name, worst)
-        : CaseResult.fail(
-            fixture,
-            name,
-            worst,
-            "tokens differ at step %d: expected %s, got %s"
-                .formatted(at, Arrays.toString(expected), Arrays.toString(actual)));
-  }
-
-  private void mixed(Fixture fixture, Node node, Consumer<CaseResult> sink) {
-    List<Fixture.Mixed> requests =
-        fixture.mixedBatch().stream()
-            .filter(r -> r.adapter().isEmpty() || mode != LoraMode.NONE)
-            .toList();
-    List<CompletableFuture<int[]>> running = new ArrayList<>();
-    for (Fixture.Mixed r : requests) {
-      running.add(
-          submit(
-              node,
-              fixture.name() + ".mixed." + r.id(),
-              r.prompt(),
-              r.adapter(),
-              r.expected().length,
-              null));
-    }
-    for (int i = 0; i < requests.size(); i++) {
-      Fixture.Mixed r = requests.get(i);
-      String name = "mixed." + r.id();
-      try {
-        sink.accept(
-            tokens(
-                fixture.name(),
-                name,
-                Double.NaN,
-                r.expected(),
-                running.get(i).orTimeout(PATIENCE.toSeconds(), TimeUnit.SECONDS).join()));
-      } catch (CompletionException e) {
-        sink.accept(CaseResult.fail(fixture.name(), name, Double.NaN, e.getCause().toString()));
-      }
-    }
-  }
-
-  private static int[] run(
-      Node node,
-      String id,
-      int[] prompt,
-      Optional<String> adapter,
-      int maxTokens,
-      PromptObserver observer) {
-    return submit(node, id, prompt, adapter, maxTokens, observer)
-        .orTimeout(PATIENCE.toSeconds(), TimeUnit.SECONDS)
-        .join();
-  }
-
-  private static CompletableFuture<int[]> submit(
-      Node node,
-      String id,
-      int[] prompt,
-      Optional<String> adapter,
-      int maxTokens,
-      PromptObserver observer) {
-    GenerateRequest request =
-        new GenerateRequest(
-            id, prompt, adapter, SamplingParams.greedy(maxTokens).ignoringEos(), observer != null);
-    Multi<TokenEvent> events =
-        observer == null
-            ? node.engine().generate(request)
-            : node.engine().generate(request, observer);
-    return events
-        .filter(TokenEvent.Token.class::isInstance)
-        .map(e -> ((TokenEvent.Token) e).token())
-        .collect()
-        .asList()
-        .map(list -> list.stream().mapToInt(Integer::intValue).toArray())
-        .subscribeAsCompletionStage();
   }
 
   private static <T> T await(io.vertx.core.Future<T> future) {

@@ -12,6 +12,7 @@ import java.util.EnumMap;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
+import java.util.function.Predicate;
 
 /**
  * How much an adapter changes each linear layer. The product {@code B A}, as large as the layer, is
@@ -30,10 +31,17 @@ public final class DeltaNorms {
     double squares;
   }
 
-  /** Norms by layer, then target; experts of a layer count together. */
-  public static List<DeltaNorm> of(PeftAdapter adapter) {
+  /**
+   * Norms by layer, then target; experts of a layer count together.
+   *
+   * @param held which modules count
+   */
+  public static List<DeltaNorm> of(PeftAdapter adapter, Predicate<AdaptedModule> held) {
     Map<Integer, Map<LoraTarget, Sum>> sums = new TreeMap<>();
     for (AdaptedModule module : adapter.modules()) {
+      if (!held.test(module)) {
+        continue;
+      }
       Sum sum =
           sums.computeIfAbsent(module.layer(), l -> new EnumMap<>(LoraTarget.class))
               .computeIfAbsent(module.target(), t -> new Sum());

@@ -1,12 +1,13 @@
 package io.infinilora.wire;
 
 import io.infinilora.core.AdapterAdmin;
+import io.infinilora.core.AdapterRegistration;
 
 /** What somebody asks of the coordinator of a LoRA Server. */
 public sealed interface AdapterCall {
 
-  /** See {@link AdapterAdmin#load}. Answered with the {@link io.infinilora.core.AdapterStatus}. */
-  record Load(String name, String source) implements AdapterCall {}
+  /** See {@link AdapterAdmin#load}. Answered with a {@link io.infinilora.core.LoadedAdapter}. */
+  record Load(AdapterRegistration adapter) implements AdapterCall {}
 
   /** See {@link AdapterAdmin#unload}. Answered with null. */
   record Unload(String name, AdapterAdmin.WhenInUse whenInUse) implements AdapterCall {}

@@ -4,6 +4,6 @@ package io.infinilora.wire;
  * A base model ends in order. All its leases end, those included that it asked for and was not told
  * of yet.
  *
- * @param base name of the base-model instance
+ * @param session under which they are held
  */
-public record BaseEnded(String base) {}
+public record BaseEnded(String session) {}

@@ -1,12 +1,13 @@
 package io.infinilora.wire;
 
 import io.infinilora.core.AdapterAdmin;
+import io.infinilora.core.AdapterRegistration;
 import io.infinilora.core.AdapterStatus;
+import io.infinilora.core.LoadedAdapter;
 import io.smallrye.mutiny.Uni;
 import io.vertx.core.eventbus.DeliveryOptions;
 import io.vertx.core.eventbus.EventBus;
 import io.vertx.core.eventbus.Message;
-import java.nio.file.Path;
 import java.time.Duration;
 import java.util.List;
 
@@ -22,8 +23,8 @@ public final class BusAdapterAdmin implements AdapterAdmin {
   }
 
   @Override
-  public Uni<AdapterStatus> load(String name, Path source) {
-    return call(new AdapterCall.Load(name, source.toString()));
+  public Uni<LoadedAdapter> load(AdapterRegistration adapter) {
+    return call(new AdapterCall.Load(adapter));
   }
 
   @Override

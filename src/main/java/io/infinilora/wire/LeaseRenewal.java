@@ -1,8 +1,8 @@
 package io.infinilora.wire;
 
 /**
- * A base model lives. All its leases end if this has not come for some time.
+ * A base model lives. All leases of its session end if this has not come for some time.
  *
- * @param base name of the base-model instance
+ * @param session under which they are held
  */
-public record LeaseRenewal(String base) {}
+public record LeaseRenewal(String session) {}

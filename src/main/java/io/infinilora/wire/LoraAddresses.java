@@ -1,14 +1,23 @@
 package io.infinilora.wire;
 
-import io.infinilora.core.LoraShard;
+import java.util.UUID;
 
-/** Event-bus addresses of the LoRA Server. */
+/**
+ * Event-bus addresses of the LoRA Server. Those of a shard belong to one incarnation of it, so that
+ * nobody talks to one that has died and is not forgotten yet.
+ */
 public final class LoraAddresses {
   /** Published to when the adapters that may be used change: {@link AdapterChange}. */
   public static final String CHANGES = "infinilora.lora.changes";
 
-  /** Published to when a shard begins or ends: {@link ShardNotice}. */
+  /** Published to when a shard begins or ends, and while it serves: {@link ShardNotice}. */
   public static final String SHARDS = "infinilora.lora.shards";
+
+  /** Published to when a shard hangs: {@link ShardHang}. */
+  public static final String HANGS = "infinilora.lora.hangs";
+
+  /** Published to while a coordinator serves: {@link CoordinatorNotice}. */
+  public static final String COORDINATORS = "infinilora.lora.coordinators";
 
   /** Takes {@link AdapterCall}s and answers them. */
   public static final String ADMIN = "infinilora.lora.admin";
@@ -17,29 +26,29 @@ public final class LoraAddresses {
 
   private LoraAddresses() {}
 
-  /** Takes {@link LoraLayerRequest}s for a shard, one-way. */
-  public static String requests(LoraShard shard) {
-    return SHARD + shard.index() + ".requests";
+  /** Takes {@link LoraLayerRequest}s for a shard, one-way, from its own process only. */
+  public static String requests(UUID incarnation) {
+    return SHARD + incarnation + ".requests";
   }
 
   /** Takes {@link LeaseRequest}s for a shard, answers {@link LeaseGrant}. */
-  public static String leases(LoraShard shard) {
-    return SHARD + shard.index() + ".leases";
+  public static String leases(UUID incarnation) {
+    return SHARD + incarnation + ".leases";
   }
 
   /** Takes {@link LeaseRelease}s for a shard, one-way. */
-  public static String releases(LoraShard shard) {
-    return SHARD + shard.index() + ".releases";
+  public static String releases(UUID incarnation) {
+    return SHARD + incarnation + ".releases";
   }
 
   /** Takes {@link LeaseRenewal}s for a shard, one-way. */
-  public static String renewals(LoraShard shard) {
-    return SHARD + shard.index() + ".renewals";
+  public static String renewals(UUID incarnation) {
+    return SHARD + incarnation + ".renewals";
   }
 
   /** Takes {@link BaseEnded} for a shard, one-way. */
-  public static String ends(LoraShard shard) {
-    return SHARD + shard.index() + ".ends";
+  public static String ends(UUID incarnation) {
+    return SHARD + incarnation + ".ends";
   }
 
   /** Takes {@link LeaseRevocation}s for a base-model instance, one-way. */
@@ -48,7 +57,7 @@ public final class LoraAddresses {
   }
 
   /** Takes {@link ShardCall}s for a shard, and answers them. */
-  public static String shardAdmin(LoraShard shard) {
-    return SHARD + shard.index() + ".admin";
+  public static String shardAdmin(UUID incarnation) {
+    return SHARD + incarnation + ".admin";
   }
 }

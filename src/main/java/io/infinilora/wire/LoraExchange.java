@@ -44,6 +44,7 @@ public final class LoraExchange {
   private final Routing routing;
   private final Signal published;
   private final Signal computed;
+  private final LoraCourier courier;
   private final AtomicInteger gate = new AtomicInteger(FREE);
   private final AtomicReference<InfiniLoraException> closedBy = new AtomicReference<>();
   private volatile Failure failure;
@@ -67,16 +68,19 @@ public final class LoraExchange {
     routing = moe == null ? null : backend.routing(rows, moe.topK(), moe.experts());
     published = backend.signal();
     computed = backend.signal();
+    courier = LoraCourier.NONE;
   }
 
-  private LoraExchange(LoraExchange before) {
+  private LoraExchange(
+      LoraExchange before, Signal published, Signal computed, LoraCourier courier) {
     spec = before.spec;
     shard = before.shard;
     activations = before.activations;
     deltas = before.deltas;
     routing = before.routing;
-    published = before.published;
-    computed = before.computed;
+    this.published = published;
+    this.computed = computed;
+    this.courier = courier;
   }
 
   /**
@@ -85,10 +89,29 @@ public final class LoraExchange {
    * @throws IllegalStateException if this one is not {@linkplain #isQuiet quiet}
    */
   public LoraExchange reopened() {
+    requireQuiet();
+    return new LoraExchange(this, published, computed, courier);
+  }
+
+  /**
+   * The same for a base model in another process, whose step numbers need not go on.
+   *
+   * @throws IllegalStateException if this one is not {@linkplain #isQuiet quiet}
+   */
+  public LoraExchange lent(Backend backend, LoraCourier to) {
+    requireQuiet();
+    return new LoraExchange(this, backend.signal(), backend.signal(), to);
+  }
+
+  private void requireQuiet() {
     if (!isQuiet()) {
       throw new IllegalStateException("the server may still write to this exchange");
     }
-    return new LoraExchange(this);
+  }
+
+  /** Connects the exchange with a base model that does not share its memory. */
+  public LoraCourier courier() {
+    return courier;
   }
 
   /**
@@ -150,12 +173,22 @@ public final class LoraExchange {
    * sum, because other shards have the rest of them.
    */
   public boolean terms() {
+    return terms(spec, shard);
+  }
+
+  /** Whether a shard answers {@code down} by terms. */
+  public static boolean terms(ModelSpec spec, LoraShard shard) {
     return spec.mlp().moe() != null && shard.expertShards() > 1;
   }
 
   /** Rows of a target's delta per row of a step. */
   public int outRows(LoraTarget target) {
-    return target.site() == LoraSite.MLP_OUT && terms()
+    return outRows(spec, shard, target);
+  }
+
+  /** Rows of a target's delta per row of a step, as a shard answers. */
+  public static int outRows(ModelSpec spec, LoraShard shard, LoraTarget target) {
+    return target.site() == LoraSite.MLP_OUT && terms(spec, shard)
         ? spec.mlp().moe().topK()
         : spec.outRows(target);
   }
@@ -204,6 +237,11 @@ public final class LoraExchange {
    * ones.
    */
   public long value(long step, int layer, LoraSite site) {
+    return value(spec, step, layer, site);
+  }
+
+  /** Signal value of a site of a model. */
+  public static long value(ModelSpec spec, long step, int layer, LoraSite site) {
     return (step * spec.layers() + layer) * LoraSite.all().size() + site.ordinal() + 1;
   }
 
@@ -212,12 +250,18 @@ public final class LoraExchange {
    * step.
    */
   public long lastValue(long step) {
+    return lastValue(spec, step);
+  }
+
+  /** Signal value of the last site of a step of a model. */
+  public static long lastValue(ModelSpec spec, long step) {
     return (step + 1) * spec.layers() * LoraSite.all().size();
   }
 
   /** Server, inside: gives up a step and lets the base see why. */
   public void fail(long step, Throwable cause) {
     failure = new Failure(step, cause);
+    courier.failed(step, cause);
     long last = lastValue(step);
     if (computed.value() < last) {
       computed.release(last);

@@ -1,18 +1,16 @@
 package io.infinilora.wire;
 
 import io.infinilora.core.AdapterId;
+import io.infinilora.core.AdapterRegistration;
 
 /** What the coordinator of a LoRA Server asks of one shard. */
 public sealed interface ShardCall {
 
   /**
-   * Read and check an adapter, but let nobody use it yet. Answered with its {@link
-   * io.infinilora.core.AdapterStatus}.
-   *
-   * @param name name that requests will use
-   * @param source PEFT directory
+   * Read and check an adapter, but let nobody use it yet. Answered with the shard's part of a
+   * {@link io.infinilora.core.LoadedAdapter}; whether it has an effect only all parts can tell.
    */
-  record Prepare(String name, String source) implements ShardCall {}
+  record Prepare(AdapterRegistration adapter) implements ShardCall {}
 
   /** Let requests use what was prepared; the generation before it leaves when nobody uses it. */
   record Commit(AdapterId id) implements ShardCall {}

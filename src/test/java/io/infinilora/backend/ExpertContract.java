@@ -109,7 +109,7 @@ public abstract class ExpertContract extends SamplingContract {
   }
 
   /** What a routing holds, seen through its use: experts that give their number, or one-hot. */
-  private void holds(Routing routing, Routed expected) {
+  protected void holds(Routing routing, Routed expected) {
     int rows = expected.choices().length;
     int topK = routing.topK();
     double[][][] numbers = new double[EXPERTS][][];

@@ -11,6 +11,7 @@ import io.infinilora.backend.cpu.CpuBackend;
 import io.infinilora.config.Eviction;
 import io.infinilora.config.SchedulerConfig;
 import io.infinilora.core.AdapterAdmin;
+import io.infinilora.core.AdapterRegistration;
 import io.infinilora.core.AdapterStatus;
 import io.infinilora.core.EngineLoad;
 import io.infinilora.core.GenerateRequest;
@@ -26,8 +27,8 @@ import io.infinilora.metrics.EngineMetrics;
 import io.infinilora.model.TransformerLoader;
 import io.infinilora.weights.Checkpoint;
 import io.infinilora.weights.Checkpoints;
-import io.infinilora.wire.LocalCodec;
 import io.infinilora.wire.ShardNotice;
+import io.infinilora.wire.WireCodecs;
 import io.vertx.core.Future;
 import io.vertx.core.Vertx;
 import java.lang.reflect.InvocationTargetException;
@@ -73,7 +74,7 @@ class LoraCrashTest {
   private String base;
 
   private void start(Duration retry) {
-    LocalCodec.registerAll(vertx.eventBus());
+    WireCodecs.registerAll(vertx.eventBus());
     GRID.shards().forEach(shard -> await(deploy(shard)));
     coordinator = await(vertx.deployVerticle(new LoraServerVerticle(GRID)));
     ModelSpec spec = checkpoint.spec();
@@ -93,7 +94,7 @@ class LoraCrashTest {
   private void load(String name) {
     engine
         .adapterAdmin()
-        .load(name, MODEL.resolve("adapters").resolve(name))
+        .load(AdapterRegistration.own(name, MODEL.resolve("adapters/" + name).toString()))
         .await()
         .atMost(Duration.ofMinutes(1));
   }

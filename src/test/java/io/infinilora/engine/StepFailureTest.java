@@ -13,6 +13,7 @@ import io.infinilora.config.InfiniLoraConfig;
 import io.infinilora.config.SchedulerConfig;
 import io.infinilora.config.ServerConfig;
 import io.infinilora.core.AdapterAdmin;
+import io.infinilora.core.AdapterRegistration;
 import io.infinilora.core.Engine;
 import io.infinilora.core.EngineLoad;
 import io.infinilora.core.ErrorCode;
@@ -34,7 +35,7 @@ import io.infinilora.model.TransformerLoader;
 import io.infinilora.node.Node;
 import io.infinilora.weights.Checkpoint;
 import io.infinilora.weights.Checkpoints;
-import io.infinilora.wire.LocalCodec;
+import io.infinilora.wire.WireCodecs;
 import io.vertx.core.Future;
 import io.vertx.core.Promise;
 import io.vertx.core.Vertx;
@@ -97,6 +98,10 @@ class StepFailureTest {
   private final Checkpoint checkpoint = Checkpoints.open(MODEL);
   private final Backend backend = new CpuBackend();
   private BaseModelVerticle engine;
+
+  /** Whether there is no request before those of the test. */
+  private boolean unused;
+
   private CompletableFuture<List<Integer>> neighbour;
   private CompletableFuture<List<Integer>> culprit;
   private CompletableFuture<List<Integer>> waiting;
@@ -115,10 +120,14 @@ class StepFailureTest {
   }
 
   private void start(Place place, Duration retry) {
+    start(place, retry, place == Place.LORA_SERVER_HANGS ? SHORT_DEADLINE : Duration.ofMinutes(2));
+  }
+
+  private void start(Place place, Duration retry, Duration stepDeadline) {
     boolean server = place == Place.LORA_SERVER || place == Place.LORA_SERVER_HANGS;
     ModelSpec spec = checkpoint.spec();
     if (server) {
-      LocalCodec.registerAll(vertx.eventBus());
+      WireCodecs.registerAll(vertx.eventBus());
       Backend faulty = faults.in(backend, place);
       await(vertx.deployVerticle(new LoraShardVerticle(spec, LoraShard.WHOLE, faulty, BUDGETS, 1)));
       await(vertx.deployVerticle(new LoraServerVerticle(LoraGrid.SINGLE)));
@@ -137,18 +146,20 @@ class StepFailureTest {
             BaseModel.allocate(TransformerLoader.load(checkpoint, backend), LIMITS, backend),
             LIMITS,
             1,
-            new Patience(
-                place == Place.LORA_SERVER_HANGS ? SHORT_DEADLINE : Duration.ofMinutes(2),
-                Duration.ofMinutes(1),
-                retry),
+            new Patience(stepDeadline, Duration.ofMinutes(1), retry),
             lora,
             gate);
     await(vertx.deployVerticle(engine));
     for (String name : new String[] {"a1", "a2"}) {
       AdapterAdmin admin = engine.adapterAdmin();
-      admin.load(name, MODEL.resolve("adapters").resolve(name)).await().indefinitely();
-      // In memory already, so that the requests are admitted in the order in which they come.
-      tokens(engine, 1, Optional.of(name)).join();
+      admin
+          .load(AdapterRegistration.own(name, MODEL.resolve("adapters/" + name).toString()))
+          .await()
+          .indefinitely();
+      if (!unused) {
+        // In memory already, so that the requests are admitted in the order in which they come.
+        tokens(engine, 1, Optional.of(name)).join();
+      }
     }
   }
 
@@ -198,6 +209,34 @@ class StepFailureTest {
     faults.disarm();
     assertThat(culprit.join()).isEqualTo(second);
     assertThat(waiting.join()).isEqualTo(third);
+    assertNothingIsLeft();
+  }
+
+  /** The deadline is longer than any request here may take. */
+  @Test
+  void aHungDriverIsNoticedBeforeTheDeadline() {
+    start(Place.LORA_SERVER_HANGS, Duration.ofMinutes(2), Duration.ofMinutes(2));
+    askAllWithAFault();
+
+    assertThat(neighbour.join()).isEqualTo(first);
+    assertThat(culprit).isNotDone();
+    faults.disarm();
+    assertThat(culprit.join()).isEqualTo(second);
+    assertThat(waiting.join()).isEqualTo(third);
+    assertNothingIsLeft();
+  }
+
+  @ParameterizedTest
+  @EnumSource(names = {"ANNOUNCE", "LORA_SERVER"})
+  void aWarmUpOutlivesFailuresOfTheLoraSide(Place place) {
+    unused = true;
+    start(place);
+    faults.arm();
+
+    await(engine.warmUp(Duration.ofMillis(200)));
+
+    assertThat(faults.count()).isEqualTo(1);
+    assertThat(tokens(engine, 2, Optional.of("a2")).join()).isEqualTo(second);
     assertNothingIsLeft();
   }
 

@@ -16,6 +16,7 @@ import io.smallrye.mutiny.Multi;
 import io.smallrye.mutiny.Uni;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Optional;
 import java.util.Queue;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.Semaphore;
@@ -24,12 +25,17 @@ import java.util.concurrent.atomic.AtomicLong;
 import java.util.function.Function;
 
 /**
- * An engine without a model: a script says what becomes of each request. Emits as fast as the
- * subscriber asks, on the thread that asks. Safe for any thread.
+ * An engine without a model: a script says what becomes of each request, and one that was begun
+ * elsewhere goes on in the script. Emits as fast as the subscriber asks, on the thread that asks.
+ * Safe for any thread.
  */
 public final class FakeEngine implements Engine {
   /** Vocabulary that token ids must lie in. */
   public static final int VOCAB = 512;
+
+  // What is emitted at negative positions.
+  private static final int START = -2;
+  private static final int PROMPT = -1;
 
   /** Every request that was subscribed to. */
   public final Queue<GenerateRequest> requests = new ConcurrentLinkedQueue<>();
@@ -91,7 +97,7 @@ public final class FakeEngine implements Engine {
                 return Multi.createFrom().failure(script.refusal());
               }
               active.incrementAndGet();
-              return interrupted(script, events(script, request))
+              return interrupted(script, request, events(script, request))
                   .onTermination()
                   .invoke(
                       (failure, wasCancelled) -> {
@@ -104,10 +110,12 @@ public final class FakeEngine implements Engine {
             });
   }
 
-  private Multi<TokenEvent> interrupted(Script script, Multi<TokenEvent> all) {
+  private Multi<TokenEvent> interrupted(
+      Script script, GenerateRequest request, Multi<TokenEvent> all) {
     if (script.pauseAfter() == Integer.MAX_VALUE) {
       return all;
     }
+    int before = script.pauseAfter() + (request.reportStart() ? 1 : 0);
     Multi<TokenEvent> rest =
         Multi.createFrom()
             .deferred(
@@ -116,18 +124,22 @@ public final class FakeEngine implements Engine {
                   return Uni.createFrom()
                       .completionStage(script.goOn())
                       .onItem()
-                      .transformToMulti(ignored -> all.skip().first(script.pauseAfter()));
+                      .transformToMulti(ignored -> all.skip().first(before));
                 });
-    return Multi.createBy().concatenating().streams(all.select().first(script.pauseAfter()), rest);
+    return Multi.createBy().concatenating().streams(all.select().first(before), rest);
   }
 
   private Multi<TokenEvent> events(Script script, GenerateRequest request) {
     return Multi.createFrom()
         .<Integer, TokenEvent>generator(
-            () -> request.promptLogprobs() ? -1 : 0,
+            () -> request.reportStart() ? START : afterStart(request),
             (i, emitter) -> {
-              if (i < 0) {
+              if (i == START) {
+                emitter.emit(new TokenEvent.Started(adapter(request), cached(request)));
+                return afterStart(request);
+              } else if (i == PROMPT) {
                 emitter.emit(prompt(request));
+                return request.generated().length;
               } else if (i >= script.failAfter()) {
                 emitter.fail(new InfiniLoraException(ErrorCode.INTERNAL, "fake failure"));
               } else if (i < request.sampling().maxTokens() && script.has(i)) {
@@ -139,12 +151,26 @@ public final class FakeEngine implements Engine {
                     new TokenEvent.Finished(
                         script.has(i) ? FinishReason.LENGTH : FinishReason.STOP,
                         request.prompt().length,
-                        0,
+                        cached(request),
                         i));
                 emitter.complete();
               }
               return i + 1;
             });
+  }
+
+  private static int afterStart(GenerateRequest request) {
+    return request.promptLogprobs() ? PROMPT : request.generated().length;
+  }
+
+  private Optional<AdapterId> adapter(GenerateRequest request) {
+    return request
+        .adapter()
+        .flatMap(name -> adapters.stream().filter(a -> a.name().equals(name)).findFirst());
+  }
+
+  private static int cached(GenerateRequest request) {
+    return request.started().map(TokenEvent.Started::cachedPromptTokens).orElse(0);
   }
 
   private static TokenEvent.Prompt prompt(GenerateRequest request) {

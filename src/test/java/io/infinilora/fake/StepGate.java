@@ -1,9 +1,11 @@
 package io.infinilora.fake;
 
+import io.infinilora.core.AdapterMemoryStats;
 import io.infinilora.metrics.EngineMetrics;
 import java.util.Optional;
 import java.util.concurrent.Semaphore;
 import java.util.concurrent.TimeUnit;
+import java.util.function.Supplier;
 
 /**
  * Holds the driver thread at the end of a step until the test lets it go on, so that a test knows
@@ -52,6 +54,11 @@ public final class StepGate implements EngineMetrics {
       held.release();
       steps.acquireUninterruptibly();
     }
+  }
+
+  @Override
+  public void watchMemory(String shard, Supplier<AdapterMemoryStats> stats) {
+    metrics.watchMemory(shard, stats);
   }
 
   @Override

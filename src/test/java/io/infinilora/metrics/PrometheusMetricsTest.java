@@ -75,6 +75,24 @@ class PrometheusMetricsTest {
   }
 
   @Test
+  void countsWhatAGatewaySendsToEachBaseInBoundedNumber() {
+    metrics.routed("base-a");
+    metrics.routed("base-a");
+    metrics.resumed("base-a");
+    for (int i = 0; i < 200; i++) {
+      metrics.routed("more" + i);
+    }
+    metrics.routed("base-a");
+
+    assertThat(metrics.scrape())
+        .contains("infinilora_gateway_requests_total{base=\"base-a\"} 3.0\n")
+        .contains("infinilora_gateway_resumed_total{base=\"base-a\"} 1.0\n")
+        .contains("infinilora_gateway_requests_total{base=\"more98\"} 1.0\n")
+        .contains("infinilora_gateway_requests_total{base=\"(other)\"} 101.0\n")
+        .doesNotContain("more99");
+  }
+
+  @Test
   void aGenerationOfOneTokenHasNoTimePerToken() {
     Generation generation = metrics.begin(Optional.empty());
     generation.token();

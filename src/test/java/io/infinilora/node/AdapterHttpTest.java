@@ -358,7 +358,7 @@ class AdapterHttpTest {
       assertThat(proof.path("delta_norms")).hasSize(8);
       assertThat(proof.path("delta_norms").path(0).path("norm").asDouble()).isPositive();
       assertThat(proof.path("bytes").path("device").asLong()).isPositive();
-      assertThat(proof.path("max_logit_change").asDouble()).isPositive();
+      assertThat(proof.path("max_logprob_change").asDouble()).isPositive();
       assertThat(models(server)).containsExactly(ServedNode.BASE);
       assertThat(ServedNode.json(server.get("/v1/lora_adapters").body()).path("data")).isEmpty();
     }
@@ -380,7 +380,7 @@ class AdapterHttpTest {
 
       String dry = ",\"allow_no_effect\":true,\"dry_run\":true";
       JsonNode proof = ServedNode.json(server.post(LOAD, load("x", idle, dry)).body());
-      assertThat(proof.path("max_logit_change").asDouble(-1)).isZero();
+      assertThat(proof.path("max_logprob_change").asDouble(-1)).isZero();
       assertLoaded(server.post(LOAD, load("x", idle, ",\"allow_no_effect\":true")), "x");
       assertThat(tokens(server, "x")).isEqualTo(base);
     }

@@ -137,6 +137,7 @@ class EngineTest {
                   return null;
                 });
     start(mode, 4, 64, 64, true, recorder);
+    reported.clear(); // What there is to watch.
     await(node.engine().warmUp(Duration.ofMinutes(1)));
     assertThat(reported).isEmpty();
     assertThat(node.engine().load()).isEqualTo(new EngineLoad(0, 0, 0, 4, 0));

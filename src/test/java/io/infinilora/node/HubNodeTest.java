@@ -11,8 +11,11 @@ import io.infinilora.config.InfiniLoraConfig;
 import io.infinilora.config.LoraConfig;
 import io.infinilora.config.ServerConfig;
 import io.infinilora.core.AdapterId;
+import io.infinilora.core.AdapterLoad;
+import io.infinilora.core.ErrorCode;
 import io.infinilora.core.HubReference;
 import io.infinilora.core.InfiniLoraException;
+import io.infinilora.core.LoraGrid;
 import io.infinilora.core.LoraMode;
 import io.infinilora.core.WeightSource;
 import io.infinilora.fake.FakeHub;
@@ -22,6 +25,7 @@ import io.infinilora.weights.hub.HubListener;
 import io.vertx.core.Vertx;
 import java.io.IOException;
 import java.nio.file.Path;
+import java.time.Duration;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
@@ -30,6 +34,8 @@ import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 
 /** A node whose model and adapters are on a hub. */
 class HubNodeTest {
@@ -103,6 +109,47 @@ class HubNodeTest {
           .satisfiesExactlyInAnyOrder(
               message -> assertThat(message).startsWith("missing: hf:acme/missing: not found"),
               message -> assertThat(message).startsWith("broken: " + FIXTURE + "/nothing"));
+    } finally {
+      await(node.close());
+    }
+  }
+
+  @ParameterizedTest
+  @CsvSource({"COUPLED, 1x1", "DISAGGREGATED, 1x2"})
+  void anAdapterIsDownloadedWhileServingIfThatIsAllowed(LoraMode mode, String grid) {
+    List<Integer> expected = tokens(localModel(), "local");
+    InfiniLoraConfig config =
+        new InfiniLoraConfig(
+            Optional.of(new WeightSource.Local(FIXTURE)),
+            Optional.empty(),
+            Map.of(),
+            mode,
+            ServerConfig.DEFAULTS,
+            EngineConfig.DEFAULTS,
+            new LoraConfig(
+                LoraConfig.DEFAULTS.deviceMemory(),
+                LoraConfig.DEFAULTS.hostMemory(),
+                LoraConfig.DEFAULTS.eviction(),
+                LoraGrid.parse(grid),
+                LoraConfig.DEFAULT_ADAPTER_WAIT,
+                LoraConfig.DEFAULT_RETRY_FOR,
+                Optional.empty(),
+                true,
+                Optional.empty()),
+            settings(adapters, false));
+    Node node = await(Node.start(Vertx.vertx(), config, EngineMetrics.NONE));
+    try {
+      AdapterLoad load = new AdapterLoad("x", "hf:acme/tiny-lora", false, false, false, false);
+      node.adapters().load(load).await().atMost(Duration.ofMinutes(1));
+
+      assertThat(greedy(node.engine(), PROMPT, Optional.of("x"), TOKENS).join())
+          .isEqualTo(expected);
+      assertThat(adapters.requestsFor("adapter_model.safetensors")).hasSize(1);
+      AdapterLoad missing = new AdapterLoad("y", "hf:acme/missing", false, false, false, false);
+      assertThatThrownBy(() -> node.adapters().load(missing).await().atMost(Duration.ofMinutes(1)))
+          .isInstanceOfSatisfying(
+              InfiniLoraException.class, e -> assertThat(e.code()).isEqualTo(ErrorCode.BAD_ADAPTER))
+          .hasMessageStartingWith("hf:acme/missing: not found");
     } finally {
       await(node.close());
     }

@@ -1,6 +1,8 @@
 package io.infinilora.node;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.tuple;
+import static org.assertj.core.api.Assertions.within;
 
 import io.infinilora.config.ByteSize;
 import io.infinilora.config.EngineConfig;
@@ -8,6 +10,8 @@ import io.infinilora.config.Eviction;
 import io.infinilora.config.InfiniLoraConfig;
 import io.infinilora.config.LoraConfig;
 import io.infinilora.config.ServerConfig;
+import io.infinilora.core.AdapterLoad;
+import io.infinilora.core.DeltaNorm;
 import io.infinilora.core.GenerateRequest;
 import io.infinilora.core.LoraGrid;
 import io.infinilora.core.LoraMode;
@@ -16,6 +20,7 @@ import io.infinilora.metrics.EngineMetrics;
 import io.vertx.core.Vertx;
 import java.nio.file.Path;
 import java.time.Duration;
+import java.util.List;
 import java.util.Optional;
 import java.util.Random;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -48,6 +53,39 @@ class LoraShardsTest {
       }
     }
     assertThat(whole[0][PROMPT - 1]).isNotEqualTo(whole[1][PROMPT - 1]);
+  }
+
+  @ParameterizedTest
+  @CsvSource({"mixtral, 2x2", "llama, 2x2", "dbrx, 3x2"})
+  void whatAnAdapterChangesDoesNotDependOnTheGrid(String fixture, String grid) {
+    List<DeltaNorm> whole = norms(fixture, LoraGrid.SINGLE);
+    List<DeltaNorm> divided = norms(fixture, LoraGrid.parse(grid));
+    assertThat(divided)
+        .extracting(DeltaNorm::layer, DeltaNorm::target, DeltaNorm::pairs)
+        .containsExactlyElementsOf(
+            whole.stream().map(n -> tuple(n.layer(), n.target(), n.pairs())).toList());
+    for (int i = 0; i < whole.size(); i++) {
+      assertThat(divided.get(i).norm()).isCloseTo(whole.get(i).norm(), within(1e-9));
+    }
+  }
+
+  private static List<DeltaNorm> norms(String fixture, LoraGrid grid) {
+    Path model = FIXTURES.resolve(fixture);
+    Node node =
+        Node.start(Vertx.vertx(), settings(model, grid), EngineMetrics.NONE)
+            .toCompletionStage()
+            .toCompletableFuture()
+            .join();
+    try {
+      String source = model.resolve("adapters/a1").toString();
+      return node.adapters()
+          .load(new AdapterLoad("x", source, false, false, true, false))
+          .await()
+          .atMost(Duration.ofMinutes(1))
+          .norms();
+    } finally {
+      node.close().toCompletionStage().toCompletableFuture().join();
+    }
   }
 
   /** Of each position of a prompt, on each of three adapters. */

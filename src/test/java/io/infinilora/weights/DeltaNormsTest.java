@@ -26,7 +26,7 @@ class DeltaNormsTest {
     }
     Path directory = FIXTURES.resolve(model).resolve("adapters").resolve(name);
     try (PeftAdapter adapter = PeftAdapter.open(directory, spec)) {
-      List<DeltaNorm> norms = DeltaNorms.of(adapter);
+      List<DeltaNorm> norms = DeltaNorms.of(adapter, module -> true);
 
       assertThat(norms.stream().mapToInt(DeltaNorm::pairs).sum())
           .isEqualTo(adapter.modules().size());

@@ -14,6 +14,7 @@ import io.infinilora.backend.RowGroups;
 import io.infinilora.backend.Tensor;
 import io.infinilora.backend.Vec;
 import io.infinilora.core.ModelSpec;
+import java.lang.foreign.MemorySegment;
 import java.util.List;
 import java.util.function.Supplier;
 
@@ -105,6 +106,14 @@ final class Checks {
         throw new IllegalArgumentException(what + " " + i + " of " + bound);
       }
     }
+  }
+
+  void memory(MemorySegment memory, long bytes, String what) {
+    that(
+        memory.isNative() && memory.byteSize() >= bytes,
+        () ->
+            "%s is %d bytes of %s memory, but should be %d bytes of native memory"
+                .formatted(what, memory.byteSize(), memory.isNative() ? "native" : "heap", bytes));
   }
 
   /** That rows of a sequence are consecutive positions with blocks of the cache. */

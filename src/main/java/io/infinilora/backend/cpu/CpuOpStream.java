@@ -21,6 +21,7 @@ import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.ModelSpec;
 import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
 import java.util.Arrays;
 import java.util.List;
 import java.util.function.Supplier;
@@ -45,6 +46,7 @@ final class CpuOpStream implements OpStream {
   private final Scratch[] scratch;
   private final Scratch[] matrixScratch;
   private final ExpertOps experts;
+  private final TransferOps transfers;
 
   CpuOpStream(CpuBackend backend, String name, int threads) {
     this.checks = new Checks(backend);
@@ -56,6 +58,7 @@ final class CpuOpStream implements OpStream {
       matrixScratch[i] = new Scratch(arena);
     }
     experts = new ExpertOps(this::run, scratch, matrixScratch, arena);
+    transfers = new TransferOps((operator, x, tasks, task) -> run(operator, x::shape, tasks, task));
   }
 
   private void run(String operator, Supplier<String> shapes, int tasks, WorkerPool.Task task) {
@@ -391,6 +394,52 @@ final class CpuOpStream implements OpStream {
     for (int i = 0; i < rows.length; i++) {
       ElementKernels.addScaled(from.row(i), 1, to.row(rows[i]), to.cols());
     }
+  }
+
+  @Override
+  public void packRows(Tensor x, int[] rows, MemorySegment out) {
+    CpuTensor from = checks.tensor(x, "packRows x");
+    checks.indices(rows, from.rows(), "row");
+    checks.memory(out, rowBytes(rows.length, from), "packRows out");
+    transfers.pack(from, rows, out);
+  }
+
+  @Override
+  public void unpackRows(MemorySegment x, Tensor out) {
+    CpuTensor to = checks.tensor(out, "unpackRows out");
+    checks.memory(x, rowBytes(to.rows(), to), "unpackRows x");
+    transfers.unpack(x, to);
+  }
+
+  @Override
+  public void addRows(MemorySegment x, int[] rows, Tensor y) {
+    CpuTensor to = checks.tensor(y, "addRows y");
+    checks.indices(rows, to.rows(), "row");
+    checks.memory(x, rowBytes(rows.length, to), "addRows x");
+    transfers.add(x, rows, to);
+  }
+
+  private static long rowBytes(int rows, CpuTensor shape) {
+    return (long) TransferOps.ROW_ELEMENT_BYTES * rows * shape.cols();
+  }
+
+  @Override
+  public void packRouting(Routing from, int[] rows, MemorySegment out) {
+    CpuRouting source = checks.routing(from, "packRouting from");
+    checks.indices(rows, source.rows(), "row");
+    checks.memory(out, routingBytes(rows.length, source), "packRouting out");
+    transfers.packRouting(source, rows, out);
+  }
+
+  @Override
+  public void unpackRouting(MemorySegment from, Routing out) {
+    CpuRouting to = checks.routing(out, "unpackRouting out");
+    checks.memory(from, routingBytes(to.rows(), to), "unpackRouting from");
+    transfers.unpackRouting(from, to);
+  }
+
+  private static long routingBytes(int rows, CpuRouting shape) {
+    return (long) TransferOps.CHOICE_BYTES * rows * shape.topK();
   }
 
   @Override

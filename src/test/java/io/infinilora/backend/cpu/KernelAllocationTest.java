@@ -31,6 +31,8 @@ import io.infinilora.core.ModelSpec;
 import io.infinilora.core.RopeSpec;
 import io.infinilora.core.SamplingParams;
 import io.infinilora.core.WeightMatrix;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
 import java.lang.management.ManagementFactory;
 import java.time.Duration;
 import java.util.ArrayList;
@@ -103,6 +105,18 @@ class KernelAllocationTest {
         settles("project %s, %d rows".formatted(dtype, rows), () -> ops.project(weights, x, y));
       }
     }
+  }
+
+  @Test
+  void rowsOfFrames() {
+    int width = 4096;
+    Tensor x = tensor(16, width);
+    int[] rows = new int[16];
+    Arrays.setAll(rows, i -> i);
+    MemorySegment packed = Arena.ofAuto().allocate(2L * 16 * width);
+    settles("packRows", () -> ops.packRows(x, rows, packed));
+    settles("unpackRows", () -> ops.unpackRows(packed, x));
+    settles("addRows", () -> ops.addRows(packed, rows, x));
   }
 
   @Test

@@ -1,7 +1,7 @@
-package io.infinilora.adapter;
+package io.infinilora.core;
 
 /**
- * Figures of an {@link AdapterCache} since its start.
+ * Figures of a cache of adapters in device memory since its start.
  *
  * @param claims claims so far
  * @param immediate those that were admissible at once
