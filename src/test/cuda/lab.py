@@ -1,4 +1,4 @@
-"""Checks and times the LoRA kernels on the GPU of this machine; README.md beside this says how.
+"""Checks and times the LoRA kernels on the GPU of this machine; docs/performance-cuda.md says how.
 
 usage: lab.py DIRECTORY [--help]
 """
