@@ -1,0 +1,215 @@
+"""Checks and times the LoRA kernels on the GPU of this machine; docs/performance-cuda.md says how.
+
+usage: lab.py DIRECTORY [--help]
+"""
+
+import argparse
+import csv
+import math
+import os
+import random
+import sys
+
+import torch
+
+import check
+import gpu
+import plan
+from lora import Kernels, Work, error, reference
+
+BANDWIDTH = 3.12e12          # bytes/s, measured read bandwidth of the H100 that the anchors were measured on
+COLD = 140e6                 # bytes between two uses of the same data: colder than the L2
+MODELS = {"mixtral": (8, 2, 4096, 14336, 64), "qwen3_30b": (128, 8, 2048, 768, 32)}  # experts, top-k, hidden, inter, rank
+
+
+def load_cases():
+    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "anchors.csv")) as file:
+        return list(csv.DictReader(line for line in file if not line.startswith("#")))
+
+
+def zipf_counts(tokens, adapters):
+    """Rows per adapter: at least one each, the rest by popularity with exponent 1.2."""
+    weights = [1 / (i + 1) ** 1.2 for i in range(adapters)]
+    spare = tokens - adapters
+    exact = [spare * w / sum(weights) for w in weights]
+    counts = [1 + int(e) for e in exact]
+    for i in sorted(range(adapters), key=lambda i: exact[i] % 1, reverse=True)[: tokens - sum(counts)]:
+        counts[i] += 1
+    return counts
+
+
+class Shape:
+    """What a case computes: sizes, and the groups of one random input as (rows of x, rows of y)."""
+
+    def __init__(self, case):
+        self.tokens, self.adapters = int(case["tokens"]), int(case["adapters"])
+        self.routed = case["model"] != "dense"
+        self.scaled = case["projection"] == "down"
+        if not self.routed:
+            self.hidden, self.rank, self.features, self.copies = 4096, int(case["rank"]), (int(case["features"]),), 1
+        else:
+            self.experts, self.copies, model, inter, self.rank = MODELS[case["model"]]
+            self.hidden = inter if self.scaled else model
+            self.features = (model,) if self.scaled else (inter, inter)
+        self.rows = self.tokens * self.copies
+        self.x_count = self.rows if self.scaled else self.tokens
+        self.stacked = self.rank * len(self.features)
+        self.a_size = self.stacked * self.hidden
+        self.b_sizes = [self.rank * (-(-n // 64) * 64) for n in self.features]
+
+    def draw(self, rng):
+        if not self.routed:
+            even = self.tokens % self.adapters == 0 and self.tokens >= 2048
+            counts = [self.tokens // self.adapters] * self.adapters if even else zipf_counts(self.tokens, self.adapters)
+            order = list(range(self.tokens))
+            rng.shuffle(order)
+            out = []
+            for count in counts:
+                out.append([(i, i) for i in sorted(order[:count])])
+                order = order[count:]
+            return out
+        groups = {}
+        for token in range(self.tokens):
+            for slot, expert in enumerate(rng.sample(range(self.experts), self.copies)):
+                row = token * self.copies + slot
+                key = (token % self.adapters, expert)
+                groups.setdefault(key, []).append((row if self.scaled else token, row))
+        return [groups[key] for key in sorted(groups)]
+
+    def bytes(self, groups):
+        return 2 * (groups * (self.a_size + sum(self.b_sizes)) + self.x_count * self.hidden +
+                    self.rows * sum(self.features))
+
+
+class Pool:
+    """Random weights that the timed inputs cut their adapters from."""
+
+    def __init__(self, values):
+        self.values = torch.empty(values, dtype=torch.bfloat16, device="cuda")
+        for i in range(0, values, 1 << 28):
+            self.values[i : i + (1 << 28)].normal_(0, 0.05)
+        self.used = 0
+
+    def take(self, size):
+        size = -(-size // 512) * 512
+        if self.used + size > self.values.numel():
+            raise MemoryError("pool too small")
+        self.used += size
+        return self.values.data_ptr() + 2 * (self.used - size)
+
+    def view(self, address, size):
+        start = (address - self.values.data_ptr()) // 2
+        return self.values[start : start + size]
+
+
+def measure(case, pool, kernels, add, quick):
+    shape = Shape(case)
+    rng = random.Random(5)
+    draws, total = [], 0
+    while total < COLD or len(draws) < 2:
+        draws.append(shape.draw(rng))
+        total += shape.bytes(len(draws[-1]))
+    pool.used = 0
+    x = torch.randn(len(draws) * shape.x_count, shape.hidden, device="cuda").bfloat16()
+    y = torch.randn(len(draws) * shape.rows, sum(shape.features), device="cuda").bfloat16()
+    rank = shape.rank
+    _, splits = plan.clusters(shape.hidden)
+    v = torch.empty(splits * shape.rows * shape.stacked, device="cuda")
+    scale = [rng.random() for _ in range(shape.rows)] if shape.scaled else None
+    works, first = [], None
+    for i, draw in enumerate(draws):
+        groups, begin = [], 0
+        for rows in draw:
+            a = pool.take(shape.a_size)
+            groups.append(plan.Group(begin, len(rows), a, [(pool.take(n), rank) for n in shape.b_sizes]))
+            begin += len(rows)
+        x_rows = [i * shape.x_count + r for rows in draw for r, _ in rows]
+        y_rows = [i * shape.rows + r for rows in draw for _, r in rows]
+        arguments = dict(groups=groups, hidden=shape.hidden, features=shape.features, x=x, x_rows=x_rows, y=y,
+                         y_rows=y_rows, scale=scale, add=add)
+        first = first or arguments
+        works.append(Work(v=v, **arguments))
+
+    def weights(g):
+        return pool.view(g.a, shape.a_size), [pool.view(b, n) for (b, _), n in zip(g.targets, shape.b_sizes)]
+
+    if not add:
+        y[: shape.rows] = float("nan")
+    part = dict(first, y=y[: shape.rows])
+    expected = reference(weights=weights, **part)
+    works[0].launch(kernels)
+    torch.cuda.synchronize()
+    e = error(y[: shape.rows], expected)
+    del expected
+    operations = max(len(works), 4 if quick else 12)
+    graph = gpu.capture(lambda: [works[i % len(works)].launch(kernels) for i in range(operations)])
+    us = gpu.median_us(graph, operations, 5 if quick else 15)
+    mb = sum(shape.bytes(len(d)) for d in draws) / len(draws) / 1e6
+    plan_us = sorted(w.plan_seconds for w in works)[len(works) // 2] * 1e6
+    return us, e, mb, plan_us
+
+
+def geometric(values):
+    return math.exp(sum(map(math.log, values)) / len(values)) if values else float("nan")
+
+
+def main():
+    options = argparse.ArgumentParser()
+    options.add_argument("directory", help="of the fatbins")
+    options.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="of plan.py")
+    options.add_argument("--quick", action="store_true")
+    options.add_argument("--only", default="")
+    options.add_argument("--out")
+    options.add_argument("--no-check", action="store_true")
+    options.add_argument("--check-only", action="store_true")
+    options.add_argument("--modes", default="+=")
+    options = options.parse_args()
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.manual_seed(1)
+    for setting in options.set:
+        name, value = setting.split("=")
+        setattr(plan, name, type(getattr(plan, name))(value))
+    kernels = Kernels(*[gpu.Module(os.path.join(options.directory, f"lora_{name}.fatbin")) for name in ("decode", "rows")])
+    print(torch.cuda.get_device_name(), options.directory)
+    if not options.no_check:
+        print("largest error of the checks:", check.check(kernels))
+    if options.check_only:
+        return 0
+    pool = Pool(1_000_000_000)
+    results, families = [], {}
+    for case in load_cases():
+        name = " ".join(case[k] for k in ("model", "projection", "rank", "features", "tokens", "adapters") if case[k])
+        if options.only not in name:
+            continue
+        row = dict(case)
+        for mode in options.modes.split(","):
+            us, e, mb, plan_us = measure(case, pool, kernels, mode == "+=", options.quick)
+            limit = mb * 1e6 / BANDWIDTH * 1e6
+            ratio = float(case["fastest_us"]) / us
+            row |= {f"us {mode}": round(us, 2), f"ratio {mode}": round(ratio, 2), f"at {mode}": round(limit / us, 3)}
+            flag = ("" if e <= check.TOLERANCE else " WRONG") + ("" if ratio > 1 else " BEHIND") + (
+                " UNDER80" if mb > 50 and limit / us < 0.8 else "")
+            print(f"{name:36s} {mode:2s} {mb:7.1f} MB limit {limit:6.1f} ours {us:7.2f} us {100 * limit / us:4.0f} % "
+                  f"fastest tried {float(case['fastest_us']):6.1f} x{ratio:5.2f} err {e:.1e} plan {plan_us:6.0f} us{flag}")
+            decode = "prefill" if int(case["tokens"]) >= 2048 else "decode"
+            families.setdefault((case["model"], case["projection"], decode, mode), []).append((ratio, mb, limit / us))
+            row |= {"limit_us": round(limit, 2), "error": f"{e:.1e}", "plan_us": round(plan_us)}
+        results.append(row)
+    for key, values in families.items():
+        large = [at for _, mb, at in values if mb > 50]
+        print(f"{' '.join(key):32s} geometric mean x{geometric([r for r, _, _ in values]):.2f}, least x"
+              f"{min(r for r, _, _ in values):.2f}; above 50 MB: {geometric(large):.2f} of the limit, least "
+              f"{min(large, default=float('nan')):.2f}")
+    for mode in options.modes.split(","):
+        ratios = [r for key, values in families.items() if key[3] == mode for r, _, _ in values]
+        print(f"all {mode} geometric mean x{geometric(ratios):.2f}")
+    if options.out:
+        with open(options.out, "w", newline="") as file:
+            writer = csv.DictWriter(file, results[0].keys(), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(results)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
