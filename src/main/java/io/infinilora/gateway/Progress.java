@@ -1,5 +1,6 @@
 package io.infinilora.gateway;
 
+import io.infinilora.core.AdapterId;
 import io.infinilora.core.FinishReason;
 import io.infinilora.core.GenerateRequest;
 import io.infinilora.core.TokenEvent;
@@ -31,6 +32,11 @@ final class Progress {
   /** Whether anything has come that another base has to go on from. */
   boolean begun() {
     return length > 0 || prompted || startReported;
+  }
+
+  /** Whether this generation of the adapter may compute the rest. */
+  boolean canGoOnWith(AdapterId adapter) {
+    return started == null || started.adapter().equals(Optional.of(adapter));
   }
 
   /** Number of output tokens. */

@@ -241,6 +241,12 @@ final class RoutedGeneration implements Flow.Subscription {
       case CONFLICT, MODEL_NOT_FOUND -> {
         if (request.adapter().isEmpty()) {
           fail(exception);
+        } else if (router.find(request.adapter().get()).filter(progress::canGoOnWith).isPresent()) {
+          // The base has not heard of it yet; that is not what a stream that has begun ends with.
+          refused(
+              begun()
+                  ? new InfiniLoraException(ErrorCode.UNAVAILABLE, cause.message(), exception)
+                  : exception);
         } else if (begun()) {
           refused(
               new InfiniLoraException(
@@ -248,8 +254,6 @@ final class RoutedGeneration implements Flow.Subscription {
                   "the generation was interrupted after %d tokens and cannot go on: %s"
                       .formatted(progress.outputLength(), cause.message()),
                   exception));
-        } else if (router.lists(request.adapter().get())) {
-          refused(exception); // The base has not heard of it yet.
         } else {
           fail(exception);
         }

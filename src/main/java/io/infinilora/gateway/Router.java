@@ -175,9 +175,9 @@ final class Router {
     return directory;
   }
 
-  /** Whether the LoRA side has an adapter of this name. */
-  boolean lists(String adapter) {
-    return find.apply(adapter).isPresent();
+  /** The generation of an adapter that the LoRA side has now. */
+  Optional<AdapterId> find(String adapter) {
+    return find.apply(adapter);
   }
 
   ClusterTimes times() {

@@ -2,6 +2,7 @@ package io.infinilora.gateway;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import io.infinilora.core.AdapterId;
 import io.infinilora.core.GenerateRequest;
 import io.infinilora.core.SamplingParams;
 import io.infinilora.core.TokenEvent;
@@ -21,7 +22,9 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
 import java.util.Queue;
+import java.util.Set;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.Semaphore;
 import java.util.concurrent.TimeUnit;
@@ -44,8 +47,14 @@ final class Cluster implements AutoCloseable {
   private final Queue<BaseNotice> notices = new ConcurrentLinkedQueue<>();
   private final Context probe = vertx.getOrCreateContext();
   private final List<Base> bases = new ArrayList<>();
+
+  /** Names of adapters that have another generation by now. */
+  final Set<String> replaced = ConcurrentHashMap.newKeySet();
+
   private final List<Base> dead = new ArrayList<>();
   private int requests;
+
+  private static final AdapterId NEXT = new AdapterId("pirate", "1".repeat(64));
 
   /** A base that runs. */
   record Base(FakeEngine engine, BaseService service, String deployment) {}
@@ -59,7 +68,12 @@ final class Cluster implements AutoCloseable {
     FakeEngine lister = new FakeEngine("pirate", "haiku");
     gateway =
         new RoutedEngine(
-            lister.model(), FINGERPRINT, lister::adapters, lister::adapter, metrics, times);
+            lister.model(),
+            FINGERPRINT,
+            lister::adapters,
+            name -> lister.adapter(name).map(id -> replaced.contains(name) ? NEXT : id),
+            metrics,
+            times);
     WireCodecs.registerAll(vertx.eventBus());
     gatewayDeployment = await(vertx.deployVerticle(gateway));
     await(

@@ -300,8 +300,33 @@ class ResumptionTest {
     AssertSubscriber<TokenEvent> client =
         cluster.subscribe(cluster.request(1000, Optional.of("pirate")), 1000);
     client.awaitItems(5);
+    cluster.replaced.add("pirate");
     cluster.undeploy(cluster.whoHas(1));
     assertFails(client, ErrorCode.CONFLICT, "after 5 tokens", "pirate@1 has been replaced");
+  }
+
+  @Test
+  void aBaseMayHearOfAnAdapterLaterThanAStreamNeedsIt() {
+    start(ClusterTimes.DEFAULTS);
+    InfiniLoraException unknown =
+        new InfiniLoraException(ErrorCode.CONFLICT, "pirate@0 has been unloaded");
+    for (int i = 0; i < 2; i++) {
+      Function<GenerateRequest, Script> first = pausing(5);
+      AtomicInteger refusals = new AtomicInteger(2);
+      cluster.base(
+          engine()
+              .scripts(
+                  r ->
+                      r.generated().length > 0 && refusals.getAndDecrement() > 0
+                          ? Script.refuses(unknown)
+                          : first.apply(r)));
+    }
+    AssertSubscriber<TokenEvent> client =
+        cluster.subscribe(cluster.request(1000, Optional.of("pirate")), 1000);
+    client.awaitItems(5);
+    cluster.undeploy(cluster.whoHas(1));
+    client.awaitCompletion(Cluster.PATIENCE);
+    assertWhole(client.getItems());
   }
 
   @Test
