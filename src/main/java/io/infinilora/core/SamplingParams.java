@@ -81,44 +81,20 @@ public record SamplingParams(
 
   /** The same without regard to end-of-sequence tokens. */
   public SamplingParams ignoringEos() {
-    return new SamplingParams(
-        temperature,
-        topP,
-        topK,
-        minP,
-        repetitionPenalty,
-        presencePenalty,
-        frequencyPenalty,
-        seed,
-        logitBias,
-        stopTokens,
-        maxTokens,
-        true,
-        logprobs);
+    return with(maxTokens, true, logprobs);
   }
 
   /** The same with at most so many output tokens. */
   public SamplingParams limitedTo(int tokens) {
-    return tokens >= maxTokens
-        ? this
-        : new SamplingParams(
-            temperature,
-            topP,
-            topK,
-            minP,
-            repetitionPenalty,
-            presencePenalty,
-            frequencyPenalty,
-            seed,
-            logitBias,
-            stopTokens,
-            tokens,
-            ignoreEos,
-            logprobs);
+    return with(Math.min(tokens, maxTokens), ignoreEos, logprobs);
   }
 
   /** The same, reporting so many alternatives per token. */
   public SamplingParams reporting(int alternatives) {
+    return with(maxTokens, ignoreEos, alternatives);
+  }
+
+  private SamplingParams with(int otherMaxTokens, boolean otherIgnoreEos, int otherLogprobs) {
     return new SamplingParams(
         temperature,
         topP,
@@ -130,9 +106,9 @@ public record SamplingParams(
         seed,
         logitBias,
         stopTokens,
-        maxTokens,
-        ignoreEos,
-        alternatives);
+        otherMaxTokens,
+        otherIgnoreEos,
+        otherLogprobs);
   }
 
   /** Whether the choice is the argmax. */
