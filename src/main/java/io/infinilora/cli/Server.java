@@ -153,12 +153,12 @@ final class Server {
 
   private void report(ServingNode node) {
     node.describe().forEach(this::say);
-    for (AdapterStatus a : node.loadedAdapters()) {
+    for (AdapterStatus a : node.adapterReport().loaded()) {
       say(
           "adapter %s: rank up to %d, %s, %.1f MB"
               .formatted(a.id().name(), a.maxRank(), a.targets(), a.deviceBytes() / 1e6));
     }
-    for (InfiniLoraException refused : node.refusedAdapters()) {
+    for (InfiniLoraException refused : node.adapterReport().failures()) {
       say("adapter refused: " + refused.getMessage());
     }
   }

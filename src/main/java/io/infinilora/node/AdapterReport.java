@@ -11,6 +11,8 @@ import java.util.List;
  * @param failures one error per adapter that was refused; the others are not affected
  */
 public record AdapterReport(List<AdapterStatus> loaded, List<InfiniLoraException> failures) {
+  /** Of a process that registers no adapters. */
+  static final AdapterReport NONE = new AdapterReport(List.of(), List.of());
 
   /** Copies the lists. */
   public AdapterReport {

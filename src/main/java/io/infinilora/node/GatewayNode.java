@@ -1,7 +1,6 @@
 package io.infinilora.node;
 
 import io.infinilora.core.AdapterStatus;
-import io.infinilora.core.InfiniLoraException;
 import io.infinilora.gateway.ClusterTimes;
 import io.infinilora.gateway.RoutedEngine;
 import io.infinilora.metrics.GatewayMetrics;
@@ -14,11 +13,13 @@ import io.infinilora.wire.WireCodecs;
 import io.vertx.core.Future;
 import io.vertx.core.Promise;
 import io.vertx.core.Vertx;
-import java.time.Duration;
 import java.util.List;
 import java.util.Optional;
 
-/** The API of a cluster: computes nothing, and reads of the model what requests need to be read. */
+/**
+ * The API of a cluster: computes nothing, and reads of the model what requests need to be read. All
+ * that runs here are requests of clients, whom the API waits for when the process ends.
+ */
 final class GatewayNode implements ServingNode {
   private final Vertx vertx;
   private final Checkpoint checkpoint;
@@ -70,29 +71,8 @@ final class GatewayNode implements ServingNode {
   }
 
   @Override
-  public List<AdapterStatus> loadedAdapters() {
-    return List.of();
-  }
-
-  @Override
-  public List<InfiniLoraException> refusedAdapters() {
-    return List.of();
-  }
-
-  @Override
   public Future<List<AdapterStatus>> adapterPlaces() {
     return Future.fromCompletionStage(adapters.list().subscribeAsCompletionStage());
-  }
-
-  @Override
-  public Future<Void> warmUp(Duration budget) {
-    return Future.succeededFuture();
-  }
-
-  @Override
-  public Future<Void> drain() {
-    // What runs here are requests of clients, whom the API waits for.
-    return Future.succeededFuture();
   }
 
   @Override

@@ -6,7 +6,6 @@ import io.infinilora.config.ClusterConfig;
 import io.infinilora.config.InfiniLoraConfig;
 import io.infinilora.core.AdapterAdmin;
 import io.infinilora.core.AdapterStatus;
-import io.infinilora.core.InfiniLoraException;
 import io.infinilora.lora.FrameEndpoint;
 import io.infinilora.lora.FrameServer;
 import io.infinilora.metrics.LoraMetrics;
@@ -17,7 +16,6 @@ import io.infinilora.wire.BusAdapterAdmin;
 import io.infinilora.wire.WireCodecs;
 import io.vertx.core.Future;
 import io.vertx.core.Vertx;
-import java.time.Duration;
 import java.util.List;
 import java.util.Optional;
 import org.slf4j.Logger;
@@ -44,7 +42,7 @@ final class LoraNode implements ServingNode {
   private final StartAdapters adapters;
   private final AdapterAdmin admin;
   private FrameServer frames;
-  private AdapterReport report = new AdapterReport(List.of(), List.of());
+  private AdapterReport report = AdapterReport.NONE;
 
   /** Opens the model; blocks. */
   LoraNode(
@@ -133,28 +131,13 @@ final class LoraNode implements ServingNode {
   }
 
   @Override
-  public List<AdapterStatus> loadedAdapters() {
-    return report.loaded();
-  }
-
-  @Override
-  public List<InfiniLoraException> refusedAdapters() {
-    return report.failures();
+  public AdapterReport adapterReport() {
+    return report;
   }
 
   @Override
   public Future<List<AdapterStatus>> adapterPlaces() {
     return Future.fromCompletionStage(admin.list().subscribeAsCompletionStage());
-  }
-
-  @Override
-  public Future<Void> warmUp(Duration budget) {
-    return Future.succeededFuture();
-  }
-
-  @Override
-  public Future<Void> drain() {
-    return Future.succeededFuture();
   }
 
   @Override

@@ -48,7 +48,7 @@ public final class Node implements ServingNode {
   private final BaseModelVerticle base;
   private final LoraServerPart loraServer;
   private final NodeSources sources;
-  private AdapterReport adapterReport = new AdapterReport(List.of(), List.of());
+  private AdapterReport adapterReport = AdapterReport.NONE;
   private NodeAdapters adapters;
   private StartAdapters startAdapters;
   private BaseService service;
@@ -193,16 +193,6 @@ public final class Node implements ServingNode {
   }
 
   @Override
-  public List<AdapterStatus> loadedAdapters() {
-    return adapterReport.loaded();
-  }
-
-  @Override
-  public List<InfiniLoraException> refusedAdapters() {
-    return adapterReport.failures();
-  }
-
-  @Override
   public Future<List<AdapterStatus>> adapterPlaces() {
     return Future.fromCompletionStage(adapters.list().subscribeAsCompletionStage());
   }
@@ -242,7 +232,7 @@ public final class Node implements ServingNode {
     return backend;
   }
 
-  /** Which adapters were loaded and which were refused. */
+  @Override
   public AdapterReport adapterReport() {
     return adapterReport;
   }

@@ -1,7 +1,6 @@
 package io.infinilora.node;
 
 import io.infinilora.core.AdapterStatus;
-import io.infinilora.core.InfiniLoraException;
 import io.vertx.core.Future;
 import java.time.Duration;
 import java.util.List;
@@ -16,20 +15,23 @@ public interface ServingNode {
   /** Lines that tell whoever starts it what was started. */
   List<String> describe();
 
-  /** Adapters that were loaded at start. */
-  List<AdapterStatus> loadedAdapters();
-
-  /** Adapters that were refused at start. */
-  List<InfiniLoraException> refusedAdapters();
+  /** Which adapters were loaded at start and which were refused. */
+  default AdapterReport adapterReport() {
+    return AdapterReport.NONE;
+  }
 
   /** Where all adapters are at this moment, here or elsewhere. */
   Future<List<AdapterStatus>> adapterPlaces();
 
   /** Computes for a while, so that the first request meets compiled code; zero for not at all. */
-  Future<Void> warmUp(Duration budget);
+  default Future<Void> warmUp(Duration budget) {
+    return Future.succeededFuture();
+  }
 
   /** Takes no more work from other processes; completes when what they have sent is done. */
-  Future<Void> drain();
+  default Future<Void> drain() {
+    return Future.succeededFuture();
+  }
 
   /** Ends everything, and the {@link io.vertx.core.Vertx} it runs on. */
   Future<Void> close();
