@@ -7,7 +7,6 @@ import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.json.JsonMapper;
 import com.fasterxml.jackson.datatype.jdk8.Jdk8Module;
 import io.vertx.core.buffer.Buffer;
-import io.vertx.core.eventbus.MessageCodec;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 
@@ -17,7 +16,7 @@ import java.io.UncheckedIOException;
  *
  * @param <T> record type
  */
-final class JsonCodec<T> implements MessageCodec<T, T> {
+final class JsonCodec<T> extends RecordCodec<T> {
   private static final ObjectMapper MAPPER =
       JsonMapper.builder()
           .addModule(new Jdk8Module())
@@ -28,25 +27,8 @@ final class JsonCodec<T> implements MessageCodec<T, T> {
           .disable(DeserializationFeature.FAIL_ON_UNKNOWN_PROPERTIES)
           .build();
 
-  private final Class<T> type;
-
   JsonCodec(Class<T> type) {
-    this.type = type;
-  }
-
-  @Override
-  public T transform(T message) {
-    return message;
-  }
-
-  @Override
-  public String name() {
-    return "json:" + type.getName();
-  }
-
-  @Override
-  public byte systemCodecID() {
-    return -1; // What Vert.x asks of user codecs.
+    super("json", type);
   }
 
   @Override

@@ -1,7 +1,6 @@
 package io.infinilora.wire;
 
 import io.vertx.core.buffer.Buffer;
-import io.vertx.core.eventbus.MessageCodec;
 
 /**
  * Passes an immutable message by reference between verticles of one JVM. It carries memory handles,
@@ -9,26 +8,9 @@ import io.vertx.core.eventbus.MessageCodec;
  *
  * @param <T> message type
  */
-final class LocalCodec<T> implements MessageCodec<T, T> {
-  private final Class<T> type;
-
+final class LocalCodec<T> extends RecordCodec<T> {
   LocalCodec(Class<T> type) {
-    this.type = type;
-  }
-
-  @Override
-  public T transform(T message) {
-    return message;
-  }
-
-  @Override
-  public String name() {
-    return "local:" + type.getName();
-  }
-
-  @Override
-  public byte systemCodecID() {
-    return -1; // What Vert.x asks of user codecs.
+    super("local", type);
   }
 
   @Override
