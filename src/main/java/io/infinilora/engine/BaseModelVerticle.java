@@ -43,9 +43,6 @@ import org.slf4j.LoggerFactory;
 public final class BaseModelVerticle extends VerticleBase implements Engine {
   private static final Logger log = LoggerFactory.getLogger(BaseModelVerticle.class);
 
-  /** Adapters that a warm-up computes with. */
-  private static final int WARM_UP_ADAPTERS = 4;
-
   private final String name;
   private final BaseModel model;
   private final SchedulerConfig config;
@@ -303,52 +300,15 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
     return done.future();
   }
 
-  /** Leases a few adapters first; those that cannot be had in time are done without. */
   private void warmUp(Duration budget, Promise<Void> done) {
-    long now = System.nanoTime();
-    List<AdapterId> adapters =
-        budget.isZero() ? List.of() : lora.adapters().stream().limit(WARM_UP_ADAPTERS).toList();
-    List<Future<LoraRuntime.Lease>> leased =
-        adapters.stream().map(id -> lease(id, now + budget.toNanos())).toList();
-    done.future()
+    WarmUpLeases adapters = new WarmUpLeases(lora, budget);
+    done.future().onComplete(v -> adapters.release());
+    adapters
+        .slots()
         .onComplete(
-            v ->
-                leased.stream()
-                    .filter(Future::succeeded)
-                    .forEach(lease -> lease.result().release()));
-    Future.join(leased)
-        .onComplete(
-            v -> {
-              int[] slots =
-                  leased.stream()
-                      .filter(Future::succeeded)
-                      .mapToInt(lease -> lease.result().slot())
-                      .toArray();
-              warmUp(new WarmUp(config, model().vocab(), slots, budget, System.nanoTime()), done);
-            });
-  }
-
-  private Future<LoraRuntime.Lease> lease(AdapterId adapter, long deadlineNanos) {
-    Promise<Void> granted = Promise.promise();
-    LoraRuntime.Lease lease =
-        lora.lease(
-            adapter,
-            deadlineNanos,
-            new LoraRuntime.LeaseListener() {
-              @Override
-              public void granted() {
-                granted.complete();
-              }
-
-              @Override
-              public void failed(InfiniLoraException cause) {
-                granted.tryFail(cause); // Also comes when the lease is lost later.
-              }
-
-              @Override
-              public void revoked() {} // A warm-up ends soon enough.
-            });
-    return granted.future().map(lease);
+            (slots, never) ->
+                warmUp(
+                    new WarmUp(config, model().vocab(), slots, budget, System.nanoTime()), done));
   }
 
   private void warmUp(WarmUp plan, Promise<Void> done) {

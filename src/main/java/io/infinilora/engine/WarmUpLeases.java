@@ -1,0 +1,68 @@
+package io.infinilora.engine;
+
+import io.infinilora.core.AdapterId;
+import io.infinilora.core.InfiniLoraException;
+import io.vertx.core.Future;
+import io.vertx.core.Promise;
+import java.time.Duration;
+import java.util.List;
+
+/**
+ * The adapters of a warm-up: a few; those that cannot be had in time are done without. Event loop
+ * only.
+ */
+final class WarmUpLeases {
+  private static final int ADAPTERS = 4;
+
+  private final List<Future<LoraRuntime.Lease>> leased;
+
+  /** Asks for leases, unless there is no time at all. */
+  WarmUpLeases(LoraRuntime lora, Duration budget) {
+    long deadline = System.nanoTime() + budget.toNanos();
+    List<AdapterId> adapters =
+        budget.isZero() ? List.of() : lora.adapters().stream().limit(ADAPTERS).toList();
+    leased = adapters.stream().map(id -> lease(lora, id, deadline)).toList();
+  }
+
+  private static Future<LoraRuntime.Lease> lease(
+      LoraRuntime lora, AdapterId adapter, long deadlineNanos) {
+    Promise<Void> granted = Promise.promise();
+    LoraRuntime.Lease lease =
+        lora.lease(
+            adapter,
+            deadlineNanos,
+            new LoraRuntime.LeaseListener() {
+              @Override
+              public void granted() {
+                granted.complete();
+              }
+
+              @Override
+              public void failed(InfiniLoraException cause) {
+                granted.tryFail(cause); // Also comes when the lease is lost later.
+              }
+
+              @Override
+              public void revoked() {} // A warm-up ends soon enough.
+            });
+    return granted.future().map(lease);
+  }
+
+  private List<LoraRuntime.Lease> granted() {
+    return leased.stream().filter(Future::succeeded).map(Future::result).toList();
+  }
+
+  /** Slots of those that were granted, when all have been answered; never fails. */
+  Future<int[]> slots() {
+    return Future.join(leased)
+        .transform(
+            all ->
+                Future.succeededFuture(
+                    granted().stream().mapToInt(LoraRuntime.Lease::slot).toArray()));
+  }
+
+  /** Ends them, when no step uses them any more. */
+  void release() {
+    granted().forEach(LoraRuntime.Lease::release);
+  }
+}
