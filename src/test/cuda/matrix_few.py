@@ -179,10 +179,14 @@ def time_experts(kernels):
 
 
 def time_route(kernels):
-    for rows in (1, 8, 64, 8192):
+    for rows in (1, 8, 64):
         logits = torch.randn(rows, 128, device="cuda")
-        us = gpu.median_us(gpu.capture(lambda: [route(kernels, logits, 8, 1, 1) for _ in range(20)]), 20)
-        print(f"route {rows} rows: {us:.2f} us (with allocations of PyTorch)")
+        ints = lambda n: torch.zeros(n, device="cuda", dtype=torch.int32)
+        arguments = [logits, 128, rows, None, 128, 8, 1, 1, ints(rows * 8), torch.zeros(rows * 8, device="cuda"),
+                     ints(129), ints(rows * 8), ints(129)]
+        us = gpu.median_us(gpu.capture(lambda: [kernels.route_few([1], 1024, arguments, dependent=True)
+                                                for _ in range(50)]), 50)
+        print(f"route {rows} rows: {us:.2f} us")
 
 
 if __name__ == "__main__":
