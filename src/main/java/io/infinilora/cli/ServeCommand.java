@@ -115,6 +115,22 @@ final class ServeCommand implements Callable<Integer> {
   }
 
   @Option(
+      names = "--backend",
+      paramLabel = "NAME",
+      description = "cpu (default), cuda, or auto: a GPU if one can be used.")
+  void backend(String value) {
+    flags.put("device.kind", value);
+  }
+
+  @Option(
+      names = "--device",
+      paramLabel = "INDEX",
+      description = "Number of the GPU; 0 by default.")
+  void device(String value) {
+    flags.put("device.index", value);
+  }
+
+  @Option(
       names = "--threads",
       paramLabel = "N",
       description = "CPU threads of the base model; one per processor by default.")

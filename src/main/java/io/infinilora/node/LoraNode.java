@@ -1,7 +1,6 @@
 package io.infinilora.node;
 
 import io.infinilora.backend.Backend;
-import io.infinilora.backend.cpu.CpuBackend;
 import io.infinilora.config.ClusterConfig;
 import io.infinilora.config.InfiniLoraConfig;
 import io.infinilora.core.AdapterAdmin;
@@ -61,7 +60,7 @@ final class LoraNode implements ServingNode {
                 .shards()
                 .map(List::size)
                 .orElse(config.lora().shards().shards().size());
-    backend = new CpuBackend(threads + FRAME_LOOPS <= Runtime.getRuntime().availableProcessors());
+    backend = Backends.open(config.device(), threads + FRAME_LOOPS);
     part =
         new LoraServerPart(
             config, checkpoint.spec(), backend, AdapterSources.of(config, downloads), metrics);

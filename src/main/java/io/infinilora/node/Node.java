@@ -1,7 +1,6 @@
 package io.infinilora.node;
 
 import io.infinilora.backend.Backend;
-import io.infinilora.backend.cpu.CpuBackend;
 import io.infinilora.config.InfiniLoraConfig;
 import io.infinilora.config.Role;
 import io.infinilora.config.SchedulerConfig;
@@ -64,7 +63,7 @@ public final class Node implements ServingNode {
     this.sources = sources;
     checkpoint = Checkpoints.open(sources.model());
     AdapterSources adapterSources = AdapterSources.of(config, downloads);
-    backend = new CpuBackend(threads(config) <= Runtime.getRuntime().availableProcessors());
+    backend = Backends.open(config.device(), threads(config));
     ModelSpec spec = checkpoint.spec();
     loraServer = new LoraServerPart(config, spec, backend, adapterSources, metrics);
     try {

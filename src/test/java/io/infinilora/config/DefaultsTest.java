@@ -69,6 +69,12 @@ class DefaultsTest {
   }
 
   @Test
+  void device() {
+    assertThat(DeviceConfig.DEFAULTS)
+        .isEqualTo(new DeviceConfig(DeviceKind.CPU, 0, Optional.empty()));
+  }
+
+  @Test
   void engine() {
     assertThat(EngineConfig.DEFAULTS)
         .isEqualTo(

@@ -27,6 +27,9 @@ final class CudaStream implements AutoCloseable {
   private final StepRecorder recorder;
   private DeviceMemory scratch;
 
+  /** The thread that used the stream last. */
+  private Thread bound;
+
   /** Lets its address be read. */
   private static final class Handle extends CUstream {
     long address() {
@@ -64,8 +67,18 @@ final class CudaStream implements AutoCloseable {
     return recorder;
   }
 
+  /** Makes the context current in a thread that is new to the stream. */
+  private void bind() {
+    Thread thread = Thread.currentThread();
+    if (thread != bound) {
+      device.makeCurrent();
+      bound = thread;
+    }
+  }
+
   /** Begins a launch; see {@link Launch}. */
   Launch launch(Kernel kernel) {
+    bind();
     return launch.begin(kernel);
   }
 
@@ -144,6 +157,7 @@ final class CudaStream implements AutoCloseable {
 
   /** Asynchronous copy from pinned host memory. */
   void copyToDevice(long host, long address, long bytes) {
+    bind();
     device.check(
         JCudaDriver.cuMemcpyHtoDAsync(
             new DevicePointer(address),
@@ -155,6 +169,7 @@ final class CudaStream implements AutoCloseable {
 
   /** Asynchronous copy to pinned host memory. */
   void copyToHost(long address, long host, long bytes) {
+    bind();
     device.check(
         JCudaDriver.cuMemcpyDtoHAsync(
             new HostPointer(MemorySegment.ofAddress(host)),
@@ -166,6 +181,7 @@ final class CudaStream implements AutoCloseable {
 
   /** Asynchronous copy of rows within the device; widths and strides in bytes. */
   void copyRows(long from, long fromStride, long to, long toStride, long width, int rows) {
+    bind();
     CUDA_MEMCPY2D copy = new CUDA_MEMCPY2D();
     copy.srcMemoryType = CUmemorytype.CU_MEMORYTYPE_DEVICE;
     copy.srcDevice = new DevicePointer(from);
@@ -197,6 +213,7 @@ final class CudaStream implements AutoCloseable {
 
   /** Waits until everything that was called so far is done. */
   void synchronize() {
+    bind();
     device.check(JCudaDriver.cuStreamSynchronize(stream), "cuStreamSynchronize");
   }
 
