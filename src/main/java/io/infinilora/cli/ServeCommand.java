@@ -3,9 +3,11 @@ package io.infinilora.cli;
 import io.infinilora.config.InfiniLoraConfig;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
+import io.infinilora.core.WeightSource;
 import java.io.PrintWriter;
 import java.util.LinkedHashMap;
 import java.util.List;
+import java.nio.file.Path;
 import java.util.Map;
 import java.util.concurrent.Callable;
 import picocli.CommandLine.Command;
@@ -36,6 +38,15 @@ final class ServeCommand implements Callable<Integer> {
               + " of the Hugging Face hub.")
   void model(String value) {
     flags.put("model", value);
+  }
+
+  @Option(
+      names = "--random-weights",
+      paramLabel = "CONFIG",
+      description =
+          "Serve random weights for this config.json instead of a model, to measure speed.")
+  void randomWeights(Path config) {
+    flags.put("model", WeightSource.Random.PREFIX + config);
   }
 
   @Option(

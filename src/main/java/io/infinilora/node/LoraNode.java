@@ -9,7 +9,6 @@ import io.infinilora.lora.FrameEndpoint;
 import io.infinilora.lora.FrameServer;
 import io.infinilora.metrics.LoraMetrics;
 import io.infinilora.weights.Checkpoint;
-import io.infinilora.weights.Checkpoints;
 import io.infinilora.weights.hub.HubListener;
 import io.infinilora.wire.BusAdapterAdmin;
 import io.infinilora.wire.WireCodecs;
@@ -52,7 +51,7 @@ final class LoraNode implements ServingNode {
       HubListener downloads) {
     this.vertx = vertx;
     this.config = config;
-    checkpoint = Checkpoints.open(sources.model());
+    checkpoint = sources.open();
     int threads =
         config.engine().loraThreadsOrAll()
             * config

@@ -22,7 +22,6 @@ import io.infinilora.gateway.ClusterTimes;
 import io.infinilora.metrics.EngineMetrics;
 import io.infinilora.model.TransformerLoader;
 import io.infinilora.weights.Checkpoint;
-import io.infinilora.weights.Checkpoints;
 import io.infinilora.weights.hub.HubListener;
 import io.infinilora.wire.WireCodecs;
 import io.vertx.core.Future;
@@ -61,7 +60,7 @@ public final class Node implements ServingNode {
     this.vertx = vertx;
     this.config = config;
     this.sources = sources;
-    checkpoint = Checkpoints.open(sources.model());
+    checkpoint = sources.open();
     AdapterSources adapterSources = AdapterSources.of(config, downloads);
     backend = Backends.open(config.device(), threads(config));
     ModelSpec spec = checkpoint.spec();
