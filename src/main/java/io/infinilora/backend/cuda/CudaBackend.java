@@ -55,6 +55,11 @@ public final class CudaBackend implements Backend {
     return device;
   }
 
+  /** Bytes of the budget that are not allocated. */
+  public long freeMemory() {
+    return device.budget() - device.usedBytes();
+  }
+
   /** Throws once the backend is closed or the device is lost. */
   void checkOpen() {
     if (closed) {
