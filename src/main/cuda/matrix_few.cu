@@ -226,3 +226,27 @@ extern "C" __global__ void __launch_bounds__(128)
                   packBf16(sums[6], sums[7])};
     }
 }
+
+// y += b, for products that cannot add it themselves. Grid (n / (8 * threads), rows).
+extern "C" __global__ void __launch_bounds__(256)
+    add_bias(void* y, long long yStride, int n, const float* bias, int wide) {
+    allowNextKernel();
+    const int column = 8 * (blockIdx.x * blockDim.x + threadIdx.x);
+    awaitPreviousKernel();
+    if (column >= n) return;
+    const float4* biases = reinterpret_cast<const float4*>(bias + column);
+    const float4 a = __ldg(biases), b = __ldg(biases + 1);
+    const long long at = blockIdx.y * yStride + column;
+    if (wide) {
+        float4* target = reinterpret_cast<float4*>(static_cast<float*>(y) + at);
+        float4 first = target[0], second = target[1];
+        addTo(first, a), addTo(second, b);
+        target[0] = first, target[1] = second;
+    } else {
+        uint4* target = reinterpret_cast<uint4*>(static_cast<__nv_bfloat16*>(y) + at);
+        const uint4 old = *target;
+        const float2 v0 = unpackBf16(old.x), v1 = unpackBf16(old.y), v2 = unpackBf16(old.z), v3 = unpackBf16(old.w);
+        *target = uint4{packBf16(v0.x + a.x, v0.y + a.y), packBf16(v1.x + a.z, v1.y + a.w),
+                        packBf16(v2.x + b.x, v2.y + b.y), packBf16(v3.x + b.z, v3.y + b.w)};
+    }
+}

@@ -49,7 +49,7 @@ final class CudaOpStream implements OpStream {
     routings = new RoutingOps(stream, checks);
     rows = new RowOps(stream, checks);
     FewRows few = new FewRows(stream);
-    ManyRowsMatrix many = ManyRows.open(stream);
+    ManyRowsMatrix many = ManyRows.open(stream, few);
     matrices = new MatrixOps(stream, checks, few, many);
     experts = new ExpertOps(stream, checks, routings, few, many);
     attention = new AttentionOps(stream, checks);

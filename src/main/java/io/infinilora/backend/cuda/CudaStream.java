@@ -68,7 +68,7 @@ final class CudaStream implements AutoCloseable {
   }
 
   /** Makes the context current in a thread that is new to the stream. */
-  private void bind() {
+  void bind() {
     Thread thread = Thread.currentThread();
     if (thread != bound) {
       device.makeCurrent();
