@@ -1,4 +1,6 @@
 package io.infinilora.backend.cuda;
 
 /** Placeholder until the operators are there. */
-final class CudaBackend {}
+final class CudaBackend {
+  void checkOpen() {}
+}
