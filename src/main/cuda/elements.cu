@@ -210,50 +210,56 @@ NORM(2)
 NORM(4)
 NORM(8)
 
-constexpr int HEAD_WARPS = 4;
+constexpr int HEAD_THREADS = 128;
 constexpr int HEAD_VECTORS = 4;  // of a lane
 
-// Norm of each head of each row, in place; a warp per head. Heads of a multiple of 8 up to 1024 values stay in registers.
-extern "C" __global__ void __launch_bounds__(HEAD_WARPS* WARP)
+// Norm of each head of each row, in place. Heads of a multiple of 8 up to 1024 values stay in registers. lanes: threads of a
+// head, a power of 2 up to 32: those that its vectors need, if they fit.
+extern "C" __global__ void __launch_bounds__(HEAD_THREADS)
     rms_norm_heads(void* x, long long stride, int wide, const float* __restrict__ weight, int size, int heads, int rows,
-                   float eps) {
+                   int lanes, float eps) {
     allowNextKernel();
     awaitPreviousKernel();
-    const int index = blockIdx.x * HEAD_WARPS + threadIdx.x / WARP, lane = threadIdx.x % WARP;
+    const int index = (blockIdx.x * HEAD_THREADS + threadIdx.x) / lanes, lane = threadIdx.x % lanes;
     const int row = index / heads, head = index % heads;
-    if (row >= rows) return;
+    const bool present = row < rows;
     char* values = rowOf(x, stride, row, wide) + static_cast<long long>(head) * size * (wide ? 4 : 2);
+    auto factorOf = [&](float squares) {  // all lanes of the warp
+        for (int distance = lanes / 2; distance; distance /= 2) squares += __shfl_xor_sync(~0u, squares, distance);
+        return 1 / sqrtf(squares / size + eps);
+    };
     float squares = 0;
     if (size % VECTOR == 0 && size <= HEAD_VECTORS * WARP * VECTOR) {
-        const int end = size / VECTOR;
+        const int end = present ? size / VECTOR : 0;
         float v[HEAD_VECTORS][VECTOR];
 #pragma unroll
         for (int k = 0; k < HEAD_VECTORS; k++) {
-            if (k * WARP + lane >= end) continue;
-            loadVector(values, k * WARP + lane, wide, v[k]);
+            if (k * lanes + lane >= end) continue;
+            loadVector(values, k * lanes + lane, wide, v[k]);
 #pragma unroll
             for (int i = 0; i < VECTOR; i++) squares += v[k][i] * v[k][i];
         }
-        const float factor = 1 / sqrtf(sumOfWarp(squares) / size + eps);
+        const float factor = factorOf(squares);
 #pragma unroll
         for (int k = 0; k < HEAD_VECTORS; k++) {
-            if (k * WARP + lane >= end) continue;
+            if (k * lanes + lane >= end) continue;
             float w[VECTOR];
-            loadVector(reinterpret_cast<const char*>(weight), k * WARP + lane, true, w);
+            loadVector(reinterpret_cast<const char*>(weight), k * lanes + lane, true, w);
 #pragma unroll
             for (int i = 0; i < VECTOR; i++) v[k][i] = v[k][i] * factor * w[i];
-            storeVector(values, k * WARP + lane, wide, v[k]);
+            storeVector(values, k * lanes + lane, wide, v[k]);
         }
         return;
     }
+    const int end = present ? size : 0;
     float* floats = reinterpret_cast<float*>(values);
     __nv_bfloat16* halves = reinterpret_cast<__nv_bfloat16*>(values);
-    for (int i = lane; i < size; i += WARP) {
+    for (int i = lane; i < end; i += lanes) {
         const float v = wide ? floats[i] : __bfloat162float(halves[i]);
         squares += v * v;
     }
-    const float factor = 1 / sqrtf(sumOfWarp(squares) / size + eps);
-    for (int i = lane; i < size; i += WARP) {
+    const float factor = factorOf(squares);
+    for (int i = lane; i < end; i += lanes) {
         if (wide) {
             floats[i] = floats[i] * factor * weight[i];
         } else {

@@ -24,7 +24,9 @@ using u64 = unsigned long long;
 constexpr int THREADS = 512;
 constexpr int WARPS = THREADS / WARP;
 constexpr int MAX_BLOCKS = 8;      // of a cluster
-constexpr int BUCKETS = 8;         // ranges that a pass over the row tells apart
+constexpr int RANGE_BITS = 3;
+constexpr int RANGES = (1 << RANGE_BITS) + 1;  // that a pass over the row tells apart
+constexpr int NEAR = 1024;         // logits of a block, near the best, that later passes look at instead of all
 constexpr int CANDIDATES = 192;    // tokens whose ranks are found by comparing each with each, at most THREADS / 2
 constexpr int MAX_TOP = 20;        // alternatives to report
 constexpr int TOKEN_BITS = 20;
@@ -207,40 +209,51 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     }
 }
 
-// Tokens and their probabilities by ranges of the ranking, best range first. The last one is everything below the others.
+// Tokens and their probabilities by ranges of the ranking, best range first.
 struct Table {
-    unsigned counts[BUCKETS + 1];
-    u64 masses[BUCKETS + 1];
+    unsigned counts[RANGES];
+    u64 masses[RANGES];
+    u64 lows[RANGES];        // lowest rank of each range
 };
 
 // A beginning of the ranking: the ranks from `last` on.
 struct Prefix {
     u64 last;
+    u64 count;
     u64 mass;
 };
 
 struct Shared {
-    u64 board[2][MAX_BLOCKS][2 * (BUCKETS + 1)];  // what blocks tell each other, by turns: see Row::turn
-    u64 warps[WARPS][2 * (BUCKETS + 1)];
-    u64 own[2][CANDIDATES + 1];                   // candidates of this block, by turns; the last entry is their number
-    u64 all[CANDIDATES][2];                       // and of all blocks, with their masses
+    u64 board[2][MAX_BLOCKS][2 * RANGES];  // what blocks tell each other, by turns: see Row::turn
+    u64 warps[WARPS][2 * RANGES];
+    u64 own[2][CANDIDATES + 1];            // candidates of this block, by turns; the last entry is their number
+    u64 all[CANDIDATES][2];                // and of all blocks, with their masses
     int starts[MAX_BLOCKS + 1];
     Table first, next;
     Prefix found;
-    u64 best;
+    unsigned nearCount;                    // may exceed NEAR: then near is of no use
+    unsigned short near[NEAR];             // places of the block's logits that are in all but the last range of `first`
 };
 
-// A row in the hands of a cluster. All threads of all blocks call the same methods in the same order.
+__shared__ Shared shared;
+extern __shared__ float4 copyOfRow[];
+
+// A row in the hands of a cluster. All threads of all blocks call the same methods in the same order. What is called from
+// several places is not inlined: it would not fit the registers.
+template <bool IN_SHARED>
 struct Row {
-    Shared& shared;
-    float* values;   // the block's part
+    float* outside;   // the block's part of the row's copy, if it is not in shared memory
     Part part;
     int vocab;
     unsigned round = 0;
 
-    u64 top = 0;     // rank of the best
-    float most = 0;  // its logit
-    float slope = 0; // of the probabilities' binary logarithm
+    u64 top = 0;      // rank of the best
+    float most = 0;   // its logit
+    float slope = 0;  // of the probabilities' binary logarithm
+
+    __device__ __forceinline__ float* values() const {
+        return IN_SHARED ? reinterpret_cast<float*>(copyOfRow) : outside;
+    }
 
     __device__ __forceinline__ u64 mass(float value) const {
         float p;
@@ -248,16 +261,33 @@ struct Row {
         return __float2ull_rn(p * UNIT);
     }
 
-    // Calls body(value, token) for all of the block's part, in rising order of tokens per thread.
+    // Calls body(value, place) for all of the block's part, in rising order of places per thread.
     template <class Body>
     __device__ __forceinline__ void each(Body body) const {
         for (int i = 4 * threadIdx.x; i < part.count; i += 4 * THREADS) {
-            const float4 v = *reinterpret_cast<const float4*>(values + i);
-            const int token = part.begin + i;
-            body(v.x, token);
-            if (i + 1 < part.count) body(v.y, token + 1);
-            if (i + 2 < part.count) body(v.z, token + 2);
-            if (i + 3 < part.count) body(v.w, token + 3);
+            const float4 v = *reinterpret_cast<const float4*>(values() + i);
+            body(v.x, i);
+            if (i + 1 < part.count) body(v.y, i + 1);
+            if (i + 2 < part.count) body(v.z, i + 2);
+            if (i + 3 < part.count) body(v.w, i + 3);
+        }
+    }
+
+    // Calls body(value, rank) for the ranks low .. high.
+    template <class Body>
+    __device__ __forceinline__ void eachBetween(u64 low, u64 high, Body body) const {
+        const unsigned lowKey = keyOfRank(low), highKey = keyOfRank(high);
+        auto visit = [&](float v, int place) {
+            const unsigned key = keyOf(v);
+            if (key < lowKey || key > highKey) return;
+            const u64 rank = rankOf(key, part.begin + place);
+            if (rank >= low && rank <= high) body(v, rank);
+        };
+        if (low >= shared.first.lows[RANGES - 2] && shared.nearCount <= NEAR) {
+            for (int i = threadIdx.x; i < static_cast<int>(shared.nearCount); i += THREADS)
+                visit(values()[shared.near[i]], shared.near[i]);
+        } else {
+            each(visit);
         }
     }
 
@@ -265,9 +295,8 @@ struct Row {
     // for the next round must not lie where the other still reads; the round after that may.
     __device__ __forceinline__ int turn() const { return round & 1; }
 
-    __device__ void findBest() {
-        Best best;
-        each([&](float v, int token) { best.see(v, token); });
+    // Of all threads' bests.
+    __device__ void findBest(const Best& best) {
         const u64 rank = largestOfWarp(best.rank());
         if (threadIdx.x % WARP == 0) shared.warps[threadIdx.x / WARP][0] = rank;
         __syncthreads();
@@ -282,12 +311,15 @@ struct Row {
         round++;
     }
 
-    // Adds up the threads' counts and masses over the cluster.
-    __device__ void sumUp(const unsigned (&counts)[BUCKETS + 1], const u64 (&masses)[BUCKETS + 1], Table& into) {
+    // Adds up the threads' counts and masses over the cluster. They come cumulated: each is of its range and all better
+    // ones.
+    __device__ void sumUp(unsigned (&counts)[RANGES], u64 (&masses)[RANGES], Table& into) {
         const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
+#pragma unroll
+        for (int b = RANGES - 1; b > 0; b--) counts[b] -= counts[b - 1], masses[b] -= masses[b - 1];
         u64 count = 0, mass = 0;
 #pragma unroll
-        for (int b = 0; b <= BUCKETS; b++) {
+        for (int b = 0; b < RANGES; b++) {
             const unsigned n = __reduce_add_sync(~0u, counts[b]);
             const unsigned low = __reduce_add_sync(~0u, static_cast<unsigned>(masses[b] & 0xFFFFF));
             const unsigned middle = __reduce_add_sync(~0u, static_cast<unsigned>(masses[b] >> 20 & 0xFFFFF));
@@ -297,79 +329,104 @@ struct Row {
                 mass = low + (static_cast<u64>(middle) << 20) + (static_cast<u64>(high) << 40);
             }
         }
-        if (lane <= BUCKETS) {
+        if (lane < RANGES) {
             shared.warps[warp][lane] = count;
-            shared.warps[warp][BUCKETS + 1 + lane] = mass;
+            shared.warps[warp][RANGES + lane] = mass;
         }
         __syncthreads();
-        const int i = threadIdx.x;
-        if (i < 2 * (BUCKETS + 1)) {
+        const int blocks = clusterSize(), i = threadIdx.x % (2 * RANGES), b = threadIdx.x / (2 * RANGES);
+        if (b < blocks) {
             u64 sum = 0;
+#pragma unroll
             for (int w = 0; w < WARPS; w++) sum += shared.warps[w][i];
-            for (unsigned b = 0; b < clusterSize(); b++) storeToBlock(&shared.board[turn()][clusterRank()][i], b, sum);
+            storeToBlock(&shared.board[turn()][clusterRank()][i], b, sum);
         }
         clusterBarrier();
-        if (i < 2 * (BUCKETS + 1)) {
+        if (b == 0) {
             u64 sum = 0;
-            for (unsigned b = 0; b < clusterSize(); b++) sum += shared.board[turn()][b][i];
-            if (i <= BUCKETS) {
+            for (int block = 0; block < blocks; block++) sum += shared.board[turn()][block][i];
+            if (i < RANGES) {
                 into.counts[i] = static_cast<unsigned>(sum);
             } else {
-                into.masses[i - BUCKETS - 1] = sum;
+                into.masses[i - RANGES] = sum;
             }
         }
         __syncthreads();
         round++;
     }
 
-    // Lower end of a range of the first table: a distance from the best logit that grows with the ranges, as there are
-    // ever more tokens further down.
-    __device__ __forceinline__ float bound(int b) const {
-        constexpr float DISTANCES[BUCKETS] = {0.5f, 1, 2, 3, 4.5f, 6.5f, 10, 16};
-        return fmaf(-DISTANCES[b], LOG2_E / slope, most);  // the same bits wherever it is inlined
+    // The logit at a distance below another, in units of 1 / factor. The same bits wherever it is inlined.
+    __device__ __forceinline__ float below(float logit, float distance) const {
+        return fmaf(-distance, LOG2_E / slope, logit);
     }
 
-    // The first table: of the whole row, for probabilities e^(factor (logit - most)). Returns their sum.
-    __device__ u64 survey(float factor) {
+    // The first table: of the whole row, for probabilities e^(factor (logit - most)). Its ranges grow with the distance
+    // from the best, as there are ever more tokens further down; the last one is the rest. Returns the probabilities' sum.
+    __device__ __noinline__ u64 survey(float factor) {
+        constexpr float DISTANCES[RANGES - 1] = {0.25f, 0.5f, 1, 1.5f, 2, 3, 4.5f, 6.5f};
         slope = factor * LOG2_E;
-        float bounds[BUCKETS];
+        float bounds[RANGES - 1];
 #pragma unroll
-        for (int b = 0; b < BUCKETS; b++) bounds[b] = bound(b);
-        unsigned counts[BUCKETS + 1] = {};
-        u64 masses[BUCKETS + 1] = {};
-        each([&](float v, int) {
+        for (int b = 0; b < RANGES - 1; b++) {
+            bounds[b] = below(most, DISTANCES[b]);
+            if (threadIdx.x == b) shared.first.lows[b] = firstRank(keyOf(bounds[b]));
+        }
+        if (threadIdx.x == RANGES - 1) shared.first.lows[RANGES - 1] = 0;
+        if (threadIdx.x == RANGES) shared.nearCount = part.count > 0x10000 ? NEAR + 1 : 0;  // places must fit 16 bits
+        __syncthreads();
+        unsigned counts[RANGES] = {};
+        u64 masses[RANGES] = {};
+        each([&](float v, int place) {
             const u64 m = mass(v);
-            counts[BUCKETS]++;
-            masses[BUCKETS] += m;
+            counts[RANGES - 1]++;
+            masses[RANGES - 1] += m;
+            if (!(v >= bounds[RANGES - 2])) return;
+            const unsigned at = atomicAdd(&shared.nearCount, 1u);
+            if (at < NEAR) shared.near[at] = static_cast<unsigned short>(place);
 #pragma unroll
-            for (int b = 0; b < BUCKETS; b++) {
+            for (int b = 0; b < RANGES - 1; b++) {
                 if (v >= bounds[b]) counts[b]++, masses[b] += m;
             }
         });
-#pragma unroll
-        for (int b = BUCKETS; b > 0; b--) counts[b] -= counts[b - 1], masses[b] -= masses[b - 1];
         sumUp(counts, masses, shared.first);
         u64 total = 0;
 #pragma unroll
-        for (int b = 0; b <= BUCKETS; b++) total += shared.first.masses[b];
+        for (int b = 0; b < RANGES; b++) total += shared.first.masses[b];
         return total;
     }
 
-    // A table of the ranks low .. high: its ranges are 2^shift ranks long, the first one being the last of low + j 2^shift.
-    __device__ void divide(u64 low, u64 high, int shift, Table& into) {
-        const unsigned lowKey = keyOfRank(low), highKey = keyOfRank(high);
-        unsigned counts[BUCKETS + 1] = {};
-        u64 masses[BUCKETS + 1] = {};
-        each([&](float v, int token) {
-            const unsigned key = keyOf(v);
-            if (key < lowKey || key > highKey) return;
-            const u64 rank = rankOf(key, token);
-            if (rank < low || rank > high) return;
-            const int bucket = BUCKETS - 1 - static_cast<int>((rank - low) >> shift);
+    // Cuts the ranks low .. high into ranges: in equal parts of the logits, or, where they are hardly different, or not
+    // evenly spread, of the ranks themselves. Used by turns, both together get anywhere soon.
+    __device__ void cut(u64 low, u64 high, bool byValue, Table& into) {
+        const int b = threadIdx.x;
+        if (b < RANGES) {
+            u64 bound = low;
+            if (byValue && keyOfRank(high) - keyOfRank(low) >= 64) {
+                constexpr float DISTANCES[RANGES - 1] = {1, 2, 3, 5, 8, 12, 18, 30};
+                const float least = logitOf(keyOfRank(low)), best = logitOf(keyOfRank(high));
+                // No logit has rank 0.
+                const float value = low == 0 ? below(best, b < RANGES - 1 ? DISTANCES[b] : 0)
+                                             : best - (best - least) * ((b + 1) * (1.0f / (RANGES - 1)));
+                if (b < RANGES - 2 || low == 0) bound = larger(low, firstRank(keyOf(value)));
+            } else {
+                const int shift = max(0, 64 - __clzll(high - low) - RANGE_BITS);
+                if (b < RANGES - 1) bound = low + (static_cast<u64>(RANGES - 2 - b) << shift);
+            }
+            into.lows[b] = b == RANGES - 1 ? low : bound;
+        }
+        __syncthreads();
+    }
+
+    // A table of the ranks low .. high.
+    __device__ void divide(u64 low, u64 high, bool byValue, Table& into) {
+        cut(low, high, byValue, into);
+        unsigned counts[RANGES] = {};
+        u64 masses[RANGES] = {};
+        eachBetween(low, high, [&](float v, u64 rank) {
             const u64 m = mass(v);
 #pragma unroll
-            for (int b = 0; b < BUCKETS; b++) {
-                if (bucket == b) counts[b]++, masses[b] += m;
+            for (int b = 0; b < RANGES; b++) {
+                if (rank >= into.lows[b]) counts[b]++, masses[b] += m;
             }
         });
         sumUp(counts, masses, into);
@@ -377,17 +434,12 @@ struct Row {
 
     // Brings the ranks low .. high, at most CANDIDATES, together in shared.all, in no order, with their masses. Returns
     // how many there are.
-    __device__ int collect(u64 low, u64 high) {
+    __device__ __noinline__ int collect(u64 low, u64 high) {
         u64* own = shared.own[turn()];
         u64* number = own + CANDIDATES;
         if (threadIdx.x == 0) *number = 0;
         __syncthreads();
-        const unsigned lowKey = keyOfRank(low), highKey = keyOfRank(high);
-        each([&](float v, int token) {
-            const unsigned key = keyOf(v);
-            if (key < lowKey || key > highKey) return;
-            const u64 rank = rankOf(key, token);
-            if (rank < low || rank > high) return;
+        eachBetween(low, high, [&](float, u64 rank) {
             const unsigned at = atomicAdd(reinterpret_cast<unsigned*>(number), 1u);
             if (at < CANDIDATES) own[at] = rank;
         });
@@ -430,57 +482,53 @@ struct Row {
         mass += __shfl_xor_sync(~0u, mass, 1);
     }
 
-    // The shortest beginning of the ranking that has `target` tokens, or probabilities that add up to `target`, of which
-    // there are as many. After survey().
-    __device__ Prefix find(bool byMass, u64 target) {
-        const Table* table = &shared.first;
-        u64 low = 0, high = 0, count = 0, sum = 0;  // the last two of what lies before the range
-        int shift = 0;
-        while (true) {
-            int chosen = -1;
-            unsigned inside = 0;
-            for (int b = 0; b <= BUCKETS; b++) {
-                const unsigned n = table->counts[b];
-                const u64 m = table->masses[b];
-                if ((byMass ? sum + m : count + n) >= target) {
-                    chosen = b, inside = n;
-                    break;
-                }
-                count += n, sum += m;
-            }
-            if (table == &shared.first) {
-                low = chosen == BUCKETS ? 0 : firstRank(keyOf(bound(chosen)));
-                high = chosen == 0 ? top : firstRank(keyOf(bound(chosen - 1))) - 1;
-            } else {
-                low += static_cast<u64>(BUCKETS - 1 - chosen) << shift;
-                const u64 end = low + (1ull << shift) - 1;
-                high = end < high ? end : high;
-            }
-            if (inside <= CANDIDATES) break;
-            shift = max(0, 64 - __clzll(high - low) - 3);
-            divide(low, high, shift, shared.next);
-            table = &shared.next;
-        }
-        const int n = collect(low, high);
+    // The shortest beginning of the ranking that has `target` tokens, or probabilities that add up to `target`, if its
+    // end is among the n candidates. count and sum are of what lies before all candidates.
+    __device__ __noinline__ Prefix pick(int n, bool byMass, u64 target, u64 count, u64 sum) {
         unsigned countBefore;
         u64 massBefore;
         const int i = threadIdx.x / 2;
         before(i, n, countBefore, massBefore);
         if (i < n && threadIdx.x % 2 == 0) {
+            count += countBefore, sum += massBefore;
             const u64 m = shared.all[i][1];
-            const u64 begin = byMass ? sum + massBefore : count + countBefore;
-            const u64 end = begin + (byMass ? m : 1);
-            if (begin < target && end >= target) shared.found = {shared.all[i][0], sum + massBefore + m};
+            const u64 begin = byMass ? sum : count, end = begin + (byMass ? m : 1);
+            if (begin < target && end >= target) shared.found = {shared.all[i][0], count + 1, sum + m};
         }
         __syncthreads();
-        return shared.found;
+        const Prefix prefix = shared.found;
+        __syncthreads();
+        return prefix;
+    }
+
+    // The same of the whole row, of which there is as much. After survey().
+    __device__ __noinline__ Prefix find(bool byMass, u64 target) {
+        const Table* table = &shared.first;
+        u64 low = 0, high = top, count = 0, sum = 0;  // the last two of what lies before the range
+        for (bool byValue = true;; byValue = !byValue) {
+            int range = 0;
+            for (; range < RANGES - 1; range++) {
+                const unsigned n = table->counts[range];
+                const u64 m = table->masses[range];
+                if ((byMass ? sum + m : count + n) >= target) break;
+                count += n, sum += m;
+            }
+            low = table->lows[range];
+            if (range > 0) high = table->lows[range - 1] - 1;
+            if (table->counts[range] <= CANDIDATES) break;
+            __syncthreads();  // all have read the table
+            divide(low, high, byValue, shared.next);
+            table = &shared.next;
+        }
+        return pick(collect(low, high), byMass, target, count, sum);
     }
 
     // Sum of the probabilities from a rank on.
     __device__ u64 massFrom(u64 last) {
-        divide(last, top, max(0, 64 - __clzll(top - last) - 3), shared.next);
+        divide(last, top, true, shared.next);
         u64 sum = 0;
-        for (int b = 0; b < BUCKETS; b++) sum += shared.next.masses[b];
+        for (int b = 0; b < RANGES; b++) sum += shared.next.masses[b];
+        __syncthreads();
         return sum;
     }
 
@@ -505,37 +553,44 @@ struct Row {
             const Adjustment a = adjustments[i];
             const int at = a.token - part.begin;
             if (at < 0 || at >= part.count) continue;
-            float value = static_cast<float>(values[at] + a.bias);
+            float value = static_cast<float>(values()[at] + a.bias);
             if (a.count >= 0) {
                 double v = value;
                 v = v > 0 ? v / p.repetition : v * p.repetition;
                 if (a.count > 0) v -= p.presence + a.count * p.frequency;
                 value = static_cast<float>(v);
             }
-            values[at] = value;
+            values()[at] = value;
         }
         __syncthreads();
+        Best best;
+        each([&](float v, int place) { best.see(v, part.begin + place); });
+        findBest(best);
     }
 
-    // The token, from what the parameters leave of the ranking.
+    // The token, from what the parameters leave of the ranking. As soon as that fits, it is kept as candidates.
     __device__ unsigned draw(const SampleParams& p, u64 total) {
-        u64 mass = total;
-        u64 last = 0;
-        if (p.topK > 0 && p.topK < vocab) {
-            const Prefix prefix = find(false, p.topK);
-            last = prefix.last, mass = prefix.mass;
-        }
-        if (p.topP < 1) {
-            const u64 target = static_cast<u64>(ceil(p.topP * static_cast<double>(mass)));
-            const Prefix prefix = find(true, min(mass, larger(target, 1)));
-            last = prefix.last, mass = prefix.mass;
-        }
+        Prefix prefix = {0, static_cast<u64>(vocab), total};
+        int n = 0;  // candidates, if they are all that is left
+        auto keep = [&](const Prefix& left) {
+            prefix = left;
+            if (n == 0 && prefix.count <= CANDIDATES) n = collect(prefix.last, top);
+        };
+        auto shortest = [&](u64 target) {
+            target = min(prefix.mass, larger(target, 1));
+            return n > 0 ? pick(n, true, target, 0, 0) : find(true, target);
+        };
+        if (p.topK > 0 && p.topK < vocab) keep(find(false, p.topK));
+        if (p.topP < 1) keep(shortest(static_cast<u64>(ceil(p.topP * static_cast<double>(prefix.mass)))));
         if (p.minOffset > -INFINITY) {
             const u64 least = firstRank(keyOf(__double2float_ru(most + p.minOffset)));
-            if (least > last) mass = massFrom(least);
+            if (least > prefix.last) {
+                u64 mass = 0;
+                for (int i = 0; i < n; i++) mass += shared.all[i][0] >= least ? shared.all[i][1] : 0;
+                prefix.mass = n > 0 ? mass : massFrom(least);
+            }
         }
-        const u64 target = static_cast<u64>(p.uniform * static_cast<double>(mass)) + 1;
-        return tokenOf(find(true, min(mass, target)).last);
+        return tokenOf(shortest(static_cast<u64>(p.uniform * static_cast<double>(prefix.mass)) + 1).last);
     }
 };
 
@@ -543,8 +598,6 @@ struct Row {
 template <bool IN_SHARED>
 __device__ __forceinline__ void sampleRow(const float* logits, long long stride, int vocab, const SampleParams* params,
                                           const Adjustment* adjustments, float* workspace, SampleOutcome* outcomes) {
-    extern __shared__ float4 copy[];
-    __shared__ Shared shared;
     allowNextKernel();
     awaitPreviousKernel();
     const SampleParams p = params[blockIdx.y];
@@ -552,17 +605,25 @@ __device__ __forceinline__ void sampleRow(const float* logits, long long stride,
     const float* source = logits + p.row * stride;
     SampleOutcome* outcome = outcomes + p.row;
     float4* values = IN_SHARED
-        ? copy
+        ? copyOfRow
         : reinterpret_cast<float4*>(workspace + static_cast<long long>(blockIdx.y) * ((vocab + 3) / 4 * 4) + part.begin);
     const float4* from = reinterpret_cast<const float4*>(source + part.begin);
     const int vectors = (part.count + 3) / 4;
+    Best best;
 #pragma unroll 4
-    for (int i = threadIdx.x; i < vectors; i += THREADS) values[i] = from[i];
-    // No barrier: a thread looks at its own values first.
+    for (int i = threadIdx.x; i < vectors; i += THREADS) {
+        const float4 v = from[i];
+        values[i] = v;
+        const float logits[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+        for (int k = 0; k < 4; k++)
+            if (4 * i + k < part.count) best.see(logits[k], part.begin + 4 * i + k);
+    }
+    // No barrier: a thread reads its own values first, and there are barriers before others' change.
 
-    Row row{shared, reinterpret_cast<float*>(values), part, vocab};
+    Row<IN_SHARED> row{reinterpret_cast<float*>(values), part, vocab};
     const bool speaks = clusterRank() == 0 && threadIdx.x == 0;
-    row.findBest();
+    row.findBest(best);
     if (isFinite(row.most)) {
         double logSum = 0;
         u64 total = 0;
@@ -572,10 +633,7 @@ __device__ __forceinline__ void sampleRow(const float* logits, long long stride,
             row.report(min(p.logprobs, vocab), logSum, outcome);
         }
         const bool adjusted = p.endAdjustment > p.firstAdjustment;
-        if (adjusted) {
-            row.adjust(p, adjustments);
-            row.findBest();
-        }
+        if (adjusted) row.adjust(p, adjustments);
         if (isFinite(row.most)) {
             unsigned token = tokenOf(row.top);
             if (!p.greedy) {

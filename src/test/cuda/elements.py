@@ -97,6 +97,13 @@ class Kernels:
         getattr(self, f"norm_{count}")((x.rows,), threads, [*x.arguments(), *residual, weight, x.cols, float(eps),
                                                             int(layer), *out.arguments()], dependent=dependent)
 
+    def norm_heads(self, x, weight, size, heads, eps, dependent=False):
+        lanes = 32
+        while size % 8 == 0 and lanes > 1 and lanes // 2 >= size // 8:
+            lanes //= 2
+        self.rms_norm_heads((-(-x.rows * heads * lanes // 128),), 128, [*x.arguments(), weight, size, heads, x.rows, lanes,
+                                                                       float(eps)], dependent=dependent)
+
 
 def norm_reference(values, weight, eps, layer):
     v = values.double()
@@ -186,7 +193,7 @@ def check_activations(k, c):
                     weight = torch.randn(size, device="cuda")
                     v = x.values().double().view(rows, heads, size)
                     expected = v / (v.square().mean(2, keepdim=True) + 1e-6).sqrt() * weight.double()
-                    k.rms_norm_heads((-(-rows * heads // 4),), 128, [*x.arguments(), vector(weight), size, heads, rows, 1e-6])
+                    k.norm_heads(x, vector(weight), size, heads, 1e-6)
                     c.close("rms_norm_heads", (size, heads, rows, wide), x, expected.view(rows, -1).float())
 
 
@@ -348,7 +355,7 @@ def time_all(k):
 
     def head_norms():
         for x in heads:
-            k.rms_norm_heads((8192 * 32 // 4,), 128, [*x.arguments(), weight, 128, 32, 8192, 1e-6], dependent=True)
+            k.norm_heads(x, weight, 128, 32, 1e-6, dependent=True)
 
     report("rms_norm_heads 8192 x 32 x 128", head_norms, 3, 8192 * 4096 * 4)
 

@@ -13,7 +13,7 @@ final class ElementOps {
 
   private static final int WARP = 32;
   private static final int NORM_THREADS = 512;
-  private static final int HEAD_WARPS = 4;
+  private static final int HEAD_THREADS = 128;
 
   /** Widest rows of a norm: a row is held in the registers of one block. */
   static final int MAX_NORM_COLS = 8 * CudaTensor.ALIGNMENT * NORM_THREADS;
@@ -131,6 +131,7 @@ final class ElementOps {
         t.cols() % w.size() == 0, () -> "heads of " + w.size() + " do not divide " + t.shape());
     int rows = stream.launchRows(t.rows());
     int heads = t.cols() / w.size();
+    int lanes = lanes(w.size());
     stream
         .launch(rmsNormHeads)
         .tensor(t)
@@ -138,11 +139,20 @@ final class ElementOps {
         .int32(w.size())
         .int32(heads)
         .int32(rows)
+        .int32(lanes)
         .float32(eps)
-        .grid(Math.ceilDiv(Math.multiplyExact(rows, heads), HEAD_WARPS))
-        .block(HEAD_WARPS * WARP)
+        .grid(Math.toIntExact(Math.ceilDiv((long) rows * heads * lanes, HEAD_THREADS)))
+        .block(HEAD_THREADS)
         .dependent()
         .go();
+  }
+
+  /** Threads of a head: a power of 2, as many as have 8 of its elements, if those are whole. */
+  private static int lanes(int size) {
+    int vectors = Math.ceilDiv(size, CudaTensor.ALIGNMENT);
+    return size % CudaTensor.ALIGNMENT == 0 && vectors < WARP
+        ? Integer.highestOneBit(2 * vectors - 1)
+        : WARP;
   }
 
   /** See {@link io.infinilora.backend.OpStream#clamp}. */
