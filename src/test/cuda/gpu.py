@@ -55,7 +55,7 @@ class Module:
 
 
 class Kernel:
-    """A function whose arguments are tensors (their addresses), ints (32 bits) or ("l", int) (64 bits)."""
+    """A function whose arguments are tensors (their addresses), ints and floats (32 bits) or ("l", int) (64 bits)."""
 
     def __init__(self, function, shared):
         self.function = function
@@ -70,6 +70,8 @@ class Kernel:
                 values.append(ctypes.c_uint64(a.data_ptr()))
             elif isinstance(a, tuple):
                 values.append(ctypes.c_uint64(a[1]))
+            elif isinstance(a, float):
+                values.append(ctypes.c_float(a))
             else:
                 values.append(ctypes.c_int(int(a)))
         pointers = (ctypes.c_void_p * len(values))(*[ctypes.addressof(v) for v in values])
