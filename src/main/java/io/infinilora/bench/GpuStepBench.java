@@ -38,7 +38,8 @@ public final class GpuStepBench {
           checkpoint.describe(), bandwidth / 1e12, rate / 1e12);
       long start = System.nanoTime();
       Transformer model = TransformerLoader.load(checkpoint, backend);
-      System.out.printf("loaded in %.1f s%n%s%n", (System.nanoTime() - start) / 1e9, backend.describe());
+      System.out.printf(
+          "loaded in %.1f s%n%s%n", (System.nanoTime() - start) / 1e9, backend.describe());
       StepBench bench =
           new StepBench(
               model,

@@ -147,8 +147,7 @@ final class VerifyCommand implements Callable<Integer> {
 
   private Verifier verifier(LoraMode mode) {
     return peers.isEmpty()
-        ? new Verifier(mode, shards)
-            .on(new DeviceConfig(backend.kind, device, Optional.empty()))
+        ? new Verifier(mode, shards).on(new DeviceConfig(backend.kind, device, Optional.empty()))
         : Verifier.of(
             new ClusterConfig(
                 ClusterConfig.DEFAULT_NAME,

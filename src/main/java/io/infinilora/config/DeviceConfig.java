@@ -13,8 +13,7 @@ import java.util.Optional;
 public record DeviceConfig(DeviceKind kind, int index, Optional<ByteSize> memory) {
 
   /** The processor. */
-  public static final DeviceConfig DEFAULTS =
-      new DeviceConfig(DeviceKind.CPU, 0, Optional.empty());
+  public static final DeviceConfig DEFAULTS = new DeviceConfig(DeviceKind.CPU, 0, Optional.empty());
 
   /** Rejects impossible values, naming the key. */
   public DeviceConfig {

@@ -34,7 +34,6 @@ record NodeSources(
   /** Seed of random weights, the same in every process. */
   private static final long SEED = 1;
 
-
   /** An adapter with a name of its own, and where whoever holds it finds it. */
   record NamedAdapter(String name, String source) {}
 

@@ -6,9 +6,10 @@ enum Arithmetic {
   FLOAT32,
   /**
    * Activations are rounded to bf16: everywhere on a GPU, on the CPU those that go to the LoRA
-   * server of another process, and deltas on their way back. The error's norm over all logits of one adapter choice is within 2e-2 of theirs; tokens are the
-   * same up to the first step whose best two logits are closer than 0.25, and not compared for
-   * mixtures of experts, where rounding may choose another expert.
+   * server of another process, and deltas on their way back. The error's norm over all logits of
+   * one adapter choice is within 2e-2 of theirs; tokens are the same up to the first step whose
+   * best two logits are closer than 0.25, and not compared for mixtures of experts, where rounding
+   * may choose another expert.
    */
   BF16;
 

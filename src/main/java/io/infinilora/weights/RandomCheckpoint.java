@@ -17,12 +17,13 @@ import java.util.Optional;
 import java.util.SplittableRandom;
 
 /**
- * A model of random weights in bf16, from a {@code config.json} alone: for benchmarks of models that
- * nobody wants to download. The same configuration and seed give the same weights.
+ * A model of random weights in bf16, from a {@code config.json} alone: for benchmarks of models
+ * that nobody wants to download. The same configuration and seed give the same weights.
  *
- * <p>There is one block of normally distributed numbers (deviation 0.02, as models are initialised),
- * and every parameter is a piece of it that begins somewhere else. So a model takes little more host
- * memory than its largest matrix. Norms are ones, so that activations stay in bounds.
+ * <p>There is one block of normally distributed numbers (deviation 0.02, as models are
+ * initialised), and every parameter is a piece of it that begins somewhere else. So a model takes
+ * little more host memory than its largest matrix. Norms are ones, so that activations stay in
+ * bounds.
  */
 final class RandomCheckpoint implements Checkpoint {
   private static final double DEVIATION = 0.02;

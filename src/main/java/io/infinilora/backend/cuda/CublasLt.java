@@ -19,9 +19,9 @@ import java.util.List;
 import java.util.Optional;
 
 /**
- * NVIDIA's cuBLASLt of whatever major version is installed, bound by the foreign-function interface:
- * what dense products need, no more. Constants are those of {@code cublasLt.h}, which have not
- * changed since version 11. Thread-safe.
+ * NVIDIA's cuBLASLt of whatever major version is installed, bound by the foreign-function
+ * interface: what dense products need, no more. Constants are those of {@code cublasLt.h}, which
+ * have not changed since version 11. Thread-safe.
  */
 final class CublasLt {
   static final int R_32F = 0;
@@ -139,8 +139,7 @@ final class CublasLt {
     return library;
   }
 
-  private static MethodHandle bind(
-      SymbolLookup symbols, String name, MemoryLayout... parameters) {
+  private static MethodHandle bind(SymbolLookup symbols, String name, MemoryLayout... parameters) {
     return Linker.nativeLinker()
         .downcallHandle(symbols.findOrThrow(name), FunctionDescriptor.of(JAVA_INT, parameters));
   }
@@ -201,7 +200,8 @@ final class CublasLt {
       MemorySegment transpose = arena.allocateFrom(JAVA_INT, OP_T);
       check((int) descSet.invokeExact(desc, DESC_TRANSA, transpose, 4L), shape);
       MemorySegment limit = arena.allocateFrom(JAVA_LONG, workspace);
-      check((int) preferenceSet.invokeExact(preference, PREFERENCE_MAX_WORKSPACE, limit, 8L), shape);
+      check(
+          (int) preferenceSet.invokeExact(preference, PREFERENCE_MAX_WORKSPACE, limit, 8L), shape);
       MemorySegment result = arena.allocate(RESULT_BYTES, 8);
       MemorySegment count = arena.allocate(JAVA_INT);
       check(

@@ -32,6 +32,7 @@ final class CudaOpStream implements OpStream {
   private final BatchUploads batches;
   private final ElementOps elements;
   private final RowOps rows;
+  private final TransferOps transfers;
   private final RoutingOps routings;
   private final MatrixOps matrices;
   private final ExpertOps experts;
@@ -94,17 +95,21 @@ final class CudaOpStream implements OpStream {
 
   @Override
   public void rmsNorm(Tensor x, Vec weight, float eps, Tensor out) {
-    elements.rmsNorm(x, weight, eps, out);
+    norm(x, ModelSpec.Norm.RMS, weight, eps, out);
   }
 
   @Override
   public void layerNorm(Tensor x, Vec weight, float eps, Tensor out) {
-    elements.layerNorm(x, weight, eps, out);
+    norm(x, ModelSpec.Norm.LAYER, weight, eps, out);
   }
 
   @Override
-  public void addNorm(
-      Tensor x, Tensor y, ModelSpec.Norm norm, Vec weight, float eps, Tensor out) {
+  public void norm(Tensor x, ModelSpec.Norm norm, Vec weight, float eps, Tensor out) {
+    elements.norm(x, norm, weight, eps, out);
+  }
+
+  @Override
+  public void addNorm(Tensor x, Tensor y, ModelSpec.Norm norm, Vec weight, float eps, Tensor out) {
     elements.addNorm(x, y, norm, weight, eps, out);
   }
 
@@ -200,27 +205,27 @@ final class CudaOpStream implements OpStream {
 
   @Override
   public void packRows(Tensor x, int[] which, MemorySegment out) {
-    rows.packRows(x, which, out);
+    transfers.packRows(x, which, out);
   }
 
   @Override
   public void unpackRows(MemorySegment x, Tensor out) {
-    rows.unpackRows(x, out);
+    transfers.unpackRows(x, out);
   }
 
   @Override
   public void addRows(MemorySegment x, int[] which, Tensor y) {
-    rows.addRows(x, which, y);
+    transfers.addRows(x, which, y);
   }
 
   @Override
   public void packRouting(Routing from, int[] which, MemorySegment out) {
-    rows.packRouting(from, which, out);
+    transfers.packRouting(from, which, out);
   }
 
   @Override
   public void unpackRouting(MemorySegment from, Routing out) {
-    rows.unpackRouting(from, out);
+    transfers.unpackRouting(from, out);
   }
 
   @Override
@@ -235,7 +240,11 @@ final class CudaOpStream implements OpStream {
 
   @Override
   public void expertLoraAdd(
-      RowGroups groups, List<ExpertLoraWeights> weights, Routing routing, Tensor x, Tensor... outs) {
+      RowGroups groups,
+      List<ExpertLoraWeights> weights,
+      Routing routing,
+      Tensor x,
+      Tensor... outs) {
     lora.expertLoraAdd(groups, weights, routing, x, outs);
   }
 
@@ -267,13 +276,7 @@ final class CudaOpStream implements OpStream {
       throw new IllegalArgumentException("the signal belongs to another backend");
     }
     checks.owned(counter.owner(), "the signal");
-    stream
-        .launch(releaseSignal)
-        .pointer(counter.address())
-        .int64(value)
-        .grid(1)
-        .block(1)
-        .go();
+    stream.launch(releaseSignal).pointer(counter.address()).int64(value).grid(1).block(1).go();
   }
 
   @Override

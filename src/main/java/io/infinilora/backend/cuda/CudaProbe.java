@@ -69,18 +69,13 @@ public final class CudaProbe {
     CUdevice device = new CUdevice();
     JCudaDriver.cuDeviceGet(device, ordinal);
     int capability =
-        10
-                * attribute(
-                    device, CUdevice_attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)
+        10 * attribute(device, CUdevice_attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)
             + attribute(device, CUdevice_attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR);
     if (capability < MIN_CAPABILITY) {
       return Optional.of(
           "GPU %d (%s) has compute capability %.1f, but %.1f or newer is needed"
               .formatted(
-                  ordinal,
-                  CudaDevice.nameOf(device),
-                  capability / 10.0,
-                  MIN_CAPABILITY / 10.0));
+                  ordinal, CudaDevice.nameOf(device), capability / 10.0, MIN_CAPABILITY / 10.0));
     }
     return Optional.empty();
   }

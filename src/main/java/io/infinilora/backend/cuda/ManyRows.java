@@ -43,8 +43,7 @@ final class ManyRows implements ManyRowsMatrix {
       if (plans.size() == MAX_PLANS) {
         plans.clear();
       }
-      plan =
-          blas.plan(rows, features, in, x.stride(), y.stride(), y.wide(), WORKSPACE_BYTES);
+      plan = blas.plan(rows, features, in, x.stride(), y.stride(), y.wide(), WORKSPACE_BYTES);
       plans.put(shape, plan);
     }
     stream.bind();
