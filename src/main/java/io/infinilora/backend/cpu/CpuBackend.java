@@ -1,5 +1,6 @@
 package io.infinilora.backend.cpu;
 
+import io.infinilora.backend.decode.RowDecoder;
 import io.infinilora.backend.Backend;
 import io.infinilora.backend.Embedding;
 import io.infinilora.backend.ExpertLoraWeights;

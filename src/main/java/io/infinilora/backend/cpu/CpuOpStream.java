@@ -1,5 +1,6 @@
 package io.infinilora.backend.cpu;
 
+import io.infinilora.backend.decode.RowDecoder;
 import io.infinilora.backend.AttentionParams;
 import io.infinilora.backend.BatchLayout;
 import io.infinilora.backend.Embedding;
