@@ -28,6 +28,7 @@ final class CudaWeights {
     int size = Math.toIntExact(view.elements());
     long address = device.allocate((long) Float.BYTES * CudaTensor.padded(size), WEIGHTS).address();
     uploader.floats(view, address);
+    uploader.await();
     return new CudaVec(owner, address, size);
   }
 
@@ -37,6 +38,7 @@ final class CudaWeights {
     long address =
         device.allocate((long) Short.BYTES * matrix.rows() * stride, WEIGHTS).address();
     uploader.matrix(matrix, address, stride);
+    uploader.await();
     return new CudaEmbedding(owner, address, matrix.rows(), matrix.cols(), stride);
   }
 
@@ -59,7 +61,9 @@ final class CudaWeights {
     }
     long weights = device.allocate(shape.bytes(), WEIGHTS).address();
     upload(matrices, shape, weights);
-    return new CudaProjection(owner, shape, weights, stack(List.of(biases), shape));
+    long stacked = stack(List.of(biases), shape);
+    uploader.await();
+    return new CudaProjection(owner, shape, weights, stacked);
   }
 
   private static StackedOutputs shape(List<WeightMatrix> matrices) {
@@ -108,8 +112,9 @@ final class CudaWeights {
     for (int e = 0; e < experts.size(); e++) {
       upload(experts.get(e), shape, weights + e * shape.bytes());
     }
-    return new CudaExpertProjection(
-        owner, experts.size(), shape, weights, stack(new ArrayList<>(biases), shape));
+    long stacked = stack(biases, shape);
+    uploader.await();
+    return new CudaExpertProjection(owner, experts.size(), shape, weights, stacked);
   }
 
   private static void check(
