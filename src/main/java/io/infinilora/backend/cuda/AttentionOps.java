@@ -162,8 +162,7 @@ final class AttentionOps {
     checks.that(
         params.headDim() == layout.headDim() && params.kvHeads() == layout.kvHeads(),
         () -> "attention %s with a cache for %s".formatted(params, layout));
-    CudaTensor q =
-        checks.tensor(queries, batch.rows(), params.heads() * params.headDim(), "q");
+    CudaTensor q = checks.tensor(queries, batch.rows(), params.heads() * params.headDim(), "q");
     CudaTensor out = checks.sameShape(result, q, "out");
     checks.that(!q.wide() && !out.wide(), () -> "q and out must be bf16");
     long sinks =

@@ -4,15 +4,15 @@ import io.infinilora.backend.KvCache;
 import io.infinilora.backend.KvLayout;
 
 /**
- * Keys and values in bf16: {@code [layers][blocks][2][kvHeads][blockSize][headDim rounded up to 8]}.
+ * Keys and values in bf16: {@code [layers][blocks][2][kvHeads][blockSize][headDim rounded up to
+ * 8]}.
  *
  * @param address device address
  */
 record CudaKvCache(CudaBackend owner, KvLayout layout, long address) implements KvCache {
 
   static CudaKvCache allocate(CudaBackend owner, KvLayout layout) {
-    long bytes =
-        Math.multiplyExact(blockBytes(layout), (long) layout.blocks() * layout.layers());
+    long bytes = Math.multiplyExact(blockBytes(layout), (long) layout.blocks() * layout.layers());
     return new CudaKvCache(
         owner, layout, owner.device().allocate(bytes, "keys and values").address());
   }

@@ -48,14 +48,16 @@ final class CudaOpStream implements OpStream {
     batches = new BatchUploads(stream);
     elements = new ElementOps(stream, checks);
     routings = new RoutingOps(stream, checks);
-    rows = new RowOps(stream, checks);
+    HostResults results = new HostResults(stream);
+    rows = new RowOps(stream, checks, results);
+    transfers = new TransferOps(stream, checks, rows, results);
     FewRows few = new FewRows(stream);
     ManyRowsMatrix many = ManyRows.open(stream, few);
     matrices = new MatrixOps(stream, checks, few, many);
     experts = new ExpertOps(stream, checks, routings, few, many);
     attention = new AttentionOps(stream, checks);
     lora = new LoraOps(stream, checks);
-    sampling = new SamplingOps(stream, checks);
+    sampling = new SamplingOps(stream, checks, results);
     releaseSignal = backend.device().kernel("signals", "signal_release");
   }
 
@@ -288,7 +290,6 @@ final class CudaOpStream implements OpStream {
   @Override
   public void close() {
     batches.close();
-    sampling.close();
     stream.close();
   }
 }

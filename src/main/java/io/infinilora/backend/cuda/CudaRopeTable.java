@@ -21,8 +21,7 @@ record CudaRopeTable(CudaBackend owner, int headDim, long turns, float magnitude
     for (int i = 0; i < turns.length; i++) {
       turns[i] /= 2 * Math.PI;
     }
-    long address =
-        owner.device().allocate((long) Double.BYTES * turns.length, "weights").address();
+    long address = owner.device().allocate((long) Double.BYTES * turns.length, "weights").address();
     try (Arena arena = Arena.ofConfined()) {
       MemorySegment values = arena.allocateFrom(ValueLayout.JAVA_DOUBLE, turns);
       owner.device().upload(values, address);

@@ -35,8 +35,7 @@ final class CudaWeights {
   Embedding embedding(TensorView table) {
     WeightMatrix matrix = WeightMatrix.of(table);
     int stride = CudaTensor.padded(matrix.cols());
-    long address =
-        device.allocate((long) Short.BYTES * matrix.rows() * stride, WEIGHTS).address();
+    long address = device.allocate((long) Short.BYTES * matrix.rows() * stride, WEIGHTS).address();
     uploader.matrix(matrix, address, stride);
     uploader.await();
     return new CudaEmbedding(owner, address, matrix.rows(), matrix.cols(), stride);
@@ -98,8 +97,7 @@ final class CudaWeights {
     return address;
   }
 
-  ExpertProjection expertProjection(
-      List<List<WeightMatrix>> experts, List<List<Vec>> biases) {
+  ExpertProjection expertProjection(List<List<WeightMatrix>> experts, List<List<Vec>> biases) {
     if (experts.isEmpty() || experts.size() != biases.size()) {
       throw new IllegalArgumentException(
           experts.size() + " experts with biases of " + biases.size());
