@@ -6,12 +6,11 @@ import io.infinilora.backend.Projection;
 import io.infinilora.backend.Vec;
 import io.infinilora.core.TensorView;
 import io.infinilora.core.WeightMatrix;
-import java.util.ArrayList;
 import java.util.List;
 import java.util.Objects;
 
 /** Brings a model's parameters to the device. Thread-safe; creators block until all has arrived. */
-final class CudaWeights {
+final class CudaWeights implements AutoCloseable {
   private static final String WEIGHTS = "weights";
 
   private final CudaBackend owner;
@@ -133,5 +132,11 @@ final class CudaWeights {
             "expert %d has a bias of %d for %s".formatted(expert, biases.get(i).size(), w));
       }
     }
+  }
+
+  /** Frees what loading needed; the weights go with the device. */
+  @Override
+  public void close() {
+    uploader.close();
   }
 }
