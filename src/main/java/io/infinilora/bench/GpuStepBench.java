@@ -53,7 +53,7 @@ public final class GpuStepBench {
         System.out.println(bench.decode(batch, context, 0, 0, 0));
       }
       System.out.println(bench.prefill(PROMPTS, PROMPT_TOKENS));
-      long free = backend.freeMemory() - (1L << 30);
+      long free = backend.freeMemory().getAsLong() - (1L << 30);
       System.out.println(bench.decode(ADAPTED_ROWS, context, ADAPTERS, RANK, free));
     }
   }

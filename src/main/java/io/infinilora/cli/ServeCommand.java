@@ -160,7 +160,7 @@ final class ServeCommand implements Callable<Integer> {
   @Option(
       names = "--kv-memory",
       paramLabel = "SIZE",
-      description = "Memory for keys and values, e.g. 512MiB (default).")
+      description = "Memory for keys and values; 512MiB by default, on a GPU what is left.")
   void kvMemory(String value) {
     flags.put("engine.kvMemory", value);
   }

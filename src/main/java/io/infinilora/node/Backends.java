@@ -34,12 +34,7 @@ public final class Backends {
     }
     Optional<String> obstacle = CudaProbe.obstacle(device.index());
     if (obstacle.isEmpty()) {
-      long budget =
-          device
-              .memory()
-              .map(ByteSize::bytes)
-              .orElseGet(() -> (long) (SHARE * CudaProbe.freeMemory(device.index())));
-      return new CudaBackend(device.index(), budget);
+      return new CudaBackend(device.index(), budget(device));
     }
     if (device.kind() == DeviceKind.CUDA) {
       throw new InfiniLoraException(
@@ -49,6 +44,18 @@ public final class Backends {
     }
     LOG.info("computing on the CPU: {}", obstacle.get());
     return cpu(threads);
+  }
+
+  private static long budget(DeviceConfig device) {
+    long free = CudaProbe.freeMemory(device.index());
+    long budget = device.memory().map(ByteSize::bytes).orElse((long) (SHARE * free));
+    if (budget > free) {
+      throw new InfiniLoraException(
+          ErrorCode.BAD_CONFIG,
+          "device.memory is %.2f GiB, but only %.2f GiB of GPU %d are free"
+              .formatted(budget / 0x1p30, free / 0x1p30, device.index()));
+    }
+    return budget;
   }
 
   private static Backend cpu(int threads) {

@@ -82,7 +82,7 @@ class DefaultsTest {
                 Optional.empty(),
                 Optional.empty(),
                 Optional.empty(),
-                new ByteSize(512 << 20),
+                Optional.empty(),
                 32,
                 256,
                 512,

@@ -204,6 +204,11 @@ public final class CpuBackend implements Backend {
   }
 
   @Override
+  public long kvBytes(KvLayout layout) {
+    return layout.elements() * Float.BYTES;
+  }
+
+  @Override
   public KvCache kvCache(KvLayout layout) {
     return new CpuKvCache(this, layout);
   }

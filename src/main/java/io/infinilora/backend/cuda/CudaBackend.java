@@ -23,6 +23,7 @@ import io.infinilora.core.TensorView;
 import io.infinilora.core.WeightMatrix;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.OptionalLong;
 
 /**
  * One NVIDIA GPU and its memory. Activations and weights are bf16, sums float32. Closing gives the
@@ -55,9 +56,9 @@ public final class CudaBackend implements Backend {
     return device;
   }
 
-  /** Bytes of the budget that are not allocated. */
-  public long freeMemory() {
-    return device.budget() - device.usedBytes();
+  @Override
+  public OptionalLong freeMemory() {
+    return OptionalLong.of(device.budget() - device.usedBytes());
   }
 
   /** Throws once the backend is closed or the device is lost. */
@@ -205,6 +206,11 @@ public final class CudaBackend implements Backend {
         address + values,
         new RoutingPlan(address + 2 * values, experts),
         rows);
+  }
+
+  @Override
+  public long kvBytes(KvLayout layout) {
+    return CudaKvCache.bytes(layout);
   }
 
   @Override

@@ -12,9 +12,12 @@ import io.infinilora.backend.KvLayout;
 record CudaKvCache(CudaBackend owner, KvLayout layout, long address) implements KvCache {
 
   static CudaKvCache allocate(CudaBackend owner, KvLayout layout) {
-    long bytes = Math.multiplyExact(blockBytes(layout), (long) layout.blocks() * layout.layers());
     return new CudaKvCache(
-        owner, layout, owner.device().allocate(bytes, "keys and values").address());
+        owner, layout, owner.device().allocate(bytes(layout), "keys and values").address());
+  }
+
+  static long bytes(KvLayout layout) {
+    return Math.multiplyExact(blockBytes(layout), (long) layout.blocks() * layout.layers());
   }
 
   /** Bytes of one layer's keys and values of one block. */
