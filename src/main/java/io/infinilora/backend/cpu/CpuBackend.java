@@ -16,6 +16,7 @@ import io.infinilora.backend.Routing;
 import io.infinilora.backend.Signal;
 import io.infinilora.backend.Tensor;
 import io.infinilora.backend.Vec;
+import io.infinilora.backend.decode.RowDecoder;
 import io.infinilora.core.LayerFactors;
 import io.infinilora.core.LoraFactors;
 import io.infinilora.core.RopeSpec;

@@ -241,6 +241,7 @@ public final class CudaBackend implements Backend {
   public void close() {
     if (!closed) {
       closed = true;
+      weights.close();
       device.close();
     }
   }

@@ -6,12 +6,11 @@ import io.infinilora.backend.Projection;
 import io.infinilora.backend.Vec;
 import io.infinilora.core.TensorView;
 import io.infinilora.core.WeightMatrix;
-import java.util.ArrayList;
 import java.util.List;
 import java.util.Objects;
 
 /** Brings a model's parameters to the device. Thread-safe; creators block until all has arrived. */
-final class CudaWeights {
+final class CudaWeights implements AutoCloseable {
   private static final String WEIGHTS = "weights";
 
   private final CudaBackend owner;
@@ -28,6 +27,7 @@ final class CudaWeights {
     int size = Math.toIntExact(view.elements());
     long address = device.allocate((long) Float.BYTES * CudaTensor.padded(size), WEIGHTS).address();
     uploader.floats(view, address);
+    uploader.await();
     return new CudaVec(owner, address, size);
   }
 
@@ -36,6 +36,7 @@ final class CudaWeights {
     int stride = CudaTensor.padded(matrix.cols());
     long address = device.allocate((long) Short.BYTES * matrix.rows() * stride, WEIGHTS).address();
     uploader.matrix(matrix, address, stride);
+    uploader.await();
     return new CudaEmbedding(owner, address, matrix.rows(), matrix.cols(), stride);
   }
 
@@ -58,7 +59,9 @@ final class CudaWeights {
     }
     long weights = device.allocate(shape.bytes(), WEIGHTS).address();
     upload(matrices, shape, weights);
-    return new CudaProjection(owner, shape, weights, stack(List.of(biases), shape));
+    long stacked = stack(List.of(biases), shape);
+    uploader.await();
+    return new CudaProjection(owner, shape, weights, stacked);
   }
 
   private static StackedOutputs shape(List<WeightMatrix> matrices) {
@@ -106,8 +109,9 @@ final class CudaWeights {
     for (int e = 0; e < experts.size(); e++) {
       upload(experts.get(e), shape, weights + e * shape.bytes());
     }
-    return new CudaExpertProjection(
-        owner, experts.size(), shape, weights, stack(new ArrayList<>(biases), shape));
+    long stacked = stack(biases, shape);
+    uploader.await();
+    return new CudaExpertProjection(owner, experts.size(), shape, weights, stacked);
   }
 
   private static void check(
@@ -128,5 +132,11 @@ final class CudaWeights {
             "expert %d has a bias of %d for %s".formatted(expert, biases.get(i).size(), w));
       }
     }
+  }
+
+  /** Frees what loading needed; the weights go with the device. */
+  @Override
+  public void close() {
+    uploader.close();
   }
 }
