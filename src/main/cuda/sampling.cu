@@ -363,7 +363,7 @@ struct Row {
     // The first table: of the whole row, for probabilities e^(factor (logit - most)). Its ranges grow with the distance
     // from the best, as there are ever more tokens further down; the last one is the rest. Returns the probabilities' sum.
     __device__ __noinline__ u64 survey(float factor) {
-        constexpr float DISTANCES[RANGES - 1] = {0.25f, 0.5f, 1, 1.5f, 2, 3, 4.5f, 6.5f};
+        constexpr float DISTANCES[RANGES - 1] = {0.5f, 1, 2, 3, 4.5f, 6.5f, 9, 12};
         slope = factor * LOG2_E;
         float bounds[RANGES - 1];
 #pragma unroll
@@ -384,8 +384,9 @@ struct Row {
             const unsigned at = atomicAdd(&shared.nearCount, 1u);
             if (at < NEAR) shared.near[at] = static_cast<unsigned short>(place);
 #pragma unroll
-            for (int b = 0; b < RANGES - 1; b++) {
-                if (v >= bounds[b]) counts[b]++, masses[b] += m;
+            for (int b = RANGES - 2; b >= 0; b--) {
+                if (v < bounds[b]) return;
+                counts[b]++, masses[b] += m;
             }
         });
         sumUp(counts, masses, shared.first);
@@ -401,10 +402,10 @@ struct Row {
         const int b = threadIdx.x;
         if (b < RANGES) {
             u64 bound = low;
-            if (byValue && keyOfRank(high) - keyOfRank(low) >= 64) {
-                constexpr float DISTANCES[RANGES - 1] = {1, 2, 3, 5, 8, 12, 18, 30};
-                const float least = logitOf(keyOfRank(low)), best = logitOf(keyOfRank(high));
-                // No logit has rank 0.
+            const float least = logitOf(keyOfRank(low)), best = logitOf(keyOfRank(high));
+            // Nothing has rank 0, it stands for minus infinity.
+            if (byValue && keyOfRank(high) - keyOfRank(low) >= 64 && (low == 0 || isFinite(least))) {
+                constexpr float DISTANCES[RANGES - 1] = {1, 1.5f, 2, 3, 4, 6, 8, 12};
                 const float value = low == 0 ? below(best, b < RANGES - 1 ? DISTANCES[b] : 0)
                                              : best - (best - least) * ((b + 1) * (1.0f / (RANGES - 1)));
                 if (b < RANGES - 2 || low == 0) bound = larger(low, firstRank(keyOf(value)));
@@ -425,8 +426,9 @@ struct Row {
         eachBetween(low, high, [&](float v, u64 rank) {
             const u64 m = mass(v);
 #pragma unroll
-            for (int b = 0; b < RANGES; b++) {
-                if (rank >= into.lows[b]) counts[b]++, masses[b] += m;
+            for (int b = RANGES - 1; b >= 0; b--) {
+                if (rank < into.lows[b]) return;
+                counts[b]++, masses[b] += m;
             }
         });
         sumUp(counts, masses, into);
@@ -514,7 +516,7 @@ struct Row {
                 count += n, sum += m;
             }
             low = table->lows[range];
-            if (range > 0) high = table->lows[range - 1] - 1;
+            if (range > 0) high = min(high, table->lows[range - 1] - 1);
             if (table->counts[range] <= CANDIDATES) break;
             __syncthreads();  // all have read the table
             divide(low, high, byValue, shared.next);

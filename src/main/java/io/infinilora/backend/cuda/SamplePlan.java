@@ -109,7 +109,8 @@ final class SamplePlan {
             ErrorCode.INVALID_REQUEST,
             "logit_bias names token %d, but there are %d".formatted(token, vocab));
       }
-      adjustments[word(adjustment(token, first)) + 1] = bits(bias.getValue());
+      int at = adjustment(token, first); // May move the array.
+      adjustments[word(at) + 1] = bits(bias.getValue());
     }
     if (!p.hasPenalties()) {
       return;
