@@ -101,6 +101,7 @@ public final class StepBench {
       model.forward(decodeBatch(tokens, context, tables), workspace, cache, count, ops);
       experts = count.distinct();
     }
+    Object key = lora == null ? LoraPort.NONE : lora;
     double[] seconds = new double[STEPS];
     double[] host = new double[STEPS];
     for (int i = 0; i < STEPS; i++) {
@@ -109,7 +110,7 @@ public final class StepBench {
       long start = System.nanoTime();
       ops.step(
           layout,
-          true,
+          key,
           () -> {
             Tensor residual = model.forward(layout, workspace, cache, port, ops);
             model.logits(residual, layout.logitRows(), workspace, ops);

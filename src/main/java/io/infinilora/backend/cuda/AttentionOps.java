@@ -35,6 +35,11 @@ final class AttentionOps {
 
   private final Kernel[] prefill = new Kernel[3];
 
+  /** What {@link #tables} has found right. */
+  private BatchLayout checkedBatch;
+
+  private CudaKvCache checkedCache;
+
   AttentionOps(CudaStream stream, CudaChecks checks) {
     this.stream = stream;
     this.checks = checks;
@@ -63,6 +68,9 @@ final class AttentionOps {
 
   /** Whether every position lies in a block that exists. */
   private void tables(BatchLayout batch, CudaKvCache cache) {
+    if (batch == checkedBatch && cache == checkedCache) {
+      return; // By an earlier layer.
+    }
     int blockSize = cache.blockSize();
     for (int s = 0; s < batch.sequences(); s++) {
       int end = batch.rowStart()[s + 1];
@@ -83,6 +91,8 @@ final class AttentionOps {
             () -> "block %d of a cache of %d".formatted(block, cache.blocks()));
       }
     }
+    checkedBatch = batch;
+    checkedCache = cache;
   }
 
   /** See {@link io.infinilora.backend.OpStream#prepareAttention}. */

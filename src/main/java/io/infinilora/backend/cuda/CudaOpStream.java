@@ -62,25 +62,13 @@ final class CudaOpStream implements OpStream {
   }
 
   @Override
-  public void step(BatchLayout batch, boolean repeatable, Runnable operators) {
-    stream.device().makeCurrent();
-    int blocks = 1;
-    for (int[] table : batch.blockTables()) {
-      blocks = Math.max(blocks, table.length);
-    }
+  public void step(BatchLayout batch, Object key, Runnable operators) {
+    stream.bind();
     boolean decode = batch.rows() == batch.sequences() && batch.rows() > 0;
     step = batch;
     try {
-      if (repeatable && decode && batch.rows() <= StepBucket.MAX_ROWS) {
-        stream
-            .recorder()
-            .run(
-                StepBucket.of(batch.rows(), blocks),
-                batch.rows(),
-                () -> {
-                  batches.reset();
-                  operators.run();
-                });
+      if (key != null && decode && batch.rows() <= StepBucket.MAX_ROWS) {
+        stream.recorder().run(bucket(batch), batch, key, () -> inStep(batch, operators));
       } else {
         operators.run();
       }
@@ -90,9 +78,24 @@ final class CudaOpStream implements OpStream {
     }
   }
 
+  private static StepBucket bucket(BatchLayout batch) {
+    int blocks = 1;
+    for (int[] table : batch.blockTables()) {
+      blocks = Math.max(blocks, table.length);
+    }
+    return StepBucket.of(batch.rows(), blocks);
+  }
+
+  private void inStep(BatchLayout batch, Runnable operators) {
+    batches.reset();
+    batches.get(batch); // The first upload of the step, so that a repetition finds it.
+    operators.run();
+  }
+
   @Override
   public void embed(Embedding table, int[] tokens, Tensor out) {
-    elements.embed(table, tokens, out);
+    boolean uploaded = step != null && tokens == step.tokens();
+    elements.embed(table, tokens, uploaded ? batches.get(step).tokens() : 0, out);
   }
 
   @Override
@@ -192,7 +195,8 @@ final class CudaOpStream implements OpStream {
 
   @Override
   public void gather(Tensor x, int[] which, Tensor out) {
-    rows.gather(x, which, out);
+    boolean uploaded = step != null && which == step.logitRows();
+    rows.gather(x, which, uploaded ? batches.get(step).logitRows() : 0, out);
   }
 
   @Override
