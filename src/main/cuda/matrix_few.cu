@@ -184,7 +184,7 @@ __device__ __forceinline__ void routed(const __nv_bfloat16* x, long long xStride
                                          long long yStride, int wide) {                                          \
         dense<WARPS, FRAGMENTS>(x, xStride, rows, w, bias, n, k, y, yStride, wide);                              \
     }                                                                                                            \
-    extern "C" __global__ void __launch_bounds__(WARPS * WARP)                                                   \
+    extern "C" __global__ void __launch_bounds__(WARPS * WARP, 24 / WARPS)                                       \
         experts_few_##WARPS##_##FRAGMENTS(const __nv_bfloat16* x, long long xStride, int choices,                \
                                           const __nv_bfloat16* w, const float* bias, int n, int k,               \
                                           const int* starts, const int* sorted, const int* active, void* y,      \
@@ -192,8 +192,8 @@ __device__ __forceinline__ void routed(const __nv_bfloat16* x, long long xStride
         routed<WARPS, FRAGMENTS>(x, xStride, choices, w, bias, n, k, starts, sorted, active, y, yStride, wide);  \
     }
 
+KERNELS(2, 1)
 KERNELS(4, 1)
-KERNELS(4, 2)
 KERNELS(8, 1)
 
 // out[r] = sum_j weights[r, j] * y[r * topK + j], in the order of the choices. y float32 [*, yStride], out bf16 or

@@ -2,6 +2,9 @@ package io.infinilora.backend.cuda;
 
 import io.infinilora.backend.decode.RowDecoder;
 import io.infinilora.core.DType;
+import io.infinilora.core.ErrorCode;
+import io.infinilora.core.InfiniLoraException;
+import io.infinilora.core.TensorView;
 import io.infinilora.core.WeightMatrix;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -71,6 +74,7 @@ final class WeightRows implements AutoCloseable {
     if (!plain) {
       decoder.decode(row, decoded.address());
       MemorySegment.copy(decoded, ValueLayout.JAVA_FLOAT, 0, floats, 0, floats.length);
+      refuseInfinity();
       round(floats, rounded);
       MemorySegment.copy(rounded, 0, into, SHORT, 0, rounded.length);
       return;
@@ -83,6 +87,21 @@ final class WeightRows implements AutoCloseable {
     long step = source.colStride();
     for (int i = 0; i < source.cols(); i++) {
       into.set(SHORT, (long) Short.BYTES * i, data.get(SHORT, Short.BYTES * (first + i * step)));
+    }
+  }
+
+  /** Blocks with large scales can stand for what no float holds. */
+  private void refuseInfinity() {
+    if (!source.dtype().quantised()) {
+      return;
+    }
+    for (float value : floats) {
+      if (Float.isInfinite(value)) {
+        TensorView tensor = source.tensor();
+        throw new InfiniLoraException(
+            ErrorCode.BAD_MODEL_FILE,
+            "%s: tensor %s holds Infinity".formatted(tensor.source(), tensor.name()));
+      }
     }
   }
 
