@@ -142,14 +142,6 @@ extern "C" __global__ void __launch_bounds__(EXPAND_THREADS, 4)
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, g = lane / 4, c = lane % 4;
     const int rankBlocks = item.rankBlocks;
 
-    uint4 weights[RANK_BLOCKS][4];
-#pragma unroll
-    for (int rb = 0; rb < RANK_BLOCKS; rb++)
-#pragma unroll
-        for (int f = 0; f < 4; f++)
-            weights[rb][f] = warp < item.blocks && rb < rankBlocks
-                ? loadWeights(item.weights + ((warp * rankBlocks + rb) * 4 + f) * FRAGMENT + lane)
-                : uint4{};
     for (int i = threadIdx.x; i < item.rows; i += EXPAND_THREADS) {
         targets[i] = __ldg(yRows + item.row + i);
         factors[i] = scale ? __ldg(scale + item.row + i) : 1.0f;
@@ -176,6 +168,15 @@ extern "C" __global__ void __launch_bounds__(EXPAND_THREADS, 4)
         for (int rb = 0; rb < RANK_BLOCKS; rb++)
             fragments[tile][rb][lane] = uint2{packBf16(sums[rb].x, sums[rb].y), packBf16(sums[rb].z, sums[rb].w)};
     }
+    // Only now: together with the sums above they would not fit the registers.
+    uint4 weights[RANK_BLOCKS][4];
+#pragma unroll
+    for (int rb = 0; rb < RANK_BLOCKS; rb++)
+#pragma unroll
+        for (int f = 0; f < 4; f++)
+            weights[rb][f] = warp < item.blocks && rb < rankBlocks
+                ? loadWeights(item.weights + ((warp * rankBlocks + rb) * 4 + f) * FRAGMENT + lane)
+                : uint4{};
     __syncthreads();
 
     const int feature = warp * FEATURE_BLOCK + 8 * g;
@@ -208,7 +209,8 @@ extern "C" __global__ void __launch_bounds__(EXPAND_THREADS, 4)
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             const int row = tile * TILE_ROWS + 2 * c + half;
-            if (inside && row < item.rows) *locate(row) = addScaled(old[half], factors[row], d, half);
+            // Nothing here reads y again: it need not push x and the weights out of the L2.
+            if (inside && row < item.rows) __stcs(locate(row), addScaled(old[half], factors[row], d, half));
         }
     }
 }

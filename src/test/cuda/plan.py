@@ -11,8 +11,10 @@ SHRINK_ROWS, SHRINK_RANK_BLOCKS = 64, 2
 EXPAND_ROWS, EXPAND_WARPS, EXPAND_FRAGMENTS = 64, 4, 16
 MANY_ROWS, MANY_RANK_BLOCKS, MANY_FEATURE_BLOCKS, MANY_RANKS = 128, 4, 4, 64
 
-# Cut finer below this many blocks of threads: few rows, many rows.
-ENOUGH_BLOCKS, ENOUGH_MANY_BLOCKS = 2 * 132, 120
+ENOUGH_BLOCKS = 2 * 132  # cut finer below this many blocks of threads
+
+# Clusters of 8 blocks of lora_shrink_rows that an H100 runs at once, two blocks per multiprocessor.
+CLUSTERS_AT_ONCE = 30
 
 # Adapters of this many rows go through the kernels for many rows: shrink only if there are that many in all.
 MANY_SHRINK_FROM, MANY_SHRINK_IN_ALL = 48, 1024
@@ -70,6 +72,14 @@ def halve_rows(rows, least, blocks, enough):
     return rows
 
 
+def many_rows(counts, clusters_per_item):
+    """Rows of an item of lora_shrink_rows: the fewest with which all clusters still run at once, or else the most."""
+    def at_once(rows):
+        return clusters_per_item * sum(-(-count // rows) for count in counts) <= CLUSTERS_AT_ONCE
+
+    return min(filter(at_once, range(32, MANY_ROWS, 16)), default=MANY_ROWS)
+
+
 FRAGMENT_BYTES = 512
 
 
@@ -80,22 +90,22 @@ def shrink_plan(groups, hidden):
     in_all = sum(g.count for g, _ in active if g.count >= MANY_SHRINK_FROM)
     from_count = MANY_SHRINK_FROM if in_all >= MANY_SHRINK_IN_ALL else 1 << 30
 
-    def items(chosen, most, multiple, rank_blocks, enough):
-        def blocks(rows):
-            return cluster * splits * sum(-(-g.count // rows) * -(-b // rank_blocks) for g, b in chosen)
+    few = [a for a in active if a[0].count < from_count]
+    many = [a for a in active if a[0].count >= from_count]
 
-        if rank_blocks == SHRINK_RANK_BLOCKS:
-            most = few_rows([g.count for g, _ in chosen], most)
-        rows = halve_rows(most, multiple, blocks, enough)
+    def few_blocks(rows):
+        return cluster * splits * sum(-(-g.count // rows) * -(-b // SHRINK_RANK_BLOCKS) for g, b in few)
+
+    def items(chosen, rows, multiple, rank_blocks):
         return [(g.a + block * 2 * FRAGMENT_BYTES, g.begin + row, row_count, count, total, block, 0, 0)
                 for g, total in chosen
                 for row, row_count in even_ranges(g.count, rows, multiple)
                 for block, count in ranges(total, rank_blocks)]
 
-    return Launches(items([a for a in active if a[0].count < from_count], SHRINK_ROWS, 8, SHRINK_RANK_BLOCKS,
-                          ENOUGH_BLOCKS),
-                    items([a for a in active if a[0].count >= from_count], MANY_ROWS, 16, MANY_RANK_BLOCKS,
-                          ENOUGH_MANY_BLOCKS))
+    rows = halve_rows(few_rows([g.count for g, _ in few], SHRINK_ROWS), 8, few_blocks, ENOUGH_BLOCKS)
+    rank_shares = max([-(-b // MANY_RANK_BLOCKS) for _, b in many], default=1)
+    return Launches(items(few, rows, 8, SHRINK_RANK_BLOCKS),
+                    items(many, many_rows([g.count for g, _ in many], splits * rank_shares), 16, MANY_RANK_BLOCKS))
 
 
 def blocks_held(rank):
