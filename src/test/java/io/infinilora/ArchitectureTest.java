@@ -42,6 +42,7 @@ class ArchitectureTest {
           "weights.hub",
           "backend",
           "backend.cpu",
+          "backend.cuda",
           "model",
           "scheduler",
           "simulator",
@@ -68,6 +69,7 @@ class ArchitectureTest {
               Map.entry("weights.hub", List.of("core", "config")),
               Map.entry("backend", List.of("core", "config")),
               Map.entry("backend.cpu", List.of("backend", "core")),
+              Map.entry("backend.cuda", List.of("backend", "core")),
               Map.entry("model", List.of("core", "weights", "backend")),
               Map.entry("scheduler", List.of("core", "config")),
               Map.entry("simulator", List.of("core", "config", "scheduler")),
@@ -158,6 +160,15 @@ class ArchitectureTest {
             .that(DescribedPredicate.not(in("backend.cpu")))
             .should()
             .dependOnClassesThat(resideInAPackage("jdk.incubator.vector..")));
+  }
+
+  @Test
+  void onlyTheCudaBackendUsesTheDriver() {
+    check(
+        noClasses()
+            .that(DescribedPredicate.not(in("backend.cuda")))
+            .should()
+            .dependOnClassesThat(resideInAPackage("jcuda..")));
   }
 
   /**

@@ -53,7 +53,7 @@ public final class ResidentAdapter {
   }
 
   /** Whether all layers are ready; any thread. */
-  boolean complete() {
+  public boolean complete() {
     return ready.value() >= readyValue(layers() - 1);
   }
 

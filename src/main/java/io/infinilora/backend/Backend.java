@@ -5,6 +5,7 @@ import io.infinilora.core.LoraFactors;
 import io.infinilora.core.RopeSpec;
 import io.infinilora.core.TensorView;
 import io.infinilora.core.WeightMatrix;
+import java.util.Arrays;
 import java.util.List;
 
 /**
@@ -19,6 +20,23 @@ public interface Backend extends AutoCloseable {
 
   /** A zeroed activation matrix with room for {@code rows} rows. */
   Tensor tensor(int rows, int cols);
+
+  /**
+   * The same in float32 whatever the device's usual precision is: for the residual stream, whose
+   * small changes add up, and for logits.
+   */
+  default Tensor wideTensor(int rows, int cols) {
+    return tensor(rows, cols);
+  }
+
+  /**
+   * Matrices that one projection writes together, and that a device may lay side by side.
+   *
+   * @param cols width of each
+   */
+  default List<Tensor> tensors(int rows, int... cols) {
+    return Arrays.stream(cols).mapToObj(width -> tensor(rows, width)).toList();
+  }
 
   /** A parameter vector, converted to float32. */
   Vec vec(TensorView view);

@@ -14,6 +14,18 @@ import java.util.List;
  */
 public interface OpStream extends AutoCloseable {
 
+  /**
+   * Runs the operators of one step. A device may record them and, for later steps, replay the
+   * recording instead of launching each: so the operators must depend on nothing but the batch's
+   * number of rows and the contents of arrays, and must not wait for results.
+   *
+   * @param batch what the operators work on
+   * @param repeatable whether the operators keep to that
+   */
+  default void step(BatchLayout batch, boolean repeatable, Runnable operators) {
+    operators.run();
+  }
+
   /** {@code out[i] = table[tokens[i]]}; {@code out} is {@code [tokens.length, hidden]}. */
   void embed(Embedding table, int[] tokens, Tensor out);
 
@@ -25,6 +37,26 @@ public interface OpStream extends AutoCloseable {
    * variance; {@code out} may be {@code x}.
    */
   void layerNorm(Tensor x, Vec weight, float eps, Tensor out);
+
+  /**
+   * The end of a block and the beginning of the next: {@code y += x}, then {@code out} is the norm
+   * of y.
+   *
+   * @param y the residual stream
+   * @param out not {@code x} nor {@code y}
+   */
+  default void addNorm(Tensor x, Tensor y, ModelSpec.Norm norm, Vec weight, float eps, Tensor out) {
+    add(x, y);
+    norm(y, norm, weight, eps, out);
+  }
+
+  /** {@link #rmsNorm} or {@link #layerNorm}. */
+  default void norm(Tensor x, ModelSpec.Norm norm, Vec weight, float eps, Tensor out) {
+    switch (norm) {
+      case RMS -> rmsNorm(x, weight, eps, out);
+      case LAYER -> layerNorm(x, weight, eps, out);
+    }
+  }
 
   /** Bounds every element to {@code -bound .. bound}, in place. */
   void clamp(Tensor x, float bound);
@@ -58,6 +90,39 @@ public interface OpStream extends AutoCloseable {
    */
   void ropeAndStore(
       BatchLayout batch, RopeTable rope, Tensor q, Tensor k, Tensor v, KvCache cache, int layer);
+
+  /**
+   * What lies between the projections and attention: {@link #clamp} of q, k and v, {@link
+   * #rmsNormHeads} of q and k, {@link #ropeAndStore}.
+   *
+   * @param bound 0 for no bound
+   * @param qNorm null for no norms
+   * @param kNorm likewise
+   * @param eps of the norms
+   */
+  default void prepareAttention(
+      BatchLayout batch,
+      float bound,
+      Vec qNorm,
+      Vec kNorm,
+      float eps,
+      RopeTable rope,
+      Tensor q,
+      Tensor k,
+      Tensor v,
+      KvCache cache,
+      int layer) {
+    if (bound > 0) {
+      clamp(q, bound);
+      clamp(k, bound);
+      clamp(v, bound);
+    }
+    if (qNorm != null) {
+      rmsNormHeads(q, qNorm, eps);
+      rmsNormHeads(k, kNorm, eps);
+    }
+    ropeAndStore(batch, rope, q, k, v, cache, layer);
+  }
 
   /**
    * Causal attention of each row over its sequence's cached keys and values, its own position

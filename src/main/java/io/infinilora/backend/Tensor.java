@@ -1,9 +1,10 @@
 package io.infinilora.backend;
 
 /**
- * A float32 matrix of activations in device memory, row-major without gaps. Created by {@link
- * Backend#tensor}; belongs to the backend that made it. Not synchronised: writers and readers on
- * different streams are ordered by {@link Signal}s.
+ * A matrix of activations in device memory, row-major: float32 on the CPU, bf16 on a GPU unless it
+ * is {@linkplain Backend#wideTensor wide}. Created by {@link Backend}; belongs to the backend that
+ * made it. Not synchronised: writers and readers on different streams are ordered by {@link
+ * Signal}s.
  */
 public interface Tensor {
   /** Rows that operators process. */

@@ -10,7 +10,9 @@ import io.infinilora.adapter.LoraExecutor;
 import io.infinilora.adapter.ResidentAdapter;
 import io.infinilora.adapter.SourceResolver;
 import io.infinilora.backend.Backend;
+import io.infinilora.backend.OpStream;
 import io.infinilora.backend.Routing;
+import io.infinilora.backend.RowGroups;
 import io.infinilora.backend.Tensor;
 import io.infinilora.core.AdapterAdmin;
 import io.infinilora.core.AdapterId;
@@ -24,6 +26,7 @@ import io.infinilora.wire.AdapterIndex;
 import io.vertx.core.Future;
 import io.vertx.core.Vertx;
 import io.vertx.core.WorkerExecutor;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Optional;
 import java.util.concurrent.Executor;
@@ -133,8 +136,23 @@ public final class CoupledLora implements LoraRuntime {
     }
     ResidentAdapter[] adapters = tiers.residents().require(groups.slots());
     long step = steps++;
-    return ops ->
-        new Port(step, clock, new LoraExecutor(adapters, groups.groups(), ops, deadlineNanos));
+    return new CoupledStep(step, clock, adapters, groups.groups(), deadlineNanos);
+  }
+
+  /** A step whose low-rank products run on the base model's stream. */
+  private record CoupledStep(
+      long step, LayerClock clock, ResidentAdapter[] adapters, RowGroups groups, long deadlineNanos)
+      implements Step {
+    @Override
+    public LoraPort port(OpStream ops) {
+      return new Port(step, clock, new LoraExecutor(adapters, groups, ops, deadlineNanos));
+    }
+
+    /** While layers are loading, each is waited for where it is needed. */
+    @Override
+    public boolean repeatable() {
+      return Arrays.stream(adapters).allMatch(ResidentAdapter::complete);
+    }
   }
 
   @Override

@@ -82,10 +82,29 @@ public interface LoraRuntime {
   /** One announced step. */
   interface Step {
     /** No row uses an adapter. */
-    Step NONE = ops -> LoraPort.NONE;
+    Step NONE =
+        new Step() {
+          @Override
+          public LoraPort port(OpStream ops) {
+            return LoraPort.NONE;
+          }
+
+          @Override
+          public boolean repeatable() {
+            return true;
+          }
+        };
 
     /** The port for the model code; driver thread. */
     LoraPort port(OpStream ops);
+
+    /**
+     * Whether the port may be called again within the step, and only calls operators: see {@link
+     * OpStream#step}.
+     */
+    default boolean repeatable() {
+      return false;
+    }
 
     /** The step failed on the base's side; nothing more will be published. Driver thread. */
     default void abandon() {}

@@ -1,9 +1,11 @@
 package io.infinilora.engine;
 
+import io.infinilora.backend.BatchLayout;
 import io.infinilora.backend.KvCache;
 import io.infinilora.backend.OpStream;
 import io.infinilora.backend.SampleResult;
 import io.infinilora.backend.Tensor;
+import io.infinilora.model.LoraPort;
 import io.infinilora.model.Transformer;
 import io.infinilora.model.Workspace;
 import java.util.ArrayList;
@@ -29,15 +31,41 @@ final class StepRunner {
   /** Runs a step. On failure the LoRA side is told that nothing more will come. */
   List<SampleResult> run(StepTask task) {
     try {
-      Tensor residual = model.forward(task.batch(), workspace, cache, task.lora().port(ops), ops);
-      for (StepTask.ObservedRows observed : task.observed()) {
-        observe(observed, residual);
-      }
-      return sample(task, residual);
+      return isDecode(task) ? decode(task) : mixed(task);
     } catch (RuntimeException | Error e) {
       task.lora().abandon();
       throw e;
     }
+  }
+
+  /** Whether every row is a sequence of its own whose logits are wanted, all at once. */
+  private boolean isDecode(StepTask task) {
+    BatchLayout batch = task.batch();
+    return task.observed().isEmpty()
+        && batch.rows() == batch.sequences()
+        && batch.rows() == batch.logitRows().length
+        && batch.rows() <= workspace.logitCapacity();
+  }
+
+  private List<SampleResult> decode(StepTask task) {
+    BatchLayout batch = task.batch();
+    LoraPort lora = task.lora().port(ops);
+    ops.step(
+        batch,
+        task.lora().repeatable(),
+        () -> {
+          Tensor residual = model.forward(batch, workspace, cache, lora, ops);
+          model.logits(residual, batch.logitRows(), workspace, ops);
+        });
+    return ops.sample(workspace.logits().first(batch.rows()), task.samples());
+  }
+
+  private List<SampleResult> mixed(StepTask task) {
+    Tensor residual = model.forward(task.batch(), workspace, cache, task.lora().port(ops), ops);
+    for (StepTask.ObservedRows observed : task.observed()) {
+      observe(observed, residual);
+    }
+    return sample(task, residual);
   }
 
   private void observe(StepTask.ObservedRows observed, Tensor residual) {

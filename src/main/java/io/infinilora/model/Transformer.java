@@ -85,24 +85,20 @@ public final class Transformer {
     Tensor normed = workspace.normed().first(rows);
     Tensor blockOut = workspace.blockOut().first(rows);
     ops.embed(embedding, batch.tokens(), residual);
+    float eps = (float) spec.normEps();
     for (int i = 0; i < layers.size(); i++) {
       Layer layer = layers.get(i);
-      norm(residual, layer.attentionNorm(), normed, ops);
+      if (i == 0) {
+        ops.norm(residual, spec.norm(), layer.attentionNorm(), eps, normed);
+      } else {
+        ops.addNorm(blockOut, residual, spec.norm(), layer.attentionNorm(), eps, normed);
+      }
       attention(i, layer, batch, normed, blockOut, workspace, cache, lora, ops);
-      ops.add(blockOut, residual);
-      norm(residual, layer.mlpNorm(), normed, ops);
+      ops.addNorm(blockOut, residual, spec.norm(), layer.mlpNorm(), eps, normed);
       layer.mlp().forward(i, normed, blockOut, workspace, lora, ops);
-      ops.add(blockOut, residual);
     }
+    ops.add(blockOut, residual);
     return residual;
-  }
-
-  private void norm(Tensor x, Vec weight, Tensor out, OpStream ops) {
-    float eps = (float) spec.normEps();
-    switch (spec.norm()) {
-      case RMS -> ops.rmsNorm(x, weight, eps, out);
-      case LAYER -> ops.layerNorm(x, weight, eps, out);
-    }
   }
 
   private void attention(
@@ -123,18 +119,18 @@ public final class Transformer {
     lora.publish(index, LoraSite.ATTENTION_IN, x);
     ops.project(layer.qkv(), x, q, k, v);
     lora.join(index, LoraSite.ATTENTION_IN, x, q, k, v);
-    float clip = spec.attention().clipQkv();
-    if (clip > 0) {
-      ops.clamp(q, clip);
-      ops.clamp(k, clip);
-      ops.clamp(v, clip);
-    }
-    if (layer.qNorm() != null) {
-      float eps = (float) spec.normEps();
-      ops.rmsNormHeads(q, layer.qNorm(), eps);
-      ops.rmsNormHeads(k, layer.kNorm(), eps);
-    }
-    ops.ropeAndStore(batch, rope, q, k, v, cache, index);
+    ops.prepareAttention(
+        batch,
+        spec.attention().clipQkv(),
+        layer.qNorm(),
+        layer.kNorm(),
+        (float) spec.normEps(),
+        rope,
+        q,
+        k,
+        v,
+        cache,
+        index);
     ops.attention(batch, q, cache, index, layer.attention(), attended);
     lora.publish(index, LoraSite.ATTENTION_OUT, attended);
     ops.project(layer.output(), attended, out);
@@ -151,9 +147,10 @@ public final class Transformer {
   public Tensor logits(Tensor residual, int[] rows, Workspace workspace, OpStream ops) {
     Tensor last = workspace.lastRows().first(rows.length);
     Tensor logits = workspace.logits().first(rows.length);
+    Tensor normed = workspace.lastNormed().first(rows.length);
     ops.gather(residual, rows, last);
-    norm(last, finalNorm, last, ops);
-    ops.project(head, last, logits);
+    ops.norm(last, spec.norm(), finalNorm, (float) spec.normEps(), normed);
+    ops.project(head, normed, logits);
     return logits;
   }
 }

@@ -5,6 +5,7 @@ import io.infinilora.backend.Routing;
 import io.infinilora.backend.Tensor;
 import io.infinilora.core.LoraSite;
 import io.infinilora.core.ModelSpec;
+import java.util.List;
 
 /**
  * Activation buffers of one base-model instance, made once for the largest step.
@@ -21,6 +22,7 @@ import io.infinilora.core.ModelSpec;
  * @param routerLogits logits of the experts, {@code [rows, experts]}; null without experts
  * @param routing the chosen experts; null without experts
  * @param lastRows rows whose logits are wanted, {@code [logitRows, hidden]}
+ * @param lastNormed the same after the final norm
  * @param logits {@code [logitRows, vocab]}
  */
 public record Workspace(
@@ -36,6 +38,7 @@ public record Workspace(
     Tensor routerLogits,
     Routing routing,
     Tensor lastRows,
+    Tensor lastNormed,
     Tensor logits) {
 
   /**
@@ -48,20 +51,24 @@ public record Workspace(
     int intermediate = spec.mlp().intermediate();
     ModelSpec.Moe moe = spec.mlp().moe();
     int mlpRows = rows * spec.inRows(LoraSite.MLP_OUT);
+    List<Tensor> qkv =
+        backend.tensors(rows, attention.qWidth(), attention.kvWidth(), attention.kvWidth());
+    List<Tensor> gateUp = backend.tensors(mlpRows, intermediate, intermediate);
     return new Workspace(
+        backend.wideTensor(rows, spec.hidden()),
         backend.tensor(rows, spec.hidden()),
         backend.tensor(rows, spec.hidden()),
-        backend.tensor(rows, spec.hidden()),
+        qkv.get(0),
+        qkv.get(1),
+        qkv.get(2),
         backend.tensor(rows, attention.qWidth()),
-        backend.tensor(rows, attention.kvWidth()),
-        backend.tensor(rows, attention.kvWidth()),
-        backend.tensor(rows, attention.qWidth()),
-        backend.tensor(mlpRows, intermediate),
-        backend.tensor(mlpRows, intermediate),
-        moe == null ? null : backend.tensor(rows, moe.experts()),
+        gateUp.get(0),
+        gateUp.get(1),
+        moe == null ? null : backend.wideTensor(rows, moe.experts()),
         moe == null ? null : backend.routing(rows, moe.topK(), moe.experts()),
+        backend.wideTensor(logitRows, spec.hidden()),
         backend.tensor(logitRows, spec.hidden()),
-        backend.tensor(logitRows, spec.vocab()));
+        backend.wideTensor(logitRows, spec.vocab()));
   }
 
   /** Most rows whose logits are computed at once. */

@@ -1,0 +1,4 @@
+package io.infinilora.backend.cuda;
+
+/** Placeholder until the operators are there. */
+final class CudaBackend {}

@@ -1,0 +1,189 @@
+package io.infinilora.backend.cuda;
+
+import static java.lang.foreign.ValueLayout.JAVA_FLOAT;
+import static java.lang.foreign.ValueLayout.JAVA_INT;
+import static java.lang.foreign.ValueLayout.JAVA_LONG;
+
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import jcuda.driver.CUstream;
+import jcuda.driver.CUstream_flags;
+import jcuda.driver.JCudaDriver;
+
+/**
+ * A CUDA stream with what its operators need besides kernels: staging for small arrays, scratch
+ * memory, and the recording of steps. Its driver thread only.
+ */
+final class CudaStream implements AutoCloseable {
+  private static final long INITIAL_SCRATCH = 16L << 20;
+
+  private final CudaDevice device;
+  private final Handle stream = new Handle();
+  private final Arena arena = Arena.ofShared();
+  private final Launch launch;
+  private final UploadRing ring;
+  private final StepRecorder recorder;
+  private DeviceMemory scratch;
+
+  /** Lets its address be read. */
+  private static final class Handle extends CUstream {
+    long address() {
+      return getNativePointer();
+    }
+  }
+
+  CudaStream(CudaDevice device) {
+    this.device = device;
+    device.makeCurrent();
+    device.check(
+        JCudaDriver.cuStreamCreate(stream, CUstream_flags.CU_STREAM_NON_BLOCKING),
+        "cuStreamCreate");
+    launch = new Launch(this, arena);
+    ring = new UploadRing(this);
+    recorder = new StepRecorder(this);
+    scratch = device.allocate(INITIAL_SCRATCH, "workspace");
+  }
+
+  CudaDevice device() {
+    return device;
+  }
+
+  CUstream stream() {
+    return stream;
+  }
+
+  /** The driver's handle. */
+  long handle() {
+    return stream.address();
+  }
+
+  /** Records and replays steps. */
+  StepRecorder recorder() {
+    return recorder;
+  }
+
+  /** Begins a launch; see {@link Launch}. */
+  Launch launch(Kernel kernel) {
+    return launch.begin(kernel);
+  }
+
+  /**
+   * Mixes work into the step's signature.
+   *
+   * @return whether it is to be given to the driver: not while a recorded step is replayed
+   */
+  boolean announce(long hash) {
+    return recorder.announce(hash);
+  }
+
+  /**
+   * Rows that an operator computes for {@code rows} rows of the step: more, if the step is padded
+   * to be recorded.
+   */
+  int launchRows(int rows) {
+    return recorder.padded(rows);
+  }
+
+  /**
+   * Copies values for the operators of this step.
+   *
+   * @param capacity elements to set aside, the same for all steps of a bucket; what lies beyond
+   *     {@code count} is 0
+   * @return device address, aligned to 16 bytes
+   */
+  long upload(int[] values, int from, int count, int capacity) {
+    long bytes = 4L * Math.max(count, capacity);
+    long at = reserve(bytes);
+    MemorySegment host = host(at, bytes);
+    MemorySegment.copy(values, from, host, JAVA_INT, 0, count);
+    host.asSlice(4L * count).fill((byte) 0);
+    return send(at, bytes);
+  }
+
+  /** Likewise. */
+  long upload(long[] values, int from, int count, int capacity) {
+    long bytes = 8L * Math.max(count, capacity);
+    long at = reserve(bytes);
+    MemorySegment host = host(at, bytes);
+    MemorySegment.copy(values, from, host, JAVA_LONG, 0, count);
+    host.asSlice(8L * count).fill((byte) 0);
+    return send(at, bytes);
+  }
+
+  /** Likewise. */
+  long upload(float[] values, int from, int count, int capacity) {
+    long bytes = 4L * Math.max(count, capacity);
+    long at = reserve(bytes);
+    MemorySegment host = host(at, bytes);
+    MemorySegment.copy(values, from, host, JAVA_FLOAT, 0, count);
+    host.asSlice(4L * count).fill((byte) 0);
+    return send(at, bytes);
+  }
+
+  private long reserve(long bytes) {
+    return recorder.active() ? recorder.reserve(bytes) : ring.reserve(bytes);
+  }
+
+  private MemorySegment host(long at, long bytes) {
+    return recorder.active() ? recorder.host(at, bytes) : ring.host(at, bytes);
+  }
+
+  private long send(long at, long bytes) {
+    return recorder.active() ? recorder.send(at, bytes) : ring.send(at, bytes);
+  }
+
+  /** Asynchronous copy from pinned host memory. */
+  void copyToDevice(long host, long address, long bytes) {
+    device.check(
+        JCudaDriver.cuMemcpyHtoDAsync(
+            new DevicePointer(address),
+            new HostPointer(MemorySegment.ofAddress(host)),
+            bytes,
+            stream),
+        "cuMemcpyHtoDAsync(%d bytes)".formatted(bytes));
+  }
+
+  /** Asynchronous copy to pinned host memory. */
+  void copyToHost(long address, long host, long bytes) {
+    device.check(
+        JCudaDriver.cuMemcpyDtoHAsync(
+            new HostPointer(MemorySegment.ofAddress(host)),
+            new DevicePointer(address),
+            bytes,
+            stream),
+        "cuMemcpyDtoHAsync(%d bytes)".formatted(bytes));
+  }
+
+  /**
+   * Memory for intermediate results of one operator; the next operator that asks gets the same.
+   *
+   * @return device address, aligned to 256 bytes
+   */
+  long scratch(long bytes) {
+    if (bytes > scratch.bytes() && !recorder.staging()) {
+      recorder.forget(); // Recordings hold the old address.
+      synchronize();
+      scratch.close();
+      scratch = device.allocate(Long.highestOneBit(bytes) * 2, "workspace");
+    }
+    return scratch.address();
+  }
+
+  /** Waits until everything that was called so far is done. */
+  void synchronize() {
+    device.check(JCudaDriver.cuStreamSynchronize(stream), "cuStreamSynchronize");
+  }
+
+  @Override
+  public void close() {
+    if (device.lost() == null) {
+      device.makeCurrent();
+      synchronize();
+      recorder.close();
+      ring.close();
+      scratch.close();
+      device.check(JCudaDriver.cuStreamDestroy(stream), "cuStreamDestroy");
+    }
+    arena.close();
+  }
+}

@@ -1,0 +1,50 @@
+package io.infinilora.backend.cuda;
+
+import jcuda.driver.CUfunction;
+import jcuda.driver.CUfunction_attribute;
+import jcuda.driver.JCudaDriver;
+
+/** A function of a loaded module. Immutable but for its limit of shared memory. */
+final class Kernel {
+  /** Dynamic shared memory that needs no opting in. */
+  private static final int PLAIN_SHARED = 48 << 10;
+
+  private final CudaDevice device;
+  private final String name;
+  private final Handle function;
+
+  /** Lets its address be read. */
+  static final class Handle extends CUfunction {
+    long address() {
+      return getNativePointer();
+    }
+  }
+
+  Kernel(CudaDevice device, String name, Handle function) {
+    this.device = device;
+    this.name = name;
+    this.function = function;
+  }
+
+  String name() {
+    return name;
+  }
+
+  /** The driver's handle. */
+  long handle() {
+    return function.address();
+  }
+
+  /** Allows launches with up to so much dynamic shared memory. */
+  Kernel sharedLimit(int bytes) {
+    if (bytes > PLAIN_SHARED) {
+      device.check(
+          JCudaDriver.cuFuncSetAttribute(
+              function,
+              CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+              bytes),
+          "cuFuncSetAttribute(%s, %d bytes of shared memory)".formatted(name, bytes));
+    }
+    return this;
+  }
+}
