@@ -49,7 +49,7 @@ public abstract class SamplingContract extends LoraContract {
 
   private SampleResult sample(double[] logits, P p, int step, int[] history, int promptLength) {
     SampleRow row = new SampleRow(p.build(), step, history, promptLength, history.length);
-    return ops.sample(upload(new double[][] {logits}), List.of(row)).getFirst();
+    return ops.sample(uploadWide(new double[][] {logits}), List.of(row)).getFirst();
   }
 
   private SampleResult sample(double[] logits, P p) {
@@ -66,7 +66,7 @@ public abstract class SamplingContract extends LoraContract {
       samples.add(new SampleRow(p.build(), i, new int[0], 0, 0));
     }
     double[] counts = new double[logits.length];
-    for (SampleResult r : ops.sample(upload(rows), samples)) {
+    for (SampleResult r : ops.sample(uploadWide(rows), samples)) {
       counts[r.token()] += 1.0 / n;
     }
     return counts;
@@ -193,7 +193,7 @@ public abstract class SamplingContract extends LoraContract {
     double[][] logits = data.matrix(2, 40, 1);
     logits[1][17] = Double.NaN;
     SampleRow row = new SampleRow(SamplingParams.greedy(1), 0, new int[0], 0, 0);
-    assertThatThrownBy(() -> ops.sample(upload(logits), List.of(row, row)))
+    assertThatThrownBy(() -> ops.sample(uploadWide(logits), List.of(row, row)))
         .isInstanceOfSatisfying(
             InfiniLoraException.class, e -> assertThat(e.code()).isEqualTo(ErrorCode.INTERNAL))
         .hasMessageContaining("row 1");

@@ -120,6 +120,14 @@ final class CudaStream implements AutoCloseable {
     return send(at, bytes);
   }
 
+  /** Copies values through a ring of the caller's. */
+  long upload(UploadRing through, int[] values) {
+    long bytes = 4L * values.length;
+    long at = through.reserve(bytes);
+    MemorySegment.copy(values, 0, through.host(at, bytes), JAVA_INT, 0, values.length);
+    return through.send(at, bytes);
+  }
+
   private long reserve(long bytes) {
     return recorder.active() ? recorder.reserve(bytes) : ring.reserve(bytes);
   }

@@ -1,5 +1,6 @@
 package io.infinilora.backend.reference;
 
+import io.infinilora.backend.Precision;
 import io.infinilora.core.DType;
 import io.infinilora.core.TensorView;
 import io.infinilora.core.WeightMatrix;
@@ -10,17 +11,24 @@ import java.util.Random;
 /** Random tensors as a model file would hold them. */
 public final class TestData {
   private final Random random;
+  private final Precision precision;
 
   public TestData(long seed) {
-    random = new Random(seed);
+    this(seed, Precision.FLOAT32);
   }
 
-  /** Normally distributed, rounded to float. */
+  /** Data whose matrices are exact in a backend's tensors. */
+  public TestData(long seed, Precision precision) {
+    random = new Random(seed);
+    this.precision = precision;
+  }
+
+  /** Normally distributed, rounded to what tensors hold. */
   public double[][] matrix(int rows, int cols, double deviation) {
     double[][] m = new double[rows][cols];
     for (double[] row : m) {
       for (int c = 0; c < cols; c++) {
-        row[c] = (float) (random.nextGaussian() * deviation);
+        row[c] = precision.rounded(random.nextGaussian() * deviation);
       }
     }
     return m;

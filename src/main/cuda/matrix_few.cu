@@ -1,0 +1,228 @@
+// Matrix products for few rows (decode): y = x W^T + b, weights streamed once from memory.
+//
+// Shapes    x [*, K] bf16, W [N, K] bf16 row-major ([E][N][K] for experts), b [N] ([E][N]) float32 or null, y [*, N] bf16 or
+//           float32. K and N multiples of 8; rows of x and W begin at multiples of 16 bytes.
+// How       A block computes FEATURES features; its warps share K. Weights are the 16-row operand of mma.m16n8k16 and
+//           go from memory to registers: lane 4 g + c takes 16 bytes of rows g and g + 8, k = 8 c .. 8 c + 7 of 32. Both operands
+//           permute k alike, so nothing is shuffled. x, 8 rows at a time, comes from the L2.
+// Bytes     W of the experts that have rows once per 32 of their rows (again from the L2), x from the L2, y once.
+// Order     of a sum: k steps, then warps; the same whatever rows there are.
+
+#include "device.cuh"
+#include "experts.cuh"
+
+namespace {
+
+constexpr int FRAGMENT_FEATURES = 16;
+constexpr int STEP = 32;   // of k that a lane's 16 bytes belong to
+constexpr int AHEAD = 8;   // steps whose weights are loaded before the first is used
+constexpr int TILE = 8;    // rows of x that one mma takes
+constexpr int MAX_TILES = 4;
+
+struct Rows {
+    const int* list;  // sorted routed rows, or null: row i is i
+    int count;
+    int divisor;      // of a routed row to find its row of x
+};
+
+template <int FRAGMENTS>
+struct Weights {
+    uint4 values[AHEAD][FRAGMENTS][2];
+
+    // w: row g of the block's first fragment; features: of the block that exist.
+    __device__ __forceinline__ void load(const __nv_bfloat16* w, int K, int from, int to, int features) {
+        const int lane = threadIdx.x % WARP, g = lane / 4, c = lane % 4;
+#pragma unroll
+        for (int s = 0; s < AHEAD; s++) {
+            const int k = from + s * STEP + 8 * c;
+#pragma unroll
+            for (int f = 0; f < FRAGMENTS; f++)
+#pragma unroll
+                for (int h = 0; h < 2; h++) {
+                    const int feature = f * FRAGMENT_FEATURES + h * 8 + g;
+                    values[s][f][h] = k < to && feature < features
+                        ? loadWeights(reinterpret_cast<const uint4*>(w + static_cast<long long>(feature) * K + k))
+                        : uint4{};
+                }
+        }
+    }
+};
+
+__device__ __forceinline__ void multiply(float (&d)[4], const uint4 (&w)[2], const uint4& x) {
+    mma(d, uint4{w[0].x, w[1].x, w[0].y, w[1].y}, x.x, x.y);
+    mma(d, uint4{w[0].z, w[1].z, w[0].w, w[1].w}, x.z, x.w);
+}
+
+// TILES: tiles of 8 rows that this pass computes.
+template <int WARPS, int FRAGMENTS, int TILES>
+__device__ __forceinline__ void pass(const __nv_bfloat16* x, long long xStride, const __nv_bfloat16* w, int K,
+                                     int features, const Rows& rows, int firstRow, Weights<FRAGMENTS>& weights,
+                                     bool loaded, float* partials) {
+    constexpr int FEATURES = FRAGMENTS * FRAGMENT_FEATURES;
+    constexpr int STRIDE = FEATURES + 4;
+    const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, g = lane / 4, c = lane % 4;
+    const int steps = (K + STEP - 1) / STEP, share = (steps + WARPS - 1) / WARPS;
+    const int from = warp * share * STEP, to = min(K, from + share * STEP);
+    const __nv_bfloat16* sources[TILES];
+#pragma unroll
+    for (int t = 0; t < TILES; t++) {
+        const int r = firstRow + t * TILE + g;
+        const int row = r >= rows.count ? -1 : rows.list != nullptr ? rows.list[r] / rows.divisor : r;
+        sources[t] = row < 0 ? nullptr : x + row * xStride;
+    }
+    float d[FRAGMENTS][TILES][4] = {};
+    for (int k = from; k < to; k += AHEAD * STEP) {
+        if (!loaded) weights.load(w, K, k, to, features);
+        loaded = false;
+#pragma unroll
+        for (int s = 0; s < AHEAD; s++) {
+            const int at = k + s * STEP + 8 * c;
+#pragma unroll
+            for (int t = 0; t < TILES; t++) {
+                const uint4 value = sources[t] != nullptr && at < to
+                    ? *reinterpret_cast<const uint4*>(sources[t] + at) : uint4{};
+#pragma unroll
+                for (int f = 0; f < FRAGMENTS; f++) multiply(d[f][t], weights.values[s][f], value);
+            }
+        }
+    }
+#pragma unroll
+    for (int f = 0; f < FRAGMENTS; f++)
+#pragma unroll
+        for (int t = 0; t < TILES; t++) {
+            float* mine = partials + (warp * TILES * TILE + t * TILE + 2 * c) * STRIDE + f * FRAGMENT_FEATURES + g;
+            mine[0] = d[f][t][0];
+            mine[STRIDE] = d[f][t][1];
+            mine[8] = d[f][t][2];
+            mine[STRIDE + 8] = d[f][t][3];
+        }
+}
+
+template <int WARPS, int FRAGMENTS, int TILES>
+__device__ __forceinline__ void store(const float* partials, const float* bias, int feature, int features,
+                                      const Rows& rows, int firstRow, void* y, long long yStride, bool wide) {
+    constexpr int FEATURES = FRAGMENTS * FRAGMENT_FEATURES;
+    constexpr int STRIDE = FEATURES + 4;
+    for (int i = threadIdx.x; i < TILES * TILE * FEATURES; i += WARPS * WARP) {
+        const int r = i / FEATURES, f = i % FEATURES;
+        if (firstRow + r >= rows.count || f >= features) continue;
+        float sum = 0;
+#pragma unroll
+        for (int v = 0; v < WARPS; v++) sum += partials[(v * TILES * TILE + r) * STRIDE + f];
+        if (bias != nullptr) sum += __ldg(bias + f);
+        const long long at = (rows.list != nullptr ? rows.list[firstRow + r] : firstRow + r) * yStride + feature + f;
+        if (wide) {
+            static_cast<float*>(y)[at] = sum;
+        } else {
+            static_cast<__nv_bfloat16*>(y)[at] = __float2bfloat16_rn(sum);
+        }
+    }
+}
+
+template <int WARPS, int FRAGMENTS>
+__device__ __forceinline__ void product(const __nv_bfloat16* x, long long xStride, const __nv_bfloat16* w,
+                                        const float* bias, int N, int K, const Rows& rows,
+                                        Weights<FRAGMENTS>& weights, bool loaded, void* y, long long yStride, bool wide) {
+    constexpr int FEATURES = FRAGMENTS * FRAGMENT_FEATURES;
+    __shared__ float partials[WARPS * MAX_TILES * TILE * (FEATURES + 4)];
+    const int feature = blockIdx.x * FEATURES, features = min(FEATURES, N - feature);
+    const __nv_bfloat16* own = w + static_cast<long long>(feature) * K;
+    const float* ownBias = bias != nullptr ? bias + feature : nullptr;
+    for (int row = 0; row < rows.count; row += MAX_TILES * TILE) {
+        if (row > 0) __syncthreads();
+        const int left = rows.count - row;
+#define PASS(TILES)                                                                                              \
+    pass<WARPS, FRAGMENTS, TILES>(x, xStride, own, K, features, rows, row, weights, loaded, partials);           \
+    __syncthreads();                                                                                             \
+    store<WARPS, FRAGMENTS, TILES>(partials, ownBias, feature, features, rows, row, y, yStride, wide);
+        if (left > 2 * TILE) {
+            PASS(MAX_TILES)
+        } else if (left > TILE) {
+            PASS(2)
+        } else {
+            PASS(1)
+        }
+#undef PASS
+        loaded = false;
+    }
+}
+
+template <int WARPS, int FRAGMENTS>
+__device__ __forceinline__ void dense(const __nv_bfloat16* x, long long xStride, int rows, const __nv_bfloat16* w,
+                                      const float* bias, int N, int K, void* y, long long yStride, int wide) {
+    Weights<FRAGMENTS> weights;
+    const int steps = (K + STEP - 1) / STEP, share = (steps + WARPS - 1) / WARPS;
+    const int from = threadIdx.x / WARP * share * STEP, to = min(K, from + share * STEP);
+    const int feature = blockIdx.x * FRAGMENTS * FRAGMENT_FEATURES;
+    weights.load(w + static_cast<long long>(feature) * K, K, from, to, N - feature);
+    allowNextKernel();
+    awaitPreviousKernel();
+    product<WARPS, FRAGMENTS>(x, xStride, w, bias, N, K, Rows{nullptr, rows, 1}, weights, from < to, y, yStride, wide);
+}
+
+template <int WARPS, int FRAGMENTS>
+__device__ __forceinline__ void routed(const __nv_bfloat16* x, long long xStride, int choices,
+                                       const __nv_bfloat16* w, const float* bias, int N, int K, const int* starts,
+                                       const int* sorted, const int* active, void* y, long long yStride, int wide) {
+    allowNextKernel();
+    awaitPreviousKernel();
+    if (static_cast<int>(blockIdx.y) >= active[0]) return;
+    const int e = active[1 + blockIdx.y], first = starts[e];
+    Weights<FRAGMENTS> weights;
+    product<WARPS, FRAGMENTS>(x, xStride, w + static_cast<long long>(e) * N * K, bias != nullptr ? bias + e * N : nullptr,
+                              N, K, Rows{sorted + first, starts[e + 1] - first, choices}, weights, false, y, yStride, wide);
+}
+
+}  // namespace
+
+// matrix_few_W_F: W warps, F fragments of 16 features per block. Grid (N / (16 F)); rows <= 64 for speed.
+// experts_few_W_F: grid (N / (16 F), experts that can have rows); row i of `sorted` takes row i / choices of x.
+#define KERNELS(WARPS, FRAGMENTS)                                                                                \
+    extern "C" __global__ void __launch_bounds__(WARPS * WARP)                                                   \
+        matrix_few_##WARPS##_##FRAGMENTS(const __nv_bfloat16* x, long long xStride, int rows,                    \
+                                         const __nv_bfloat16* w, const float* bias, int n, int k, void* y,       \
+                                         long long yStride, int wide) {                                          \
+        dense<WARPS, FRAGMENTS>(x, xStride, rows, w, bias, n, k, y, yStride, wide);                              \
+    }                                                                                                            \
+    extern "C" __global__ void __launch_bounds__(WARPS * WARP)                                                   \
+        experts_few_##WARPS##_##FRAGMENTS(const __nv_bfloat16* x, long long xStride, int choices,                \
+                                          const __nv_bfloat16* w, const float* bias, int n, int k,               \
+                                          const int* starts, const int* sorted, const int* active, void* y,      \
+                                          long long yStride, int wide) {                                         \
+        routed<WARPS, FRAGMENTS>(x, xStride, choices, w, bias, n, k, starts, sorted, active, y, yStride, wide);  \
+    }
+
+KERNELS(4, 1)
+KERNELS(4, 2)
+KERNELS(8, 1)
+
+// out[r] = sum_j weights[r, j] * y[r * topK + j], in the order of the choices. y float32 [*, yStride], out bf16 or
+// float32; n a multiple of 8. Grid (n / (8 * 128), rows), 128 threads.
+extern "C" __global__ void __launch_bounds__(128)
+    experts_combine(const float* y, long long yStride, const int* experts, const float* weights, int topK, int n,
+                    void* out, long long outStride, int wide) {
+    allowNextKernel();
+    awaitPreviousKernel();
+    const int column = 8 * (blockIdx.x * blockDim.x + threadIdx.x), row = blockIdx.y;
+    if (column >= n) return;
+    float sums[8] = {};
+    for (int j = 0; j < topK; j++) {
+        const int i = row * topK + j;
+        if (experts[i] < 0) continue;
+        const float weight = weights[i];
+        const float4* source = reinterpret_cast<const float4*>(y + i * yStride + column);
+        const float4 a = source[0], b = source[1];
+        const float values[8] = {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
+#pragma unroll
+        for (int v = 0; v < 8; v++) sums[v] = fmaf(weight, values[v], sums[v]);
+    }
+    if (wide) {
+        float4* target = reinterpret_cast<float4*>(static_cast<float*>(out) + row * outStride + column);
+        target[0] = float4{sums[0], sums[1], sums[2], sums[3]};
+        target[1] = float4{sums[4], sums[5], sums[6], sums[7]};
+    } else {
+        *reinterpret_cast<uint4*>(static_cast<__nv_bfloat16*>(out) + row * outStride + column) =
+            uint4{packBf16(sums[0], sums[1]), packBf16(sums[2], sums[3]), packBf16(sums[4], sums[5]),
+                  packBf16(sums[6], sums[7])};
+    }
+}

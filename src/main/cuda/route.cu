@@ -1,0 +1,180 @@
+// Chooses experts from router logits and plans the expert products.
+//
+// Shapes    logits [rows, E] float32 with a stride; the rest as experts.cuh says. E <= 256, topK <= 16 and E.
+// Meaning   softmaxFirst: softmax over all E, the topK largest kept, divided by their sum if normalise; otherwise a
+//           softmax over the topK largest logits. Equal logits: the lower expert first.
+// Bytes     logits once; nothing else counts.
+
+#include "device.cuh"
+#include "experts.cuh"
+
+namespace {
+
+constexpr int ROUTE_THREADS = 256;
+constexpr int PLAN_THREADS = 1024;
+constexpr int PER_LANE = MAX_EXPERTS / WARP;
+constexpr unsigned ALL = ~0u;
+
+__device__ __forceinline__ float warpMax(float v) {
+#pragma unroll
+    for (int i = WARP / 2; i > 0; i /= 2) v = fmaxf(v, __shfl_xor_sync(ALL, v, i));
+    return v;
+}
+
+__device__ __forceinline__ float warpSum(float v) {
+#pragma unroll
+    for (int i = WARP / 2; i > 0; i /= 2) v += __shfl_xor_sync(ALL, v, i);
+    return v;
+}
+
+// One warp chooses for one row. Lane l holds experts l, l + 32, ...
+__device__ void routeRow(const float* logits, int count, int topK, bool softmaxFirst, bool normalise, int* experts,
+                         float* weights) {
+    const int lane = threadIdx.x % WARP;
+    float values[PER_LANE];
+    float most = -INFINITY;
+#pragma unroll
+    for (int i = 0; i < PER_LANE; i++) {
+        values[i] = lane + i * WARP < count ? logits[lane + i * WARP] : -INFINITY;
+        most = fmaxf(most, values[i]);
+    }
+    most = warpMax(most);
+    float total = 0;
+    if (softmaxFirst) {
+#pragma unroll
+        for (int i = 0; i < PER_LANE; i++)
+            if (lane + i * WARP < count) total += expf(values[i] - most);
+        total = warpSum(total);
+    }
+    unsigned taken = 0;  // bit i: values[i]
+    float mine = 0;      // of the choice that this lane writes
+    int choice = 0;
+    float kept = 0;
+    for (int j = 0; j < topK; j++) {
+        float best = -INFINITY;
+        int at = MAX_EXPERTS;
+#pragma unroll
+        for (int i = PER_LANE - 1; i >= 0; i--) {
+            const bool free = lane + i * WARP < count && !(taken >> i & 1);
+            if (free && (values[i] >= best || at == MAX_EXPERTS)) best = values[i], at = lane + i * WARP;
+        }
+#pragma unroll
+        for (int i = WARP / 2; i > 0; i /= 2) {
+            const float otherBest = __shfl_xor_sync(ALL, best, i);
+            const int otherAt = __shfl_xor_sync(ALL, at, i);
+            if (otherAt < MAX_EXPERTS && (at == MAX_EXPERTS || otherBest > best || (otherBest == best && otherAt < at)))
+                best = otherBest, at = otherAt;
+        }
+        if (at % WARP == lane) taken |= 1u << (at / WARP);
+        const float weight = expf(best - most);
+        kept += weight;
+        if (lane == j) mine = weight, choice = at;
+    }
+    if (lane < topK) {
+        experts[lane] = choice;
+        weights[lane] = softmaxFirst ? (normalise ? mine / kept : mine / total) : mine / kept;
+    }
+}
+
+}  // namespace
+
+// Grid (rows / warps). Padded rows (>= *rowCount) choose nothing.
+extern "C" __global__ void __launch_bounds__(ROUTE_THREADS)
+    route_rows(const float* logits, int stride, int rows, const int* rowCount, int count, int topK, int softmaxFirst,
+               int normalise, int* experts, float* weights) {
+    awaitPreviousKernel();
+    allowNextKernel();
+    const int row = blockIdx.x * (ROUTE_THREADS / WARP) + threadIdx.x / WARP, lane = threadIdx.x % WARP;
+    if (row >= rows) return;
+    if (rowCount != nullptr && row >= *rowCount) {
+        if (lane < topK) experts[row * topK + lane] = -1, weights[row * topK + lane] = 0;
+        return;
+    }
+    routeRow(logits + static_cast<long long>(row) * stride, count, topK, softmaxFirst, normalise, experts + row * topK,
+             weights + row * topK);
+}
+
+// Grid (1): all of it for at most 64 rows.
+extern "C" __global__ void __launch_bounds__(PLAN_THREADS)
+    route_few(const float* logits, int stride, int rows, const int* rowCount, int count, int topK, int softmaxFirst,
+              int normalise, int* experts, float* weights, int* starts, int* sorted, int* active) {
+    __shared__ int chosen[64 * MAX_CHOICES];
+    __shared__ float chosenWeights[64 * MAX_CHOICES];
+    __shared__ int counts[MAX_EXPERTS + 1];
+    awaitPreviousKernel();
+    allowNextKernel();
+    const int present = rowCount != nullptr ? min(rows, *rowCount) : rows;
+    for (int row = threadIdx.x / WARP; row < present; row += PLAN_THREADS / WARP)
+        routeRow(logits + static_cast<long long>(row) * stride, count, topK, softmaxFirst, normalise,
+                 chosen + row * topK, chosenWeights + row * topK);
+    __syncthreads();
+    const int routed = present * topK;
+    for (int i = threadIdx.x; i < rows * topK; i += PLAN_THREADS) {
+        experts[i] = i < routed ? chosen[i] : -1;
+        weights[i] = i < routed ? chosenWeights[i] : 0;
+    }
+    const int e = threadIdx.x;
+    int own = 0;
+    if (e < count)
+        for (int i = 0; i < routed; i++) own += chosen[i] == e;
+    if (e <= MAX_EXPERTS) counts[e] = e < count ? own : 0;
+    __syncthreads();
+    if (e < count) {
+        int start = 0, before = 0;
+        for (int i = 0; i < e; i++) start += counts[i], before += counts[i] > 0;
+        starts[e] = start;
+        if (own > 0) active[1 + before] = e;
+        if (e == count - 1) starts[count] = start + own, active[0] = before + (own > 0);
+        for (int i = 0; own > 0 && i < routed; i++)
+            if (chosen[i] == e) sorted[start++] = i;
+    }
+}
+
+// Plans any number of rows in two launches of one block per expert: plan_count, then plan_fill.
+// counts [E] of workspace.
+extern "C" __global__ void __launch_bounds__(PLAN_THREADS) plan_count(const int* experts, int routed, int* counts) {
+    __shared__ int sums[PLAN_THREADS / WARP];
+    awaitPreviousKernel();
+    allowNextKernel();
+    int own = 0;
+    for (int i = threadIdx.x; i < routed; i += PLAN_THREADS) own += experts[i] == static_cast<int>(blockIdx.x);
+    own = __reduce_add_sync(ALL, own);
+    if (threadIdx.x % WARP == 0) sums[threadIdx.x / WARP] = own;
+    __syncthreads();
+    if (threadIdx.x < WARP) {
+        own = __reduce_add_sync(ALL, sums[threadIdx.x]);
+        if (threadIdx.x == 0) counts[blockIdx.x] = own;
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(PLAN_THREADS)
+    plan_fill(const int* experts, int routed, const int* counts, int count, int* starts, int* sorted, int* active) {
+    __shared__ int sums[PLAN_THREADS / WARP];
+    awaitPreviousKernel();
+    allowNextKernel();
+    const int e = blockIdx.x, warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
+    int start = 0, before = 0;
+    for (int i = 0; i < e; i++) start += counts[i], before += counts[i] > 0;
+    const int own = counts[e];
+    if (threadIdx.x == 0) {
+        starts[e] = start;
+        if (own > 0) active[1 + before] = e;
+        if (e == count - 1) starts[count] = start + own, active[0] = before + (own > 0);
+    }
+    if (own == 0) return;
+    for (int first = 0; first < routed; first += PLAN_THREADS) {
+        const int i = first + threadIdx.x;
+        const bool mine = i < routed && experts[i] == e;
+        const unsigned ballot = __ballot_sync(ALL, mine);
+        if (lane == 0) sums[warp] = __popc(ballot);
+        __syncthreads();
+        int at = start, all = 0;
+        for (int w = 0; w < PLAN_THREADS / WARP; w++) {
+            if (w < warp) at += sums[w];
+            all += sums[w];
+        }
+        if (mine) sorted[at + __popc(ballot & ((1u << lane) - 1))] = i;
+        start += all;
+        __syncthreads();
+    }
+}
