@@ -55,19 +55,21 @@ class Module:
 
 
 class Kernel:
-    """A function whose arguments are tensors (their addresses), ints (32 bits) or ("l", int) (64 bits)."""
+    """A function whose arguments are tensors (their addresses), ints (32 bits), ("l", int) (64 bits) or bytes (structures)."""
 
     def __init__(self, function, shared):
         self.function = function
         self.shared = shared
 
-    def __call__(self, grid, threads, arguments, cluster=1, dependent=False):
+    def __call__(self, grid, threads, arguments, cluster=1, dependent=False, shared=None):
         values = []
         for a in arguments:
             if a is None:
                 values.append(ctypes.c_uint64(0))
             elif isinstance(a, torch.Tensor):
                 values.append(ctypes.c_uint64(a.data_ptr()))
+            elif isinstance(a, bytes):
+                values.append(ctypes.create_string_buffer(a, len(a)))
             elif isinstance(a, tuple):
                 values.append(ctypes.c_uint64(a[1]))
             else:
@@ -84,7 +86,8 @@ class Kernel:
             attributes[count].value[0] = 1
             count += 1
         grid = tuple(grid) + (1,) * (3 - len(grid))
-        config = _Config((ctypes.c_uint32 * 3)(*grid), (ctypes.c_uint32 * 3)(threads, 1, 1), self.shared,
+        config = _Config((ctypes.c_uint32 * 3)(*grid), (ctypes.c_uint32 * 3)(threads, 1, 1),
+                         self.shared if shared is None else shared,
                          torch.cuda.current_stream().cuda_stream, attributes, count)
         _call("cuLaunchKernelEx", ctypes.byref(config), self.function, pointers, None)
 
