@@ -6,6 +6,8 @@ import static java.lang.foreign.ValueLayout.JAVA_LONG;
 
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import jcuda.driver.CUDA_MEMCPY2D;
+import jcuda.driver.CUmemorytype;
 import jcuda.driver.CUstream;
 import jcuda.driver.CUstream_flags;
 import jcuda.driver.JCudaDriver;
@@ -160,6 +162,22 @@ final class CudaStream implements AutoCloseable {
             bytes,
             stream),
         "cuMemcpyDtoHAsync(%d bytes)".formatted(bytes));
+  }
+
+  /** Asynchronous copy of rows within the device; widths and strides in bytes. */
+  void copyRows(long from, long fromStride, long to, long toStride, long width, int rows) {
+    CUDA_MEMCPY2D copy = new CUDA_MEMCPY2D();
+    copy.srcMemoryType = CUmemorytype.CU_MEMORYTYPE_DEVICE;
+    copy.srcDevice = new DevicePointer(from);
+    copy.srcPitch = fromStride;
+    copy.dstMemoryType = CUmemorytype.CU_MEMORYTYPE_DEVICE;
+    copy.dstDevice = new DevicePointer(to);
+    copy.dstPitch = toStride;
+    copy.WidthInBytes = width;
+    copy.Height = rows;
+    if (announce(from * 31 + to + width * rows)) {
+      device.check(JCudaDriver.cuMemcpy2DAsync(copy, stream), "cuMemcpy2DAsync");
+    }
   }
 
   /**

@@ -1,0 +1,109 @@
+package io.infinilora.backend.cuda;
+
+import io.infinilora.backend.Routing;
+import io.infinilora.backend.Tensor;
+import io.infinilora.core.ModelSpec;
+
+/** Chooses experts, and plans which rows they get. The stream's thread only. */
+final class RoutingOps {
+  /** As {@code experts.cuh} and {@code route.cu} have them. */
+  static final int MAX_EXPERTS = 256;
+
+  static final int MAX_CHOICES = 16;
+  private static final int FEW_ROWS = 64;
+  private static final int ROUTE_THREADS = 256;
+  private static final int ROUTE_ROWS = ROUTE_THREADS / 32;
+  private static final int PLAN_THREADS = 1024;
+
+  private final CudaStream stream;
+  private final CudaChecks checks;
+  private final Kernel routeFew;
+  private final Kernel routeRows;
+  private final Kernel planCount;
+  private final Kernel planFill;
+
+  RoutingOps(CudaStream stream, CudaChecks checks) {
+    this.stream = stream;
+    this.checks = checks;
+    CudaDevice device = stream.device();
+    routeFew = device.kernel("route", "route_few");
+    routeRows = device.kernel("route", "route_rows");
+    planCount = device.kernel("route", "plan_count");
+    planFill = device.kernel("route", "plan_fill");
+  }
+
+  /**
+   * See {@link io.infinilora.backend.OpStream#route}.
+   *
+   * @param rowCount device address of the number of rows that are not padding, or 0 for all
+   */
+  void route(Tensor scores, ModelSpec.Moe moe, Routing result, long rowCount) {
+    CudaTensor logits = checks.tensor(scores, scores.rows(), moe.experts(), "the logits");
+    CudaRouting out =
+        checks.routing(result, logits.rows(), moe.topK(), moe.experts(), "the routing");
+    checks.that(logits.wide(), () -> "router logits must be float32");
+    int rows = stream.launchRows(logits.rows());
+    if (rows == 0) {
+      return;
+    }
+    boolean few = rows <= FEW_ROWS;
+    Launch launch =
+        stream
+            .launch(few ? routeFew : routeRows)
+            .pointer(logits.address())
+            .int32(logits.stride())
+            .int32(rows)
+            .pointer(rowCount)
+            .int32(moe.experts())
+            .int32(moe.topK())
+            .int32(moe.softmaxFirst() ? 1 : 0)
+            .int32(moe.normalise() ? 1 : 0)
+            .pointer(out.choices())
+            .pointer(out.weights());
+    if (few) {
+      RoutingPlan plan = out.plan();
+      launch
+          .pointer(plan.starts())
+          .pointer(plan.sorted())
+          .pointer(plan.active())
+          .grid(1)
+          .block(PLAN_THREADS);
+    } else {
+      launch.grid(Math.ceilDiv(rows, ROUTE_ROWS)).block(ROUTE_THREADS);
+    }
+    launch.dependent().go();
+    out.plan().madeFor(few ? out.rows() : -1);
+  }
+
+  /** Makes a routing's plan, unless it has one for its rows. */
+  void plan(CudaRouting routing) {
+    RoutingPlan plan = routing.plan();
+    if (plan.rows() == routing.rows()) {
+      return;
+    }
+    int routed = stream.launchRows(routing.rows()) * routing.topK();
+    stream
+        .launch(planCount)
+        .pointer(routing.choices())
+        .int32(routed)
+        .pointer(plan.counts())
+        .grid(routing.experts())
+        .block(PLAN_THREADS)
+        .dependent()
+        .go();
+    stream
+        .launch(planFill)
+        .pointer(routing.choices())
+        .int32(routed)
+        .pointer(plan.counts())
+        .int32(routing.experts())
+        .pointer(plan.starts())
+        .pointer(plan.sorted())
+        .pointer(plan.active())
+        .grid(routing.experts())
+        .block(PLAN_THREADS)
+        .dependent()
+        .go();
+    plan.madeFor(routing.rows());
+  }
+}

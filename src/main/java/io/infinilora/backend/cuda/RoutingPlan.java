@@ -1,0 +1,56 @@
+package io.infinilora.backend.cuda;
+
+/**
+ * Rows by expert, as {@code experts.cuh} lays it out. Belongs to a routing and all its views; the
+ * stream that wrote the routing last makes it.
+ */
+final class RoutingPlan {
+  private final long starts;
+  private final long sorted;
+  private final long active;
+  private final long counts;
+  private int rows = -1;
+
+  /**
+   * A plan in zeroed memory.
+   *
+   * @param address of {@link #bytes}
+   */
+  RoutingPlan(long address, int experts) {
+    starts = address;
+    active = starts + 4L * (experts + 1);
+    counts = active + 4L * (experts + 1);
+    sorted = counts + 4L * experts;
+  }
+
+  /** Bytes that a plan takes. */
+  static long bytes(int routed, int experts) {
+    return 4L * (3L * experts + 2 + routed);
+  }
+
+  long starts() {
+    return starts;
+  }
+
+  long sorted() {
+    return sorted;
+  }
+
+  long active() {
+    return active;
+  }
+
+  /** Workspace. */
+  long counts() {
+    return counts;
+  }
+
+  /** Rows that it is made for, or -1. */
+  int rows() {
+    return rows;
+  }
+
+  void madeFor(int count) {
+    rows = count;
+  }
+}
