@@ -13,7 +13,7 @@ import java.util.Objects;
  * @param table device address of the experts' array of names
  */
 record CudaExpertLoraWeights(
-    CudaDevice device,
+    CudaBackend owner,
     LoraResidence residence,
     int[][] ranks,
     int[] outs,
@@ -25,7 +25,7 @@ record CudaExpertLoraWeights(
     implements ExpertLoraWeights {
 
   static CudaExpertLoraWeights of(
-      CudaDevice device, LoraResidence residence, LoraExpertsPlan site, LoraTables tables) {
+      CudaBackend owner, LoraResidence residence, LoraExpertsPlan site, LoraTables tables) {
     int[][] ranks = new int[site.experts().size()][];
     for (int e = 0; e < ranks.length; e++) {
       LoraSitePlan expert = site.experts().get(e);
@@ -33,7 +33,7 @@ record CudaExpertLoraWeights(
           expert == null ? null : expert.pairs().stream().mapToInt(LoraPair::rank).toArray();
     }
     return new CudaExpertLoraWeights(
-        device,
+        owner,
         residence,
         ranks,
         site.outs(),

@@ -6,13 +6,13 @@ import java.lang.foreign.MemorySegment;
 
 /** A packed layer in page-locked memory, page by page as the device wants it, without tables. */
 final class CudaLoraImage implements LoraImage {
-  private final CudaDevice device;
+  private final CudaBackend owner;
   private final LoraLayout layout;
   private final PinnedMemory packed;
   private volatile boolean closed;
 
-  CudaLoraImage(CudaDevice device, LayerFactors factors) {
-    this.device = device;
+  CudaLoraImage(CudaBackend owner, CudaDevice device, LayerFactors factors) {
+    this.owner = owner;
     layout = new LoraLayout(factors);
     packed = device.pinned(layout.tables());
     boolean complete = false;
@@ -26,8 +26,8 @@ final class CudaLoraImage implements LoraImage {
     }
   }
 
-  CudaDevice device() {
-    return device;
+  CudaBackend owner() {
+    return owner;
   }
 
   LoraLayout layout() {

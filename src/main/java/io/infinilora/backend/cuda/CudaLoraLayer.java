@@ -26,12 +26,12 @@ final class CudaLoraLayer implements LoraLayer, LoraResidence {
         .dense()
         .forEach(
             (site, plan) ->
-                dense.put(site, CudaLoraWeights.of(memory.device(), this, plan, tables)));
+                dense.put(site, CudaLoraWeights.of(memory.owner(), this, plan, tables)));
     layout
         .routed()
         .forEach(
             (site, plan) ->
-                routed.put(site, CudaExpertLoraWeights.of(memory.device(), this, plan, tables)));
+                routed.put(site, CudaExpertLoraWeights.of(memory.owner(), this, plan, tables)));
   }
 
   @Override

@@ -7,24 +7,24 @@ import java.util.Arrays;
 
 /** Pages in one piece of device memory. */
 final class CudaLoraMemory implements LoraMemory {
-  private final CudaDevice device;
+  private final CudaBackend owner;
   private final DeviceMemory memory;
   private final LoraPages pages;
   private final LoraCopies copies;
   private volatile boolean closed;
 
-  CudaLoraMemory(CudaDevice device, long bytes) {
+  CudaLoraMemory(CudaBackend owner, CudaDevice device, long bytes) {
     if (bytes < 0 || bytes / LoraLayout.PAGE_BYTES > Integer.MAX_VALUE) {
       throw new IllegalArgumentException("no adapter memory can have " + bytes + " bytes");
     }
-    this.device = device;
+    this.owner = owner;
     pages = new LoraPages((int) (bytes / LoraLayout.PAGE_BYTES));
     memory = device.allocate((long) pages.pages() * LoraLayout.PAGE_BYTES, "adapters");
     copies = new LoraCopies(device);
   }
 
-  CudaDevice device() {
-    return device;
+  CudaBackend owner() {
+    return owner;
   }
 
   boolean open() {
@@ -48,7 +48,7 @@ final class CudaLoraMemory implements LoraMemory {
 
   @Override
   public LoraLayer load(LoraImage image) {
-    if (!(image instanceof CudaLoraImage source) || source.device() != device) {
+    if (!(image instanceof CudaLoraImage source) || source.owner() != owner) {
       throw new IllegalArgumentException("the image belongs to another backend");
     }
     if (closed) {

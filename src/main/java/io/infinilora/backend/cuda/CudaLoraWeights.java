@@ -12,7 +12,7 @@ import io.infinilora.backend.LoraWeights;
  * @param namesB the tables of B, likewise; not to be written
  */
 record CudaLoraWeights(
-    CudaDevice device,
+    CudaBackend owner,
     LoraResidence residence,
     int[] ranks,
     int[] outs,
@@ -24,14 +24,14 @@ record CudaLoraWeights(
     implements LoraWeights {
 
   static CudaLoraWeights of(
-      CudaDevice device, LoraResidence residence, LoraSitePlan site, LoraTables tables) {
+      CudaBackend owner, LoraResidence residence, LoraSitePlan site, LoraTables tables) {
     int targets = site.pairs().size();
     long[] namesB = new long[targets];
     for (int t = 0; t < targets; t++) {
       namesB[t] = tables.nameB(site, t);
     }
     return new CudaLoraWeights(
-        device,
+        owner,
         residence,
         site.pairs().stream().mapToInt(LoraPair::rank).toArray(),
         site.pairs().stream().mapToInt(LoraPair::out).toArray(),

@@ -10,10 +10,10 @@ import java.util.List;
  * throw {@link IllegalArgumentException}.
  */
 final class LoraChecks {
-  private final CudaDevice device;
+  private final CudaChecks checks;
 
-  LoraChecks(CudaDevice device) {
-    this.device = device;
+  LoraChecks(CudaChecks checks) {
+    this.checks = checks;
   }
 
   private static void that(boolean condition, String message, Object... arguments) {
@@ -55,11 +55,10 @@ final class LoraChecks {
       if (weights.get(g) == null) {
         continue;
       }
-      if (!(weights.get(g) instanceof CudaLoraWeights w)
-          || w.device() != device
-          || !w.residence().alive()) {
+      if (!(weights.get(g) instanceof CudaLoraWeights w) || !w.residence().alive()) {
         throw unusable(g);
       }
+      checks.owned(w.owner(), "an adapter");
       that(w.targets() == outs.length, "%d targets for %d outputs", w.targets(), outs.length);
       for (int t = 0; t < outs.length; t++) {
         if (w.rank(t) > 0) {
@@ -104,11 +103,10 @@ final class LoraChecks {
       if (weights.get(g) == null) {
         continue;
       }
-      if (!(weights.get(g) instanceof CudaExpertLoraWeights w)
-          || w.device() != device
-          || !w.residence().alive()) {
+      if (!(weights.get(g) instanceof CudaExpertLoraWeights w) || !w.residence().alive()) {
         throw unusable(g);
       }
+      checks.owned(w.owner(), "an adapter");
       that(
           w.experts() == routing.experts() && w.targets() == outs.length && w.in() == x.cols(),
           "group %d has %d experts, %d targets, in %d for x %s, %d experts, %d outputs",

@@ -63,7 +63,8 @@ final class LoraKernels {
   record Products(
       CudaTensor x, long xRows, long yRows, long factors, long v, int vStride, int vRows) {}
 
-  LoraKernels(CudaDevice device, CudaStream stream) {
+  LoraKernels(CudaStream stream) {
+    CudaDevice device = stream.device();
     this.stream = stream;
     hopper = device.computeCapability() >= 90;
     shrink = device.kernel("lora_decode", "lora_shrink");
@@ -208,8 +209,8 @@ final class LoraKernels {
         .launch(few ? planFew : plan)
         .pointer(groupOf)
         .pointer(sites)
-        .pointer(routing.expertsAddress())
-        .pointer(products.factors() == 0 ? 0 : routing.weightsAddress())
+        .pointer(routing.choices())
+        .pointer(products.factors() == 0 ? 0 : routing.weights())
         .int32(routed)
         .int32(routing.topK())
         .int32(groups)

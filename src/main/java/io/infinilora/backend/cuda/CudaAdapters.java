@@ -11,10 +11,12 @@ import java.util.List;
 import java.util.Map;
 
 /** The part of a backend that makes adapter weights. Thread-safe; its methods may block. */
-final class LoraStore {
+final class CudaAdapters {
+  private final CudaBackend owner;
   private final CudaDevice device;
 
-  LoraStore(CudaDevice device) {
+  CudaAdapters(CudaBackend owner, CudaDevice device) {
+    this.owner = owner;
     this.device = device;
   }
 
@@ -26,7 +28,7 @@ final class LoraStore {
       throw new IllegalArgumentException("an adapter without any target");
     }
     OwnLoraPages pages = new OwnLoraPages(device, layout);
-    return CudaLoraWeights.of(device, pages, layout.dense().get(site), pages.tables());
+    return CudaLoraWeights.of(owner, pages, layout.dense().get(site), pages.tables());
   }
 
   /** See {@link io.infinilora.backend.Backend#expertLoraWeights}. */
@@ -37,7 +39,7 @@ final class LoraStore {
       throw new IllegalArgumentException("an adapter without any expert");
     }
     OwnLoraPages pages = new OwnLoraPages(device, layout);
-    return CudaExpertLoraWeights.of(device, pages, layout.routed().get(site), pages.tables());
+    return CudaExpertLoraWeights.of(owner, pages, layout.routed().get(site), pages.tables());
   }
 
   /** Frees weights that are not in a {@link LoraMemory}. */
@@ -58,17 +60,17 @@ final class LoraStore {
   }
 
   /** See {@link io.infinilora.backend.Backend#loraMemory}. */
-  LoraMemory loraMemory(long bytes) {
-    return new CudaLoraMemory(device, bytes);
+  LoraMemory memory(long bytes) {
+    return new CudaLoraMemory(owner, device, bytes);
   }
 
   /** See {@link io.infinilora.backend.Backend#loraPages}. */
-  static int loraPages(LayerFactors factors) {
+  int pages(LayerFactors factors) {
     return new LoraLayout(factors).pages();
   }
 
   /** See {@link io.infinilora.backend.Backend#loraImage}. */
-  LoraImage loraImage(LayerFactors factors) {
-    return new CudaLoraImage(device, factors);
+  LoraImage image(LayerFactors factors) {
+    return new CudaLoraImage(owner, device, factors);
   }
 }
