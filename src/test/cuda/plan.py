@@ -40,7 +40,16 @@ def clusters(hidden):
     return -(-blocks // splits), splits
 
 
+class Alike(list):
+    """Estimated counts."""
+
+    def __init__(self, groups, rows):
+        super().__init__([rows] * groups)
+
+
 def tiles(counts, most):
+    if isinstance(counts, Alike):  # around the mean, a group's last tile is half full
+        return max(len(counts), int(len(counts) * (counts[0] / most + 0.5)))
     return sum(-(-count // most) for count in counts)
 
 
@@ -145,7 +154,7 @@ class Routed:
     def __init__(self, rows, groups, experts, hidden, features, rank, stacked):
         pairs = groups * experts
         used = max(1, round(pairs * (1 - (1 - 1 / pairs) ** rows)))
-        counts = [-(-rows // used)] * used
+        counts = Alike(used, -(-rows // used))
         blocks = stacked // 16
         self.many_shrink = counts[0] >= many_shrink_from(counts)
         self.shrink_shares = -(-blocks // (MANY_RANK_BLOCKS if self.many_shrink else SHRINK_RANK_BLOCKS))

@@ -29,8 +29,7 @@ record CudaExpertLoraWeights(
     int[][] ranks = new int[site.experts().size()][];
     for (int e = 0; e < ranks.length; e++) {
       LoraSitePlan expert = site.experts().get(e);
-      ranks[e] =
-          expert == null ? null : expert.pairs().stream().mapToInt(LoraPair::rank).toArray();
+      ranks[e] = expert == null ? null : expert.pairs().stream().mapToInt(LoraPair::rank).toArray();
     }
     return new CudaExpertLoraWeights(
         owner,

@@ -111,8 +111,7 @@ final class DenseLora {
     shrink(true, many, rows, LoraTiling.manyShrink(counts(many), clusters, rankBlocks), products);
   }
 
-  private void shrink(
-      boolean forMany, Group[] groups, int rows, Shrink tiling, Products products) {
+  private void shrink(boolean forMany, Group[] groups, int rows, Shrink tiling, Products products) {
     if (groups.length == 0) {
       return;
     }
@@ -124,12 +123,7 @@ final class DenseLora {
   }
 
   private void expand(
-      Group[] groups,
-      int rows,
-      int[] features,
-      int rank,
-      Products products,
-      CudaTensor[] outs) {
+      Group[] groups, int rows, int[] features, int rank, Products products, CudaTensor[] outs) {
     if (capacity.padded()) {
       Expand tiling = LoraTiling.fewExpand(alike(groups, rows), features, rank);
       expand(false, groups, rows, tiling, products, outs);

@@ -35,8 +35,7 @@ final class LoraCopies implements AutoCloseable {
     LoraTables tables =
         new LoraTables(
             layout,
-            place ->
-                pages[(int) (place / LoraLayout.PAGE_BYTES)] + place % LoraLayout.PAGE_BYTES);
+            place -> pages[(int) (place / LoraLayout.PAGE_BYTES)] + place % LoraLayout.PAGE_BYTES);
     device.makeCurrent();
     copy(packed, 0, pages);
     MemorySegment written = staging(layout.extent() - layout.tables());

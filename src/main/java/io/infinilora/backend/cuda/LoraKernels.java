@@ -9,7 +9,9 @@ import io.infinilora.backend.cuda.LoraTiling.Shrink;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 
-/** Launches the kernels of {@code lora_decode.cu}, {@code lora_rows.cu} and {@code lora_experts.cu}. */
+/**
+ * Launches the kernels of {@code lora_decode.cu}, {@code lora_rows.cu} and {@code lora_experts.cu}.
+ */
 final class LoraKernels {
   private static final int SHRINK_THREADS = 256;
   private static final int EXPAND_THREADS = 128;
@@ -222,7 +224,8 @@ final class LoraKernels {
         .int32(expandRows)
         .int32(expandTiles.capacity())
         .int32(LoraPieces.chunks(products.x().cols()) * Long.BYTES)
-        .int32(LoraLayout.HEAD_BYTES + Math.ceilDiv(features, LoraPieces.FEATURE_BLOCK) * Long.BYTES)
+        .int32(
+            LoraLayout.HEAD_BYTES + Math.ceilDiv(features, LoraPieces.FEATURE_BLOCK) * Long.BYTES)
         .pointer(products.xRows())
         .pointer(products.yRows())
         .pointer(products.factors())
@@ -232,7 +235,10 @@ final class LoraKernels {
         .pointer(expandTiles.rows())
         .pointer(expandTiles.names())
         .grid(blocks)
-        .block(few ? Math.clamp(Math.ceilDiv(routed, 32) * 32, MIN_PLAN_THREADS, PLAN_THREADS) : PLAN_THREADS)
+        .block(
+            few
+                ? Math.clamp(Math.ceilDiv(routed, 32) * 32, MIN_PLAN_THREADS, PLAN_THREADS)
+                : PLAN_THREADS)
         .shared(pairs * (few ? PLAN_FEW_BYTES : PLAN_BYTES))
         .cluster(blocks)
         .dependent()

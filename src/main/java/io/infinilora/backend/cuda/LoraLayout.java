@@ -180,7 +180,8 @@ final class LoraLayout {
       }
       pairs.add(new LoraPair(a.rows(), at, placedB, pair.scale()));
     }
-    return new LoraSitePlan(List.copyOf(blocks.keySet()), List.copyOf(pairs), width, bytes - before, 0, null);
+    return new LoraSitePlan(
+        List.copyOf(blocks.keySet()), List.copyOf(pairs), width, bytes - before, 0, null);
   }
 
   private static void check(WeightMatrix a, WeightMatrix b, int in) {
@@ -245,8 +246,7 @@ final class LoraLayout {
   }
 
   private LoraSitePlan withTables(LoraSitePlan plan) {
-    long tableA =
-        table((long) plan.rankBlocks() * LoraPieces.chunks(plan.in()) * Long.BYTES);
+    long tableA = table((long) plan.rankBlocks() * LoraPieces.chunks(plan.in()) * Long.BYTES);
     long[] tablesB =
         plan.pairs().stream()
             .mapToLong(
@@ -255,8 +255,7 @@ final class LoraLayout {
                         ? 0
                         : table(HEAD_BYTES + (long) p.b().places().length * Long.BYTES))
             .toArray();
-    return new LoraSitePlan(
-        plan.stack(), plan.pairs(), plan.in(), plan.bytes(), tableA, tablesB);
+    return new LoraSitePlan(plan.stack(), plan.pairs(), plan.in(), plan.bytes(), tableA, tablesB);
   }
 
   private LoraPieces placeA(WeightMatrix a) {

@@ -19,7 +19,9 @@ final class LoraTables {
     this.addresses = addresses;
   }
 
-  /** The name of a site's table of A: its address and what a kernel must know before it reads it. */
+  /**
+   * The name of a site's table of A: its address and what a kernel must know before it reads it.
+   */
   long nameA(LoraSitePlan site) {
     return addresses.applyAsLong(site.tableA()) | (long) site.rankBlocks() << 48;
   }

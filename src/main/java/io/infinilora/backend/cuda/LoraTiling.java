@@ -82,7 +82,9 @@ final class LoraTiling {
     return Math.min(most, Math.max(8, (int) (2 * counts.mean()) / 8 * 8));
   }
 
-  /** The largest share of rows, from {@code rows} down to {@code least}, that makes enough blocks. */
+  /**
+   * The largest share of rows, from {@code rows} down to {@code least}, that makes enough blocks.
+   */
   private static int halveRows(int rows, int least, IntToLongFunction blocks) {
     int r = rows;
     while (r > least && blocks.applyAsLong(r) < ENOUGH_BLOCKS) {
@@ -105,8 +107,7 @@ final class LoraTiling {
    * @param rank the largest of a target
    */
   static int manyExpandFrom(RowCounts counts, int[] features, int rank) {
-    long shares =
-        counts.tiles(64) * Arrays.stream(features).map(n -> Math.ceilDiv(n, 256)).sum();
+    long shares = counts.tiles(64) * Arrays.stream(features).map(n -> Math.ceilDiv(n, 256)).sum();
     return counts.mean() >= MANY_EXPAND_FROM && shares >= MANY_EXPAND_BLOCKS && rank <= MANY_RANKS
         ? MANY_EXPAND_FROM
         : Integer.MAX_VALUE;

@@ -190,7 +190,13 @@ final class RoutedLora {
       boolean weighted = use != Use.ADD;
       Products products =
           new Products(
-              x, base + xRows, base + yRows, weighted ? base + factors : 0, base + v, stride, routed);
+              x,
+              base + xRows,
+              base + yRows,
+              weighted ? base + factors : 0,
+              base + v,
+              stride,
+              routed);
       DeviceTiles shrinkList = new DeviceTiles(base + shrinkAt, base + shrinkNames, shrinkTiles);
       DeviceTiles expandList = new DeviceTiles(base + expandAt, base + expandNames, expandTiles);
       long groupOf = uploadGroups();

@@ -20,7 +20,7 @@ final class RowCounts {
     return new RowCounts(counts.clone(), 1);
   }
 
-  /** {@code groups} times {@code rows}. */
+  /** {@code groups} groups of about {@code rows} rows. */
   static RowCounts alike(int groups, int rows) {
     return new RowCounts(new int[] {rows}, groups);
   }
@@ -35,13 +35,17 @@ final class RowCounts {
     return Arrays.stream(counts).asLongStream().sum() * times;
   }
 
-  /** Tiles of at most so many rows. */
+  /** Tiles of at most so many rows; if rows are estimated, about so many. */
   long tiles(int rows) {
+    if (times > 1 && counts.length == 1) {
+      // Around the mean, a group's last tile is half full.
+      return Math.max(times, (long) (times * ((double) counts[0] / rows + 0.5)));
+    }
     long tiles = 0;
     for (int count : counts) {
       tiles += Math.ceilDiv(count, rows);
     }
-    return tiles * times;
+    return tiles;
   }
 
   /** Mean of those that have rows. */
