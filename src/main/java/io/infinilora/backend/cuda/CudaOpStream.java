@@ -103,7 +103,8 @@ final class CudaOpStream implements OpStream {
   }
 
   @Override
-  public void addNorm(Tensor x, Tensor y, ModelSpec.Norm norm, Vec weight, float eps, Tensor out) {
+  public void addNorm(
+      Tensor x, Tensor y, ModelSpec.Norm norm, Vec weight, float eps, Tensor out) {
     elements.addNorm(x, y, norm, weight, eps, out);
   }
 
@@ -234,11 +235,7 @@ final class CudaOpStream implements OpStream {
 
   @Override
   public void expertLoraAdd(
-      RowGroups groups,
-      List<ExpertLoraWeights> weights,
-      Routing routing,
-      Tensor x,
-      Tensor... outs) {
+      RowGroups groups, List<ExpertLoraWeights> weights, Routing routing, Tensor x, Tensor... outs) {
     lora.expertLoraAdd(groups, weights, routing, x, outs);
   }
 
@@ -270,7 +267,13 @@ final class CudaOpStream implements OpStream {
       throw new IllegalArgumentException("the signal belongs to another backend");
     }
     checks.owned(counter.owner(), "the signal");
-    stream.launch(releaseSignal).pointer(counter.address()).int64(value).grid(1).block(1).go();
+    stream
+        .launch(releaseSignal)
+        .pointer(counter.address())
+        .int64(value)
+        .grid(1)
+        .block(1)
+        .go();
   }
 
   @Override
