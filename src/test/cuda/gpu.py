@@ -61,7 +61,7 @@ class Kernel:
         self.function = function
         self.shared = shared
 
-    def __call__(self, grid, threads, arguments, cluster=1, dependent=False):
+    def __call__(self, grid, threads, arguments, cluster=1, dependent=False, shared=None):
         values = []
         for a in arguments:
             if a is None:
@@ -88,7 +88,8 @@ class Kernel:
             attributes[count].value[0] = 1
             count += 1
         grid = tuple(grid) + (1,) * (3 - len(grid))
-        config = _Config((ctypes.c_uint32 * 3)(*grid), (ctypes.c_uint32 * 3)(threads, 1, 1), self.shared,
+        config = _Config((ctypes.c_uint32 * 3)(*grid), (ctypes.c_uint32 * 3)(threads, 1, 1),
+                         self.shared if shared is None else shared,
                          torch.cuda.current_stream().cuda_stream, attributes, count)
         _call("cuLaunchKernelEx", ctypes.byref(config), self.function, pointers, None)
 
