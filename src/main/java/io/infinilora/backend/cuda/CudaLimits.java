@@ -47,7 +47,7 @@ public final class CudaLimits {
     CudaTensor y = (CudaTensor) backend.tensor(MATRIX, MATRIX);
     try (CudaStream stream = new CudaStream(device);
         DeviceMemory weights = device.allocate(2L * MATRIX * MATRIX, "benchmark")) {
-      ManyRowsMatrix many = ManyRows.open(stream, new FewRows(stream));
+      ManyRowsMatrix many = ManyRows.open(stream);
       double seconds =
           best(stream, () -> many.multiply(x, MATRIX, weights.address(), 0, MATRIX, MATRIX, y));
       return 2.0 * MATRIX * MATRIX * MATRIX / seconds;
