@@ -116,3 +116,112 @@ class Checks:
         if not condition:
             self.failed += 1
             print(f"FAILED {case}")
+
+
+def check_rope(checks, module, positions, heads, kv_heads, dim, block_size, bound, norm, theta, magnitude):
+    kernel = module.kernel("rope_store")
+    case = f"rope positions {positions} heads {heads}/{kv_heads} dim {dim} bound {bound} norm {norm}"
+    batch = Batch([p + 1 for p in positions], [1] * len(positions), block_size, pad=2)
+    widths = (heads * dim, kv_heads * dim, kv_heads * dim)
+    q, k, v = (Rows(torch.randn(batch.rows, w, device="cuda") * 2) for w in widths)
+    before = [x.values() for x in (q, k, v)]
+    weights = [1 + torch.randn(dim, device="cuda") / 4 for _ in range(2)] if norm else [None, None]
+    cache = new_cache(batch, kv_heads, dim)
+    frequencies = theta ** (-2 * torch.arange(dim // 2, device="cuda", dtype=torch.float64) / dim)
+    turns = frequencies / (2 * math.pi)
+    kernel((batch.rows,), 256, q.arguments() + k.arguments() + v.arguments() + [
+        batch.positions, batch.sequence, batch.tables, batch.stride, heads, kv_heads, dim, turns, magnitude, bound,
+        weights[0], weights[1], 1e-6, cache, block_size], dependent=True)
+    torch.cuda.synchronize()
+    expected = [x.clamp(-bound, bound) if bound > 0 else x.clone() for x in before]
+    for i in range(2):
+        x = expected[i].view(batch.rows, -1, dim)
+        if norm:
+            x = x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt() * weights[i].double()
+        angles = batch.positions.double()[:, None, None] * frequencies
+        a, b = x[..., : dim // 2], x[..., dim // 2 :]
+        cos, sin = angles.cos() * magnitude, angles.sin() * magnitude
+        expected[i] = torch.cat([a * cos - b * sin, b * cos + a * sin], -1).view(batch.rows, -1)
+    for i in range(3):
+        expected[i][batch.real :] = before[i][batch.real :]
+    for name, x, e in zip("qkv", (q, k, v), expected):
+        checks.close(f"{case} {name}", x.values(), e, 2.0 ** -8 * e.abs() + 2e-4)
+        checks.that(f"{case} {name}: other columns", x.intact())
+    stored = torch.zeros_like(cache)
+    for s, p in enumerate(positions):
+        block, place = int(batch.tables[s, p // block_size]), p % block_size
+        stored[block, 0, :, place, :dim] = k.memory[s, : k.cols].view(kv_heads, dim)
+        stored[block, 1, :, place, :dim] = v.memory[s, : v.cols].view(kv_heads, dim)
+    checks.that(f"{case} cache", torch.equal(stored, cache))
+
+
+def reference(batch, q, cache, heads, kv_heads, dim, window, scale, sinks):
+    """Attention in float64 (float32 matrices where they are large), and the bound of its error."""
+    out = torch.zeros(batch.rows, heads * dim, device="cuda", dtype=torch.float64)
+    size = torch.zeros_like(out)
+    share = heads // kv_heads
+    for s, first, count in batch.starts():
+        end = batch.ends[s]
+        block, place = batch.slots(s, end)
+        keys = cache[block, 0, :, place, :dim].double().repeat_interleave(share, 1)  # [end, heads, dim]
+        values = cache[block, 1, :, place, :dim].double().repeat_interleave(share, 1)
+        queries = q.values()[first : first + count].view(count, heads, dim)
+        scores = torch.einsum("ihd,jhd->hij", queries, keys) * scale
+        own = torch.arange(end - count, end, device="cuda")[:, None]
+        key = torch.arange(end, device="cuda")[None, :]
+        seen = (key <= own) & (key > own - window if window else True)
+        scores.masked_fill_(~seen, -math.inf)
+        if sinks is not None:
+            extra = sinks.double()[:, None, None].expand(heads, count, 1)
+            scores = torch.cat([scores, extra], -1)
+        weights = scores.softmax(-1)[..., :end]
+        out[first : first + count] = torch.einsum("hij,jhd->ihd", weights, values).reshape(count, -1)
+        size[first : first + count] = torch.einsum("hij,jhd->ihd", weights, values.abs()).reshape(count, -1)
+    return out, size
+
+
+def splits_of(batch, heads, kv_heads, window, multiprocessors=132, per_multiprocessor=4):
+    """AttentionOps.splits."""
+    positions = batch.stride * batch.block_size
+    positions = positions if window == 0 else min(positions, window + KEYS)
+    useful = max(1, positions // (KEYS * THREADS // 32))
+    return min(useful, max(1, -(-per_multiprocessor * multiprocessors // (batch.rows * kv_heads))))
+
+
+class Attention:
+    """One call of the operator as AttentionOps launches it."""
+
+    def __init__(self, module, batch, heads, kv_heads, dim, window=0, sinks=False, splits=None, scale=None):
+        self.batch, self.heads, self.kv_heads, self.dim, self.window = batch, heads, kv_heads, dim, window
+        self.scale = dim ** -0.5 if scale is None else scale
+        self.sinks = torch.randn(heads, device="cuda") if sinks else None
+        self.q = Rows(torch.randn(batch.rows, heads * dim, device="cuda"))
+        self.out = Rows(torch.full((batch.rows, heads * dim), SENTINEL, device="cuda"))
+        self.is_decode = all(c == 1 for c in batch.counts)
+        group = 1 if dim <= 64 else 2 if dim <= 128 else 4
+        self.share = heads // kv_heads
+        if self.is_decode:
+            self.kernel = module.kernel(f"attention_decode_{group}")
+            self.combine = module.kernel("attention_combine")
+            self.splits = splits or splits_of(batch, heads, kv_heads, window)
+            self.partials = torch.full((batch.rows, heads, self.splits, dim), math.nan, device="cuda")
+            self.sums = torch.full((batch.rows, heads, self.splits, 2), math.nan, device="cuda")
+        else:
+            self.kernel = module.kernel(f"attention_prefill_{group}")
+            self.tiles = batch.tiles(self.share)
+
+    def __call__(self, cache):
+        batch = self.batch
+        arguments = self.q.arguments() + [
+            batch.positions, batch.tables, batch.stride, self.heads, self.kv_heads, self.dim, cache, batch.block_size,
+            self.window, self.scale, self.sinks] + self.out.arguments()
+        if not self.is_decode:
+            self.kernel((len(self.tiles), self.kv_heads), THREADS, arguments + [self.tiles], dependent=True)
+            return
+        head_tiles = -(-self.share // 16)
+        self.kernel((self.splits, self.kv_heads * head_tiles, batch.rows), THREADS,
+                    arguments + [self.partials, self.sums], dependent=True)
+        if self.splits > 1:
+            self.combine((self.heads, batch.rows), -(-self.dim // 32) * 32, [
+                self.partials, self.sums, self.splits, self.dim, batch.positions, self.sinks] + self.out.arguments(),
+                dependent=True)
