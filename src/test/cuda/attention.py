@@ -225,3 +225,149 @@ class Attention:
             self.combine((self.heads, batch.rows), -(-self.dim // 32) * 32, [
                 self.partials, self.sums, self.splits, self.dim, batch.positions, self.sinks] + self.out.arguments(),
                 dependent=True)
+
+
+def check_attention(checks, name, call, cache):
+    batch = call.batch
+    call(cache)
+    torch.cuda.synchronize()
+    expected, size = reference(batch, call.q, cache, call.heads, call.kv_heads, call.dim, call.window, call.scale,
+                               call.sinks)
+    case = (f"{name} ends {batch.ends[:4]} rows {batch.rows} heads {call.heads}/{call.kv_heads} dim {call.dim} block "
+            f"{batch.block_size} window {call.window} sinks {call.sinks is not None}"
+            + (f" splits {call.splits}" if call.is_decode else ""))
+    n = batch.real
+    # Weights and results are rounded to bf16.
+    checks.close(case, call.out.values()[:n], expected[:n], 2.0 ** -8 * (size[:n] + expected[:n].abs()) + 1e-5)
+    checks.that(f"{case}: padded rows", bool((call.out.values()[n:] == SENTINEL).all()))
+    checks.that(f"{case}: other columns", call.out.intact())
+    again = call.out.values().clone()
+    call(cache)
+    torch.cuda.synchronize()
+    checks.that(f"{case}: again", torch.equal(again, call.out.values()))
+
+
+def check(module_rope, module):
+    checks = Checks()
+    torch.manual_seed(1)
+    for arguments in (
+        ((0, 5, 77), 4, 2, 64, 16, 0.0, False, 1e4, 1.0),
+        ((3, 131071, 9), 32, 4, 128, 16, 0.0, True, 1e6, 1.0),
+        ((131071, 65537), 8, 1, 64, 16, 0.0, False, 150000.0, 1.3465735902799727),
+        ((1, 31), 6, 3, 12, 5, 0.5, True, 1e4, 1.0),
+        ((40, 2), 4, 4, 256, 32, 3.0, True, 1e4, 1.0),
+        ((40, 2), 3, 1, 80, 16, 1.0, False, 1e4, 1.0),
+    ):
+        check_rope(checks, module_rope, *arguments)
+    # heads, kv heads, head dimension, block size, window, sinks
+    shapes = (
+        (32, 4, 128, 16, 0, False), (64, 8, 64, 16, 0, True), (64, 8, 64, 16, 128, True), (8, 8, 128, 16, 0, False),
+        (9, 3, 64, 16, 0, False), (40, 2, 128, 16, 0, False), (4, 2, 12, 16, 0, False), (6, 2, 24, 7, 5, True),
+        (2, 1, 80, 32, 1, False), (4, 1, 256, 16, 0, False), (8, 2, 192, 24, 100, True), (12, 2, 96, 64, 0, True),
+    )
+    for heads, kv_heads, dim, block_size, window, sinks in shapes:
+        ends = [1, 2, 16, 17, 63, 65, 300, 1030]
+        batch = Batch(ends, [1] * len(ends), block_size, pad=3)
+        cache = new_cache(batch, kv_heads, dim, "normal")
+        for splits in (None, 1, 3, 16):
+            check_attention(checks, "decode",
+                            Attention(module, batch, heads, kv_heads, dim, window, sinks, splits), cache)
+        ends, counts = [1, 7, 70, 129, 300, 577, 90], [1, 7, 70, 129, 45, 200, 1]
+        batch = Batch(ends, counts, block_size)
+        cache = new_cache(batch, kv_heads, dim, "normal")
+        check_attention(checks, "prefill", Attention(module, batch, heads, kv_heads, dim, window, sinks), cache)
+        # Large scores: a softmax that is nearly one-hot.
+        check_attention(checks, "sharp prefill",
+                        Attention(module, batch, heads, kv_heads, dim, window, sinks, scale=3.0), cache)
+    # What lies in the cache beyond a sequence's end, or in its own last block, must not matter.
+    batch = Batch([19, 35], [1, 12], 16)
+    cache = new_cache(batch, 2, 64, math.nan)
+    for s, end in enumerate(batch.ends):
+        block, place = batch.slots(s, end)
+        cache[block, :, :, place] = torch.randn(end, 2, 2, 64, device="cuda").bfloat16()
+    check_attention(checks, "prefill, leftovers", Attention(module, batch, 4, 2, 64), cache)
+    batch.counts, batch.real, batch.rows = [1, 1], 2, 2
+    batch.positions = torch.tensor([18, 34], dtype=torch.int32, device="cuda")
+    check_attention(checks, "decode, leftovers", Attention(module, batch, 4, 2, 64), cache)
+    print(f"checks passed: {checks.passed}, failed: {checks.failed}")
+    return checks.failed
+
+
+def timed(calls, caches, repeats):
+    """Median time of a call; caches in turn, so that together they are larger than the L2."""
+    def body():
+        for i in range(repeats):
+            calls(caches[i % len(caches)])
+    return gpu.median_us(gpu.capture(body), repeats)
+
+
+def time_decode(module, name, sequences, length, heads, kv_heads, dim, window=0, sinks=False, splits=None):
+    batch = Batch([length] * sequences, [1] * sequences, 16)
+    keys = length if window == 0 else min(window, length)
+    size = sequences * keys * kv_heads * dim * 4
+    caches = [new_cache(batch, kv_heads, dim, "normal") for _ in range(max(2, min(16, -(-200_000_000 // size))))]
+    call = Attention(module, batch, heads, kv_heads, dim, window, sinks, splits)
+    us = timed(call, caches, 2 * len(caches))
+    limit = size / BANDWIDTH * 1e6
+    print(f"decode  {name:8} {sequences:4} x {length:6} window {window:4} splits {call.splits:3}: {us:8.2f} us, limit "
+          f"{limit:8.2f} us, {limit / us * 100:3.0f} %")
+
+
+def time_prefill(module, name, sequences, length, heads, kv_heads, dim, window=0, sinks=False, cached=0):
+    batch = Batch([length + cached] * sequences, [length] * sequences, 16)
+    cache = new_cache(batch, kv_heads, dim, "normal")
+    call = Attention(module, batch, heads, kv_heads, dim, window, sinks)
+    us = timed(call, [cache], 3)
+    pairs = sum(min(p + 1, window or p + 1) for p in range(cached, cached + length))
+    flops = 4 * sequences * heads * dim * pairs
+    print(f"prefill {name:8} {sequences:4} x {length:6} + {cached:6} window {window:4}: {us:9.1f} us, "
+          f"{flops / us / 1e6:5.0f} TFLOP/s")
+
+
+def time_rope(module, rows, heads, kv_heads, dim, norm):
+    batch = Batch([1000] * rows, [1] * rows, 16)
+    x = [Rows(torch.randn(rows, h * dim, device="cuda")) for h in (heads, kv_heads, kv_heads)]
+    cache = new_cache(batch, kv_heads, dim)
+    turns = torch.rand(dim // 2, device="cuda", dtype=torch.float64)
+    weight = torch.ones(dim, device="cuda") if norm else None
+    kernel = module.kernel("rope_store")
+    us = timed(lambda c: kernel((rows,), 256, sum([m.arguments() for m in x], []) + [
+        batch.positions, batch.sequence, batch.tables, batch.stride, heads, kv_heads, dim, turns, 1.0, 0.0, weight,
+        weight, 1e-6, c, 16], dependent=True), [cache], 20)
+    size = rows * dim * 2 * (2 * heads + 4 * kv_heads + kv_heads)
+    print(f"rope    {rows:5} rows, heads {heads}/{kv_heads} x {dim}: {us:7.2f} us, limit {size / BANDWIDTH * 1e6:6.2f}")
+
+
+def time_all(module_rope, module):
+    for rows in (1, 8, 32, 256, 8192):
+        time_rope(module_rope, rows, 32, 4, 128, True)
+    time_rope(module_rope, 32, 64, 8, 64, False)
+    for sequences, length in ((1, 128), (1, 1024), (1, 8192), (1, 32768), (8, 1024), (32, 256), (32, 1024), (64, 1024),
+                              (32, 8192), (256, 1024)):
+        time_decode(module, "qwen3", sequences, length, 32, 4, 128)
+        if sequences * length <= 65536:
+            time_decode(module, "gpt_oss", sequences, length, 64, 8, 64, 0, True)
+    for splits in (1, 2, 3, 4, 5, 6, 8, 12, 16):
+        time_decode(module, "qwen3", 32, 1024, 32, 4, 128, splits=splits)
+        time_decode(module, "gpt_oss", 32, 1024, 64, 8, 64, splits=splits)
+    time_decode(module, "gpt_oss", 32, 1024, 64, 8, 64, 128, True)
+    time_decode(module, "gpt_oss", 1, 8192, 64, 8, 64, 128, True)
+    for sequences, length, cached in ((1, 128, 0), (1, 512, 0), (1, 512, 4096), (1, 2048, 0), (8, 1024, 0), (1, 8192, 0)):
+        time_prefill(module, "qwen3", sequences, length, 32, 4, 128, cached=cached)
+        time_prefill(module, "gpt_oss", sequences, length, 64, 8, 64, 0, True, cached)
+    time_prefill(module, "gpt_oss", 8, 1024, 64, 8, 64, 128, True)
+    time_prefill(module, "llama", 8, 1024, 32, 8, 128)
+    time_prefill(module, "d256", 4, 1024, 16, 2, 256)
+
+
+def main():
+    rope, attention = (gpu.Module(f"{sys.argv[1]}/{name}.fatbin") for name in ("rope", "attention"))
+    what = sys.argv[2] if len(sys.argv) > 2 else ""
+    failed = check(rope, attention) if what != "time" else 0
+    if what != "check":
+        time_all(rope, attention)
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
