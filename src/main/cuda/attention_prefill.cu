@@ -45,7 +45,8 @@ template <int GROUPS>
 struct Panel {
     static constexpr int PIECES = 8 * GROUPS;  // of 8 elements
 
-    __device__ __forceinline__ static uint4* at(uint4* panel, int row, int piece) {
+    template <typename Piece>
+    __device__ __forceinline__ static Piece* at(Piece* panel, int row, int piece) {
         return panel + row * PIECES + (piece ^ (row & 7));
     }
 };
@@ -65,6 +66,80 @@ struct Prefill {
     float most[2] = {-INFINITY, -INFINITY};  // of rows g and g + 8, not scaled
     float sum[2] = {};                       // this lane's part
     int position[2];                         // -1: no such row
+
+    // Scores of the tile's keys.
+    __device__ __forceinline__ void score(const uint4* keys, const uint4* queries, float (&s)[KEYS / 8][4]) const {
+        const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
+#pragma unroll
+        for (int k = 0; k < 4 * GROUPS; k++) {
+            const uint4 a = KEEPS_Q ? q[KEEPS_Q ? k : 0]
+                                    : loadMatrices(Rows::at(queries, warp * WARP_ROWS + lane % 16, 2 * k + lane / 16));
+#pragma unroll
+            for (int n = 0; n < KEYS / 16; n++) {
+                const uint4 b = loadMatrices(Rows::at(keys, 16 * n + lane % 8 + lane / 16 * 8, 2 * k + lane / 8 % 2));
+                mma(s[2 * n], a, b.x, b.y);
+                mma(s[2 * n + 1], a, b.z, b.w);
+            }
+        }
+    }
+
+    // Drops keys that the rows do not see.
+    __device__ __forceinline__ void mask(float (&s)[KEYS / 8][4], int key0, int window) const {
+        const int c = threadIdx.x % 4;
+#pragma unroll
+        for (int n = 0; n < KEYS / 8; n++)
+#pragma unroll
+            for (int e = 0; e < 4; e++) {
+                const int key = key0 + 8 * n + 2 * c + e % 2, p = position[e / 2];
+                if (key > p || (window != 0 && key <= p - window)) s[n][e] = -INFINITY;
+            }
+    }
+
+    // Scores become weights relative to the rows' maxima so far; scale in units of log2.
+    __device__ __forceinline__ void softmax(float (&s)[KEYS / 8][4], float scale) {
+        float best[2] = {most[0], most[1]};
+#pragma unroll
+        for (int n = 0; n < KEYS / 8; n++)
+#pragma unroll
+            for (int e = 0; e < 4; e++) best[e / 2] = fmaxf(best[e / 2], s[n][e]);
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            best[h] = fmaxf(best[h], __shfl_xor_sync(~0u, best[h], 1));
+            best[h] = fmaxf(best[h], __shfl_xor_sync(~0u, best[h], 2));
+        }
+        const float shift[2] = {best[0] == -INFINITY ? 0 : best[0] * scale, best[1] == -INFINITY ? 0 : best[1] * scale};
+        if (__any_sync(~0u, best[0] != most[0] || best[1] != most[1])) {
+            const float factor[2] = {power2(most[0] * scale - shift[0]), power2(most[1] * scale - shift[1])};
+#pragma unroll
+            for (int i = 0; i < 8 * GROUPS; i++)
+#pragma unroll
+                for (int e = 0; e < 4; e++) o[i][e] *= factor[e / 2];
+            sum[0] *= factor[0], sum[1] *= factor[1];
+            most[0] = best[0], most[1] = best[1];
+        }
+#pragma unroll
+        for (int n = 0; n < KEYS / 8; n++)
+#pragma unroll
+            for (int e = 0; e < 4; e++) {
+                s[n][e] = power2(fmaf(s[n][e], scale, -shift[e / 2]));
+                sum[e / 2] += s[n][e];
+            }
+    }
+
+    __device__ __forceinline__ void addValues(const uint4* values, const float (&s)[KEYS / 8][4]) {
+        const int lane = threadIdx.x % WARP;
+#pragma unroll
+        for (int k = 0; k < KEYS / 16; k++) {
+            const uint4 p{packBf16(s[2 * k][0], s[2 * k][1]), packBf16(s[2 * k][2], s[2 * k][3]),
+                          packBf16(s[2 * k + 1][0], s[2 * k + 1][1]), packBf16(s[2 * k + 1][2], s[2 * k + 1][3])};
+#pragma unroll
+            for (int n = 0; n < 4 * GROUPS; n++) {
+                const uint4 b = loadTransposed(Rows::at(values, 16 * k + lane % 16, 2 * n + lane / 16));
+                mma(o[2 * n], p, b.x, b.y);
+                mma(o[2 * n + 1], p, b.z, b.w);
+            }
+        }
+    }
 };
 
 }  // namespace
