@@ -142,4 +142,139 @@ struct Prefill {
     }
 };
 
+template <int GROUPS>
+__device__ __forceinline__ void prefill(ATTENTION_PARAMETERS, const int4* tileList) {
+    using Work = Prefill<GROUPS>;
+    using Rows = Panel<GROUPS>;
+    constexpr int KEYS = Work::KEYS, PIECES = Work::PIECES, STAGE = Work::STAGE;
+    extern __shared__ __align__(128) uint4 memory[];
+    __shared__ unsigned places[2][KEYS];  // of a tile's keys in the cache, in units of 16 bytes
+    allowNextKernel();
+    awaitPreviousKernel();
+    const int4 tile = tileList[blockIdx.x];
+    const int share = heads / kvHeads, kvHead = blockIdx.y, padded = (D + 7) / 8 * 8;
+    const int flats = min(tile.z * share - tile.w, TILE_ROWS);
+    const int first = positions[tile.y + tile.w / share];
+    const int last = positions[tile.y + (tile.w + flats - 1) / share];
+    const int begin = window == 0 ? 0 : max(0, first - window + 1) / KEYS, end = last / KEYS + 1;
+    const int* table = tables + static_cast<long long>(tile.x) * tableStride;
+    const int headPieces = blockSize * (padded / 8), blockPieces = 2 * kvHeads * headPieces;
+    const uint4* keys = reinterpret_cast<const uint4*>(cache) + kvHead * headPieces;
+    const uint4* values = keys + kvHeads * headPieces;
+    const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, g = lane / 4, c = lane % 4;
+
+    auto place = [&](int t, unsigned* target) {
+        const int key = t * KEYS + threadIdx.x;
+        if (threadIdx.x >= KEYS || key > last) return;
+        const int block = key / blockSize;
+        target[threadIdx.x] = static_cast<unsigned>(table[block]) * blockPieces + (key - block * blockSize) * (padded / 8);
+    };
+    auto fetch = [&](int t, const unsigned* from, uint4* stage) {
+#pragma unroll
+        for (int i = 0; i < STAGE / THREADS; i++) {
+            const int row = (threadIdx.x + i * THREADS) / PIECES, piece = threadIdx.x % PIECES;
+            const bool present = t * KEYS + row <= last && 8 * piece < padded;
+            const long long at = present ? from[row] + static_cast<long long>(piece) : 0;
+            copyAsync(Rows::at(stage, row, piece), keys + at, present);
+            copyAsync(Rows::at(stage + STAGE, row, piece), values + at, present);
+        }
+    };
+
+    // Queries, and the first tile.
+    uint4* const queries = memory + Work::Q_AT;
+    place(begin, places[0]);
+    place(begin + 1, places[1]);
+    for (int i = threadIdx.x; i < TILE_ROWS * PIECES; i += THREADS) {
+        const int r = i / PIECES, piece = i % PIECES, flat = tile.w + r;
+        const bool present = r < flats && 8 * piece < D;
+        const __nv_bfloat16* source = present
+            ? q + (tile.y + flat / share) * qStride + (kvHead * share + flat % share) * D + 8 * piece : q;
+        if (D % 8 == 0) {
+            copyAsync(Rows::at(queries, r, piece), source, present);
+        } else {
+            __nv_bfloat16* target = reinterpret_cast<__nv_bfloat16*>(Rows::at(queries, r, piece));
+            for (int e = 0; e < 8; e++) target[e] = present && 8 * piece + e < D ? source[e] : __float2bfloat16_rn(0);
+        }
+    }
+    __syncthreads();
+    fetch(begin, places[0], memory);
+    commitCopies();
+    Work work;
+    const int flat = warp * WARP_ROWS;  // in the tile
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        const int f = flat + g + 8 * h;
+        work.position[h] = f < flats ? positions[tile.y + (tile.w + f) / share] : -1;
+    }
+    const bool idle = flat >= flats;
+    const int warpFirst = idle ? 0 : positions[tile.y + (tile.w + flat) / share];
+    const int warpLast = idle ? -1 : positions[tile.y + (tile.w + min(flat + WARP_ROWS, flats) - 1) / share];
+    const float scale2 = scale * LOG2E;
+    if (Work::KEEPS_Q) {
+        awaitCopies<0>();
+        __syncthreads();
+#pragma unroll
+        for (int k = 0; k < 4 * GROUPS; k++)
+            work.q[Work::KEEPS_Q ? k : 0] = loadMatrices(Rows::at(queries, flat + lane % 16, 2 * k + lane / 16));
+    }
+    for (int t = begin; t < end; t++) {
+        const int now = (t - begin) % 2, key0 = t * KEYS;
+        uint4* stage = memory + now * 2 * STAGE;
+        awaitCopies<0>();
+        __syncthreads();  // All have the tile before this one behind them.
+        if (t + 1 < end) {
+            fetch(t + 1, places[1 - now], memory + (1 - now) * 2 * STAGE);
+            commitCopies();
+        }
+        place(t + 2, places[now]);
+        if (key0 > warpLast || (window != 0 && key0 + KEYS - 1 <= warpFirst - window)) continue;
+        float s[KEYS / 8][4] = {};
+        work.score(stage, queries, s);
+        const bool whole = flat + WARP_ROWS <= flats && key0 + KEYS - 1 <= warpFirst
+            && (window == 0 || key0 > warpLast - window);
+        if (!whole) work.mask(s, key0, window);
+        work.softmax(s, scale2);
+        work.addValues(stage + STAGE, s);
+    }
+
+    __syncthreads();
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        const int r = flat + g + 8 * h;
+        float sum = work.sum[h];
+        sum += __shfl_xor_sync(~0u, sum, 1);
+        sum += __shfl_xor_sync(~0u, sum, 2);
+        const float factor = normaliser(work.most[h] * scale2, sum, sinks, kvHead * share + (tile.w + r) % share);
+#pragma unroll
+        for (int i = 0; i < 8 * GROUPS; i++)
+            reinterpret_cast<unsigned*>(Rows::at(memory, r, i))[c] =
+                packBf16(work.o[i][2 * h] * factor, work.o[i][2 * h + 1] * factor);
+    }
+    __syncwarp();
+    for (int i = lane; i < WARP_ROWS * PIECES; i += WARP) {
+        const int r = flat + i / PIECES, piece = i % PIECES, f = tile.w + r;
+        if (r >= flats || 8 * piece >= D) continue;
+        const uint4* source = Rows::at(memory, r, piece);
+        __nv_bfloat16* target = out + (tile.y + f / share) * outStride + (kvHead * share + f % share) * D + 8 * piece;
+        if (D % 8 == 0) {
+            *reinterpret_cast<uint4*>(target) = *source;
+        } else {
+            for (int e = 0; e < min(8, D - 8 * piece); e++) target[e] = reinterpret_cast<const __nv_bfloat16*>(source)[e];
+        }
+    }
+}
+
 }  // namespace
+
+// attention_prefill_G: grid (tiles, kvHeads), G groups of 64 elements of a head, dynamic shared memory 32, 64, 96 KiB for
+// G = 1, 2, 4. BLOCKS: of a multiprocessor.
+#define KERNEL(GROUPS, BLOCKS)                                                                                        \
+    extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) attention_prefill_##GROUPS(                         \
+        ATTENTION_PARAMETERS, const int4* tileList) {                                                                 \
+        prefill<GROUPS>(q, qStride, positions, tables, tableStride, heads, kvHeads, D, cache, blockSize, window,      \
+                        scale, sinks, out, outStride, tileList);                                                      \
+    }
+
+KERNEL(1, 4)
+KERNEL(2, 2)
+KERNEL(4, 2)

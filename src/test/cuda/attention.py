@@ -1,4 +1,4 @@
-"""Checks the kernels of rope.cu and attention.cu against float64 arithmetic of PyTorch, and times them.
+"""Checks the kernels of rope.cu, attention_decode.cu and attention_prefill.cu against float64 arithmetic of PyTorch, and times them.
 
 usage: attention.py DIRECTORY [check|time]    where the fatbins are
 
@@ -19,6 +19,7 @@ SENTINEL = 7.0
 KEYS = 16
 THREADS = 128
 TILE_ROWS = 64
+PREFILL_SHARED = {1: 32 << 10, 2: 64 << 10, 4: 96 << 10}
 
 
 def padded(cols):
@@ -118,8 +119,8 @@ class Checks:
             print(f"FAILED {case}")
 
 
-def check_rope(checks, module, positions, heads, kv_heads, dim, block_size, bound, norm, theta, magnitude):
-    kernel = module.kernel("rope_store")
+def check_rope(checks, modules, positions, heads, kv_heads, dim, block_size, bound, norm, theta, magnitude):
+    kernel = modules["rope"].kernel("rope_store")
     case = f"rope positions {positions} heads {heads}/{kv_heads} dim {dim} bound {bound} norm {norm}"
     batch = Batch([p + 1 for p in positions], [1] * len(positions), block_size, pad=2)
     widths = (heads * dim, kv_heads * dim, kv_heads * dim)
@@ -191,7 +192,7 @@ def splits_of(batch, heads, kv_heads, window, multiprocessors=132, per_multiproc
 class Attention:
     """One call of the operator as AttentionOps launches it."""
 
-    def __init__(self, module, batch, heads, kv_heads, dim, window=0, sinks=False, splits=None, scale=None):
+    def __init__(self, modules, batch, heads, kv_heads, dim, window=0, sinks=False, splits=None, scale=None):
         self.batch, self.heads, self.kv_heads, self.dim, self.window = batch, heads, kv_heads, dim, window
         self.scale = dim ** -0.5 if scale is None else scale
         self.sinks = torch.randn(heads, device="cuda") if sinks else None
@@ -201,13 +202,13 @@ class Attention:
         group = 1 if dim <= 64 else 2 if dim <= 128 else 4
         self.share = heads // kv_heads
         if self.is_decode:
-            self.kernel = module.kernel(f"attention_decode_{group}")
-            self.combine = module.kernel("attention_combine")
+            self.kernel = modules["decode"].kernel(f"attention_decode_{group}")
+            self.combine = modules["decode"].kernel("attention_combine")
             self.splits = splits or splits_of(batch, heads, kv_heads, window)
             self.partials = torch.full((batch.rows, heads, self.splits, dim), math.nan, device="cuda")
             self.sums = torch.full((batch.rows, heads, self.splits, 2), math.nan, device="cuda")
         else:
-            self.kernel = module.kernel(f"attention_prefill_{group}")
+            self.kernel = modules["prefill"].kernel(f"attention_prefill_{group}", PREFILL_SHARED[group])
             self.tiles = batch.tiles(self.share)
 
     def __call__(self, cache):
@@ -247,7 +248,7 @@ def check_attention(checks, name, call, cache):
     checks.that(f"{case}: again", torch.equal(again, call.out.values()))
 
 
-def check(module_rope, module):
+def check(modules):
     checks = Checks()
     torch.manual_seed(1)
     for arguments in (
@@ -258,7 +259,7 @@ def check(module_rope, module):
         ((40, 2), 4, 4, 256, 32, 3.0, True, 1e4, 1.0),
         ((40, 2), 3, 1, 80, 16, 1.0, False, 1e4, 1.0),
     ):
-        check_rope(checks, module_rope, *arguments)
+        check_rope(checks, modules, *arguments)
     # heads, kv heads, head dimension, block size, window, sinks
     shapes = (
         (32, 4, 128, 16, 0, False), (64, 8, 64, 16, 0, True), (64, 8, 64, 16, 128, True), (8, 8, 128, 16, 0, False),
@@ -271,24 +272,24 @@ def check(module_rope, module):
         cache = new_cache(batch, kv_heads, dim, "normal")
         for splits in (None, 1, 3, 16):
             check_attention(checks, "decode",
-                            Attention(module, batch, heads, kv_heads, dim, window, sinks, splits), cache)
+                            Attention(modules, batch, heads, kv_heads, dim, window, sinks, splits), cache)
         ends, counts = [1, 7, 70, 129, 300, 577, 90], [1, 7, 70, 129, 45, 200, 1]
         batch = Batch(ends, counts, block_size)
         cache = new_cache(batch, kv_heads, dim, "normal")
-        check_attention(checks, "prefill", Attention(module, batch, heads, kv_heads, dim, window, sinks), cache)
+        check_attention(checks, "prefill", Attention(modules, batch, heads, kv_heads, dim, window, sinks), cache)
         # Large scores: a softmax that is nearly one-hot.
         check_attention(checks, "sharp prefill",
-                        Attention(module, batch, heads, kv_heads, dim, window, sinks, scale=3.0), cache)
+                        Attention(modules, batch, heads, kv_heads, dim, window, sinks, scale=3.0), cache)
     # What lies in the cache beyond a sequence's end, or in its own last block, must not matter.
     batch = Batch([19, 35], [1, 12], 16)
     cache = new_cache(batch, 2, 64, math.nan)
     for s, end in enumerate(batch.ends):
         block, place = batch.slots(s, end)
         cache[block, :, :, place] = torch.randn(end, 2, 2, 64, device="cuda").bfloat16()
-    check_attention(checks, "prefill, leftovers", Attention(module, batch, 4, 2, 64), cache)
+    check_attention(checks, "prefill, leftovers", Attention(modules, batch, 4, 2, 64), cache)
     batch.counts, batch.real, batch.rows = [1, 1], 2, 2
     batch.positions = torch.tensor([18, 34], dtype=torch.int32, device="cuda")
-    check_attention(checks, "decode, leftovers", Attention(module, batch, 4, 2, 64), cache)
+    check_attention(checks, "decode, leftovers", Attention(modules, batch, 4, 2, 64), cache)
     print(f"checks passed: {checks.passed}, failed: {checks.failed}")
     return checks.failed
 
@@ -301,22 +302,22 @@ def timed(calls, caches, repeats):
     return gpu.median_us(gpu.capture(body), repeats)
 
 
-def time_decode(module, name, sequences, length, heads, kv_heads, dim, window=0, sinks=False, splits=None):
+def time_decode(modules, name, sequences, length, heads, kv_heads, dim, window=0, sinks=False, splits=None):
     batch = Batch([length] * sequences, [1] * sequences, 16)
     keys = length if window == 0 else min(window, length)
     size = sequences * keys * kv_heads * dim * 4
     caches = [new_cache(batch, kv_heads, dim, "normal") for _ in range(max(2, min(16, -(-200_000_000 // size))))]
-    call = Attention(module, batch, heads, kv_heads, dim, window, sinks, splits)
+    call = Attention(modules, batch, heads, kv_heads, dim, window, sinks, splits)
     us = timed(call, caches, 2 * len(caches))
     limit = size / BANDWIDTH * 1e6
     print(f"decode  {name:8} {sequences:4} x {length:6} window {window:4} splits {call.splits:3}: {us:8.2f} us, limit "
           f"{limit:8.2f} us, {limit / us * 100:3.0f} %")
 
 
-def time_prefill(module, name, sequences, length, heads, kv_heads, dim, window=0, sinks=False, cached=0):
+def time_prefill(modules, name, sequences, length, heads, kv_heads, dim, window=0, sinks=False, cached=0):
     batch = Batch([length + cached] * sequences, [length] * sequences, 16)
     cache = new_cache(batch, kv_heads, dim, "normal")
-    call = Attention(module, batch, heads, kv_heads, dim, window, sinks)
+    call = Attention(modules, batch, heads, kv_heads, dim, window, sinks)
     us = timed(call, [cache], 3)
     pairs = sum(min(p + 1, window or p + 1) for p in range(cached, cached + length))
     flops = 4 * sequences * heads * dim * pairs
@@ -324,13 +325,13 @@ def time_prefill(module, name, sequences, length, heads, kv_heads, dim, window=0
           f"{flops / us / 1e6:5.0f} TFLOP/s")
 
 
-def time_rope(module, rows, heads, kv_heads, dim, norm):
+def time_rope(modules, rows, heads, kv_heads, dim, norm):
     batch = Batch([1000] * rows, [1] * rows, 16)
     x = [Rows(torch.randn(rows, h * dim, device="cuda")) for h in (heads, kv_heads, kv_heads)]
     cache = new_cache(batch, kv_heads, dim)
     turns = torch.rand(dim // 2, device="cuda", dtype=torch.float64)
     weight = torch.ones(dim, device="cuda") if norm else None
-    kernel = module.kernel("rope_store")
+    kernel = modules["rope"].kernel("rope_store")
     us = timed(lambda c: kernel((rows,), 256, sum([m.arguments() for m in x], []) + [
         batch.positions, batch.sequence, batch.tables, batch.stride, heads, kv_heads, dim, turns, 1.0, 0.0, weight,
         weight, 1e-6, c, 16], dependent=True), [cache], 20)
@@ -338,34 +339,35 @@ def time_rope(module, rows, heads, kv_heads, dim, norm):
     print(f"rope    {rows:5} rows, heads {heads}/{kv_heads} x {dim}: {us:7.2f} us, limit {size / BANDWIDTH * 1e6:6.2f}")
 
 
-def time_all(module_rope, module):
+def time_all(modules):
     for rows in (1, 8, 32, 256, 8192):
-        time_rope(module_rope, rows, 32, 4, 128, True)
-    time_rope(module_rope, 32, 64, 8, 64, False)
+        time_rope(modules, rows, 32, 4, 128, True)
+    time_rope(modules, 32, 64, 8, 64, False)
     for sequences, length in ((1, 128), (1, 1024), (1, 8192), (1, 32768), (8, 1024), (32, 256), (32, 1024), (64, 1024),
                               (32, 8192), (256, 1024)):
-        time_decode(module, "qwen3", sequences, length, 32, 4, 128)
+        time_decode(modules, "qwen3", sequences, length, 32, 4, 128)
         if sequences * length <= 65536:
-            time_decode(module, "gpt_oss", sequences, length, 64, 8, 64, 0, True)
+            time_decode(modules, "gpt_oss", sequences, length, 64, 8, 64, 0, True)
     for splits in (1, 2, 3, 4, 5, 6, 8, 12, 16):
-        time_decode(module, "qwen3", 32, 1024, 32, 4, 128, splits=splits)
-        time_decode(module, "gpt_oss", 32, 1024, 64, 8, 64, splits=splits)
-    time_decode(module, "gpt_oss", 32, 1024, 64, 8, 64, 128, True)
-    time_decode(module, "gpt_oss", 1, 8192, 64, 8, 64, 128, True)
+        time_decode(modules, "qwen3", 32, 1024, 32, 4, 128, splits=splits)
+        time_decode(modules, "gpt_oss", 32, 1024, 64, 8, 64, splits=splits)
+    time_decode(modules, "gpt_oss", 32, 1024, 64, 8, 64, 128, True)
+    time_decode(modules, "gpt_oss", 1, 8192, 64, 8, 64, 128, True)
     for sequences, length, cached in ((1, 128, 0), (1, 512, 0), (1, 512, 4096), (1, 2048, 0), (8, 1024, 0), (1, 8192, 0)):
-        time_prefill(module, "qwen3", sequences, length, 32, 4, 128, cached=cached)
-        time_prefill(module, "gpt_oss", sequences, length, 64, 8, 64, 0, True, cached)
-    time_prefill(module, "gpt_oss", 8, 1024, 64, 8, 64, 128, True)
-    time_prefill(module, "llama", 8, 1024, 32, 8, 128)
-    time_prefill(module, "d256", 4, 1024, 16, 2, 256)
+        time_prefill(modules, "qwen3", sequences, length, 32, 4, 128, cached=cached)
+        time_prefill(modules, "gpt_oss", sequences, length, 64, 8, 64, 0, True, cached)
+    time_prefill(modules, "gpt_oss", 8, 1024, 64, 8, 64, 128, True)
+    time_prefill(modules, "llama", 8, 1024, 32, 8, 128)
+    time_prefill(modules, "d256", 4, 1024, 16, 2, 256)
 
 
 def main():
-    rope, attention = (gpu.Module(f"{sys.argv[1]}/{name}.fatbin") for name in ("rope", "attention"))
+    files = {"rope": "rope", "decode": "attention_decode", "prefill": "attention_prefill"}
+    modules = {key: gpu.Module(f"{sys.argv[1]}/{name}.fatbin") for key, name in files.items()}
     what = sys.argv[2] if len(sys.argv) > 2 else ""
-    failed = check(rope, attention) if what != "time" else 0
+    failed = check(modules) if what != "time" else 0
     if what != "check":
-        time_all(rope, attention)
+        time_all(modules)
     sys.exit(1 if failed else 0)
 
 
