@@ -19,6 +19,9 @@ final class AttentionOps {
   private static final int WARP_ROWS = 16;
   private static final int TILE_ROWS = 64;
 
+  /** Dynamic shared memory of a block of prefill. */
+  private static final int[] PREFILL_SHARED = {32 << 10, 64 << 10, 96 << 10};
+
   /** Keys that a warp takes at a time. */
   private static final int KEYS = 16;
 
@@ -45,10 +48,11 @@ final class AttentionOps {
     this.checks = checks;
     CudaDevice device = stream.device();
     ropeStore = device.kernel("rope", "rope_store");
-    combine = device.kernel("attention", "attention_combine");
+    combine = device.kernel("attention_decode", "attention_combine");
     for (int i = 0; i < decode.length; i++) {
-      decode[i] = device.kernel("attention", "attention_decode_" + (1 << i));
-      prefill[i] = device.kernel("attention", "attention_prefill_" + (1 << i));
+      decode[i] = device.kernel("attention_decode", "attention_decode_" + (1 << i));
+      prefill[i] = device.kernel("attention_prefill", "attention_prefill_" + (1 << i));
+      prefill[i].sharedLimit(PREFILL_SHARED[i]);
     }
   }
 
@@ -172,6 +176,7 @@ final class AttentionOps {
     checks.that(
         params.headDim() == layout.headDim() && params.kvHeads() == layout.kvHeads(),
         () -> "attention %s with a cache for %s".formatted(params, layout));
+    checks.that(params.scale() > 0, () -> "scores times " + params.scale());
     CudaTensor q = checks.tensor(queries, batch.rows(), params.heads() * params.headDim(), "q");
     CudaTensor out = checks.sameShape(result, q, "out");
     checks.that(!q.wide() && !out.wide(), () -> "q and out must be bf16");
@@ -298,10 +303,12 @@ final class AttentionOps {
       }
     }
     long list = stream.upload(tiles, 0, tiles.length, tiles.length);
-    begin(prefill[variant(params.headDim())], onDevice, q, cache, layer, params, sinks, out)
+    int variant = variant(params.headDim());
+    begin(prefill[variant], onDevice, q, cache, layer, params, sinks, out)
         .pointer(list)
         .grid(count, params.kvHeads())
         .block(THREADS)
+        .shared(PREFILL_SHARED[variant])
         .dependent()
         .go();
   }
