@@ -184,7 +184,7 @@ __device__ __forceinline__ void routed(const __nv_bfloat16* x, long long xStride
                                          long long yStride, int wide) {                                          \
         dense<WARPS, FRAGMENTS>(x, xStride, rows, w, bias, n, k, y, yStride, wide);                              \
     }                                                                                                            \
-    extern "C" __global__ void __launch_bounds__(WARPS * WARP)                                                   \
+    extern "C" __global__ void __launch_bounds__(WARPS * WARP, 24 / WARPS)                                       \
         experts_few_##WARPS##_##FRAGMENTS(const __nv_bfloat16* x, long long xStride, int choices,                \
                                           const __nv_bfloat16* w, const float* bias, int n, int k,               \
                                           const int* starts, const int* sorted, const int* active, void* y,      \
@@ -192,8 +192,8 @@ __device__ __forceinline__ void routed(const __nv_bfloat16* x, long long xStride
         routed<WARPS, FRAGMENTS>(x, xStride, choices, w, bias, n, k, starts, sorted, active, y, yStride, wide);  \
     }
 
+KERNELS(2, 1)
 KERNELS(4, 1)
-KERNELS(4, 2)
 KERNELS(8, 1)
 
 // out[r] = sum_j weights[r, j] * y[r * topK + j], in the order of the choices. y float32 [*, yStride], out bf16 or
@@ -224,5 +224,29 @@ extern "C" __global__ void __launch_bounds__(128)
         *reinterpret_cast<uint4*>(static_cast<__nv_bfloat16*>(out) + row * outStride + column) =
             uint4{packBf16(sums[0], sums[1]), packBf16(sums[2], sums[3]), packBf16(sums[4], sums[5]),
                   packBf16(sums[6], sums[7])};
+    }
+}
+
+// y += b, for products that cannot add it themselves. Grid (n / (8 * threads), rows).
+extern "C" __global__ void __launch_bounds__(256)
+    add_bias(void* y, long long yStride, int n, const float* bias, int wide) {
+    allowNextKernel();
+    const int column = 8 * (blockIdx.x * blockDim.x + threadIdx.x);
+    awaitPreviousKernel();
+    if (column >= n) return;
+    const float4* biases = reinterpret_cast<const float4*>(bias + column);
+    const float4 a = __ldg(biases), b = __ldg(biases + 1);
+    const long long at = blockIdx.y * yStride + column;
+    if (wide) {
+        float4* target = reinterpret_cast<float4*>(static_cast<float*>(y) + at);
+        float4 first = target[0], second = target[1];
+        addTo(first, a), addTo(second, b);
+        target[0] = first, target[1] = second;
+    } else {
+        uint4* target = reinterpret_cast<uint4*>(static_cast<__nv_bfloat16*>(y) + at);
+        const uint4 old = *target;
+        const float2 v0 = unpackBf16(old.x), v1 = unpackBf16(old.y), v2 = unpackBf16(old.z), v3 = unpackBf16(old.w);
+        *target = uint4{packBf16(v0.x + a.x, v0.y + a.y), packBf16(v1.x + a.z, v1.y + a.w),
+                        packBf16(v2.x + b.x, v2.y + b.y), packBf16(v3.x + b.z, v3.y + b.w)};
     }
 }

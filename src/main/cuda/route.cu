@@ -94,7 +94,7 @@ extern "C" __global__ void __launch_bounds__(ROUTE_THREADS)
              weights + row * topK);
 }
 
-// Grid (1): all of it for at most 64 rows.
+// Grid (1), max(256, rows * topK) threads: all of it for at most 64 rows.
 extern "C" __global__ void __launch_bounds__(PLAN_THREADS)
     route_few(const float* logits, int stride, int rows, const int* rowCount, int count, int topK, int softmaxFirst,
               int normalise, int* experts, float* weights, int* starts, int* sorted, int* active) {
@@ -107,7 +107,7 @@ extern "C" __global__ void __launch_bounds__(PLAN_THREADS)
     allowNextKernel();
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
     const int present = rowCount != nullptr ? min(rows, *rowCount) : rows;
-    for (int row = warp; row < present; row += PLAN_THREADS / WARP)
+    for (int row = warp; row < present; row += blockDim.x / WARP)
         routeRow(logits + static_cast<long long>(row) * stride, count, topK, softmaxFirst, normalise,
                  chosen + row * topK, chosenWeights + row * topK);
     for (int e = lane; e < count; e += WARP) before[warp][e] = 0;

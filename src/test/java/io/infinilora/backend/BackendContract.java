@@ -67,6 +67,7 @@ public abstract class BackendContract {
     int[] all = new int[values.length];
     Arrays.setAll(all, i -> i);
     ops.embed(backend.embedding(TestData.f32(values)), all, t);
+    ops.synchronize(); // Other streams may read it.
     return t;
   }
 
@@ -288,6 +289,7 @@ public abstract class BackendContract {
         double[][] last = Arrays.copyOfRange(x, 19 - n, 19);
         Tensor some = backend.tensor(n, out);
         single.project(p, upload(last), some);
+        single.synchronize();
         float[][] rows = download(some);
         for (int r = 0; r < n; r++) {
           alike(rows[r], all[19 - n + r], "row %d of the last %d".formatted(r, n));

@@ -3,6 +3,7 @@ package io.infinilora.backend;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import io.infinilora.backend.reference.ReferenceSampler;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.SamplingParams;
@@ -10,8 +11,11 @@ import io.infinilora.core.TokenLogprobs;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.Random;
 import org.assertj.core.data.Offset;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /** The order of operations of {@link SamplingParams}, and draws with the right frequencies. */
 public abstract class SamplingContract extends LoraContract {
@@ -186,6 +190,75 @@ public abstract class SamplingContract extends LoraContract {
     assertThat(sample(logits, p).logprobs().topTokens()).isEmpty();
     p.logprobs = -1;
     assertThat(sample(logits, p).logprobs()).isNull();
+  }
+
+  /** Logits as models have them, and some as no model should. */
+  private double[] logits(int shape, int vocab) {
+    double[] x = data.matrix(1, vocab, shape == 1 ? 0.1 : 3)[0];
+    for (int t = 0; t < vocab; t++) {
+      switch (shape) {
+        case 2 -> x[t] = Math.rint(x[t]); // Many are equal.
+        case 3 -> x[t] = t % 20 == 0 ? x[t] : Double.NEGATIVE_INFINITY;
+        case 4 -> x[t] = 1.5;
+        case 5 -> x[t] = precision().rounded(x[t] - 500);
+        default -> {}
+      }
+    }
+    return x;
+  }
+
+  @ParameterizedTest
+  @ValueSource(ints = {1, 2, 30, 1000, 16_385, 50_257})
+  void choosesByTheBook(int vocab) {
+    Random random = new Random(vocab);
+    int n = vocab > 10_000 ? 60 : 300;
+    double[][] logits = new double[n][];
+    List<SampleRow> rows = new ArrayList<>();
+    for (int i = 0; i < n; i++) {
+      logits[i] = logits(i % 6, vocab);
+      P p = new P();
+      p.temperature = new double[] {0, 0.4, 0.8, 1, 1, 2}[random.nextInt(6)];
+      p.topP = new double[] {1, 1, 0.3, 0.9, 0.99}[random.nextInt(5)];
+      p.topK = new int[] {0, 0, 1, 20, 500}[random.nextInt(5)];
+      p.minP = random.nextInt(4) == 0 ? 0.07 : 0;
+      p.seed = random.nextLong();
+      p.logprobs = random.nextInt(22) - 1;
+      if (random.nextInt(3) == 0) {
+        p.bias = Map.of(random.nextInt(vocab), 4.1);
+      }
+      if (random.nextInt(3) == 0) {
+        p.repetition = 1.2;
+        p.presence = 0.3;
+        p.frequency = -0.4;
+      }
+      rows.add(new SampleRow(p.build(), i, random.ints(40, 0, vocab).toArray(), 15, 38));
+    }
+    List<SampleResult> results = ops.sample(uploadWide(logits), rows);
+    for (int i = 0; i < n; i++) {
+      ReferenceSampler expected = new ReferenceSampler(logits[i], rows.get(i));
+      String what = "row " + i + ", " + rows.get(i).params();
+      assertThat(results.get(i).token()).as(what).isEqualTo(expected.token());
+      TokenLogprobs logprobs = results.get(i).logprobs();
+      int alternatives = Math.min(vocab, rows.get(i).params().logprobs());
+      if (alternatives < 0) {
+        assertThat(logprobs).as(what).isNull();
+        continue;
+      }
+      logprobClose(logprobs.logprob(), expected.logprob(results.get(i).token()), what);
+      assertThat(logprobs.topTokens()).as(what).containsExactly(expected.top(alternatives));
+      for (int j = 0; j < alternatives; j++) {
+        double logprob = expected.logprob(logprobs.topTokens()[j]);
+        logprobClose(logprobs.topLogprobs()[j], logprob, what);
+      }
+    }
+  }
+
+  private static void logprobClose(float actual, double expected, String what) {
+    if (Double.isInfinite(expected)) {
+      assertThat(actual).as(what).isEqualTo((float) expected);
+    } else {
+      assertThat((double) actual).as(what).isCloseTo(expected, Offset.offset(2e-5));
+    }
   }
 
   @Test

@@ -1,5 +1,6 @@
 package io.infinilora.backend.cpu;
 
+import io.infinilora.backend.Draws;
 import io.infinilora.backend.SampleResult;
 import io.infinilora.backend.SampleRow;
 import io.infinilora.core.ErrorCode;
@@ -16,9 +17,6 @@ import java.util.Set;
  * Candidates are ranked by logit, ties by lower id, and only as far down as the draw reaches.
  */
 final class Sampler {
-  /** Weyl increment of SplitMix64. */
-  private static final long GOLDEN = 0x9E3779B97F4A7C15L;
-
   private final long logits;
   private final int vocab;
   private final Scratch scratch;
@@ -162,7 +160,7 @@ final class Sampler {
       candidates = n;
       total = kept;
     }
-    double target = uniform(params.seed(), row.step()) * total;
+    double target = Draws.uniform(params.seed(), row.step()) * total;
     double passed = 0;
     for (int i = 0; i < candidates - 1; i++) {
       passed += weight(ranked, i, most, factor);
@@ -175,20 +173,5 @@ final class Sampler {
 
   private static double weight(RankedLogits ranked, int rank, float most, double factor) {
     return Math.exp((ranked.logit(rank) - (double) most) * factor);
-  }
-
-  /**
-   * A number in [0, 1) from (seed, step) alone: SplitMix64 (Steele, Lea, Flood 2014) used as a
-   * counter-based generator. The seed is finalised once before the step is added, so that
-   * neighbouring seeds do not share shifted sequences.
-   */
-  static double uniform(long seed, int step) {
-    return (mix(mix(seed) + GOLDEN * (step + 1L)) >>> 11) * 0x1p-53;
-  }
-
-  private static long mix(long state) {
-    long z = (state ^ (state >>> 30)) * 0xBF58476D1CE4E5B9L;
-    z = (z ^ (z >>> 27)) * 0x94D049BB133111EBL;
-    return z ^ (z >>> 31);
   }
 }

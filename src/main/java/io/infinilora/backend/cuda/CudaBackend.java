@@ -23,6 +23,7 @@ import io.infinilora.core.TensorView;
 import io.infinilora.core.WeightMatrix;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.OptionalLong;
 
 /**
  * One NVIDIA GPU and its memory. Activations and weights are bf16, sums float32. Closing gives the
@@ -53,6 +54,11 @@ public final class CudaBackend implements Backend {
 
   CudaDevice device() {
     return device;
+  }
+
+  @Override
+  public OptionalLong freeMemory() {
+    return OptionalLong.of(device.budget() - device.usedBytes());
   }
 
   /** Throws once the backend is closed or the device is lost. */
@@ -203,6 +209,11 @@ public final class CudaBackend implements Backend {
   }
 
   @Override
+  public long kvBytes(KvLayout layout) {
+    return CudaKvCache.bytes(layout);
+  }
+
+  @Override
   public KvCache kvCache(KvLayout layout) {
     checkOpen();
     return CudaKvCache.allocate(this, layout);
@@ -236,6 +247,7 @@ public final class CudaBackend implements Backend {
   public void close() {
     if (!closed) {
       closed = true;
+      weights.close();
       device.close();
     }
   }

@@ -1,8 +1,10 @@
 package io.infinilora.backend.cuda;
 
+import io.infinilora.backend.Embedding;
 import io.infinilora.backend.Routing;
 import io.infinilora.backend.Tensor;
 import io.infinilora.backend.Vec;
+import java.lang.foreign.MemorySegment;
 import java.util.function.Supplier;
 
 /**
@@ -49,13 +51,26 @@ final class CudaChecks {
     return tensor(tensor, like.rows(), like.cols(), what);
   }
 
-  CudaVec vec(Vec vec, int size, String what) {
+  CudaVec vec(Vec vec, String what) {
     if (!(vec instanceof CudaVec v)) {
       throw new IllegalArgumentException(what + " belongs to another backend");
     }
     owned(v.owner(), what);
+    return v;
+  }
+
+  CudaVec vec(Vec vec, int size, String what) {
+    CudaVec v = vec(vec, what);
     that(v.size() == size, () -> "%s has %d elements, not %d".formatted(what, v.size(), size));
     return v;
+  }
+
+  CudaEmbedding embedding(Embedding table) {
+    if (!(table instanceof CudaEmbedding e)) {
+      throw new IllegalArgumentException("the embedding belongs to another backend");
+    }
+    owned(e.owner(), "the embedding");
+    return e;
   }
 
   CudaRouting routing(Routing routing, String what) {
@@ -78,10 +93,23 @@ final class CudaChecks {
 
   /** Whether row numbers exist. */
   void rowsBelow(int[] rows, int limit) {
-    for (int row : rows) {
-      if (row < 0 || row >= limit) {
-        throw new IllegalArgumentException("row " + row + " of " + limit);
+    indices(rows, limit, "row");
+  }
+
+  /** That every index lies below a bound. */
+  void indices(int[] indices, int bound, String what) {
+    for (int i : indices) {
+      if (i < 0 || i >= bound) {
+        throw new IllegalArgumentException(what + " " + i + " of " + bound);
       }
     }
+  }
+
+  void memory(MemorySegment memory, long bytes, String what) {
+    that(
+        memory.isNative() && memory.byteSize() >= bytes,
+        () ->
+            "%s is %d bytes of %s memory, but should be %d bytes of native memory"
+                .formatted(what, memory.byteSize(), memory.isNative() ? "native" : "heap", bytes));
   }
 }

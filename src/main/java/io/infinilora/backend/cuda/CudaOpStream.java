@@ -32,6 +32,7 @@ final class CudaOpStream implements OpStream {
   private final BatchUploads batches;
   private final ElementOps elements;
   private final RowOps rows;
+  private final TransferOps transfers;
   private final RoutingOps routings;
   private final MatrixOps matrices;
   private final ExpertOps experts;
@@ -47,37 +48,27 @@ final class CudaOpStream implements OpStream {
     batches = new BatchUploads(stream);
     elements = new ElementOps(stream, checks);
     routings = new RoutingOps(stream, checks);
-    rows = new RowOps(stream, checks);
+    HostResults results = new HostResults(stream);
+    rows = new RowOps(stream, checks, results);
+    transfers = new TransferOps(stream, checks, rows, results);
     FewRows few = new FewRows(stream);
     ManyRowsMatrix many = ManyRows.open(stream);
     matrices = new MatrixOps(stream, checks, few, many);
     experts = new ExpertOps(stream, checks, routings, few, many);
     attention = new AttentionOps(stream, checks);
     lora = new LoraOps(stream, checks);
-    sampling = new SamplingOps(stream, checks);
+    sampling = new SamplingOps(stream, checks, results);
     releaseSignal = backend.device().kernel("signals", "signal_release");
   }
 
   @Override
-  public void step(BatchLayout batch, boolean repeatable, Runnable operators) {
-    stream.device().makeCurrent();
-    int blocks = 1;
-    for (int[] table : batch.blockTables()) {
-      blocks = Math.max(blocks, table.length);
-    }
+  public void step(BatchLayout batch, Object key, Runnable operators) {
+    stream.bind();
     boolean decode = batch.rows() == batch.sequences() && batch.rows() > 0;
     step = batch;
     try {
-      if (repeatable && decode && batch.rows() <= StepBucket.MAX_ROWS) {
-        stream
-            .recorder()
-            .run(
-                StepBucket.of(batch.rows(), blocks),
-                batch.rows(),
-                () -> {
-                  batches.reset();
-                  operators.run();
-                });
+      if (key != null && decode && batch.rows() <= StepBucket.MAX_ROWS) {
+        stream.recorder().run(bucket(batch), batch, key, () -> inStep(batch, operators));
       } else {
         operators.run();
       }
@@ -87,24 +78,43 @@ final class CudaOpStream implements OpStream {
     }
   }
 
+  private static StepBucket bucket(BatchLayout batch) {
+    int blocks = 1;
+    for (int[] table : batch.blockTables()) {
+      blocks = Math.max(blocks, table.length);
+    }
+    return StepBucket.of(batch.rows(), blocks);
+  }
+
+  private void inStep(BatchLayout batch, Runnable operators) {
+    batches.reset();
+    batches.get(batch); // The first upload of the step, so that a repetition finds it.
+    operators.run();
+  }
+
   @Override
   public void embed(Embedding table, int[] tokens, Tensor out) {
-    elements.embed(table, tokens, out);
+    boolean uploaded = step != null && tokens == step.tokens();
+    elements.embed(table, tokens, uploaded ? batches.get(step).tokens() : 0, out);
   }
 
   @Override
   public void rmsNorm(Tensor x, Vec weight, float eps, Tensor out) {
-    elements.rmsNorm(x, weight, eps, out);
+    norm(x, ModelSpec.Norm.RMS, weight, eps, out);
   }
 
   @Override
   public void layerNorm(Tensor x, Vec weight, float eps, Tensor out) {
-    elements.layerNorm(x, weight, eps, out);
+    norm(x, ModelSpec.Norm.LAYER, weight, eps, out);
   }
 
   @Override
-  public void addNorm(
-      Tensor x, Tensor y, ModelSpec.Norm norm, Vec weight, float eps, Tensor out) {
+  public void norm(Tensor x, ModelSpec.Norm norm, Vec weight, float eps, Tensor out) {
+    elements.norm(x, norm, weight, eps, out);
+  }
+
+  @Override
+  public void addNorm(Tensor x, Tensor y, ModelSpec.Norm norm, Vec weight, float eps, Tensor out) {
     elements.addNorm(x, y, norm, weight, eps, out);
   }
 
@@ -185,7 +195,8 @@ final class CudaOpStream implements OpStream {
 
   @Override
   public void gather(Tensor x, int[] which, Tensor out) {
-    rows.gather(x, which, out);
+    boolean uploaded = step != null && which == step.logitRows();
+    rows.gather(x, which, uploaded ? batches.get(step).logitRows() : 0, out);
   }
 
   @Override
@@ -200,27 +211,27 @@ final class CudaOpStream implements OpStream {
 
   @Override
   public void packRows(Tensor x, int[] which, MemorySegment out) {
-    rows.packRows(x, which, out);
+    transfers.packRows(x, which, out);
   }
 
   @Override
   public void unpackRows(MemorySegment x, Tensor out) {
-    rows.unpackRows(x, out);
+    transfers.unpackRows(x, out);
   }
 
   @Override
   public void addRows(MemorySegment x, int[] which, Tensor y) {
-    rows.addRows(x, which, y);
+    transfers.addRows(x, which, y);
   }
 
   @Override
   public void packRouting(Routing from, int[] which, MemorySegment out) {
-    rows.packRouting(from, which, out);
+    transfers.packRouting(from, which, out);
   }
 
   @Override
   public void unpackRouting(MemorySegment from, Routing out) {
-    rows.unpackRouting(from, out);
+    transfers.unpackRouting(from, out);
   }
 
   @Override
@@ -235,7 +246,11 @@ final class CudaOpStream implements OpStream {
 
   @Override
   public void expertLoraAdd(
-      RowGroups groups, List<ExpertLoraWeights> weights, Routing routing, Tensor x, Tensor... outs) {
+      RowGroups groups,
+      List<ExpertLoraWeights> weights,
+      Routing routing,
+      Tensor x,
+      Tensor... outs) {
     lora.expertLoraAdd(groups, weights, routing, x, outs);
   }
 
@@ -267,13 +282,7 @@ final class CudaOpStream implements OpStream {
       throw new IllegalArgumentException("the signal belongs to another backend");
     }
     checks.owned(counter.owner(), "the signal");
-    stream
-        .launch(releaseSignal)
-        .pointer(counter.address())
-        .int64(value)
-        .grid(1)
-        .block(1)
-        .go();
+    stream.launch(releaseSignal).pointer(counter.address()).int64(value).grid(1).block(1).go();
   }
 
   @Override
@@ -285,7 +294,6 @@ final class CudaOpStream implements OpStream {
   @Override
   public void close() {
     batches.close();
-    sampling.close();
     stream.close();
   }
 }

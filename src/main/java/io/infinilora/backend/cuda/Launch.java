@@ -84,6 +84,11 @@ final class Launch {
     return int64(address);
   }
 
+  /** A matrix of either type: its address, its stride as int64, and 1 if it is float32. */
+  Launch tensor(CudaTensor tensor) {
+    return pointer(tensor.address()).int64(tensor.stride()).int32(tensor.wide() ? 1 : 0);
+  }
+
   Launch int32(int value) {
     values.set(JAVA_INT, slot(), value);
     mix(value);

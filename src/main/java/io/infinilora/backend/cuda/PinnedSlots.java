@@ -2,9 +2,7 @@ package io.infinilora.backend.cuda;
 
 import java.lang.foreign.MemorySegment;
 
-/**
- * Hands out pinned cache lines, from chunks that live as long as the device. Thread-safe.
- */
+/** Hands out pinned cache lines, from chunks that live as long as the device. Thread-safe. */
 final class PinnedSlots {
   private static final long SLOT_BYTES = 128;
   private static final long CHUNK_BYTES = 64 << 10;

@@ -67,7 +67,7 @@ final class RoutingOps {
           .pointer(plan.sorted())
           .pointer(plan.active())
           .grid(1)
-          .block(PLAN_THREADS);
+          .block(Math.max(MAX_EXPERTS, Math.ceilDiv(rows * moe.topK(), 32) * 32));
     } else {
       launch.grid(Math.ceilDiv(rows, ROUTE_ROWS)).block(ROUTE_THREADS);
     }
