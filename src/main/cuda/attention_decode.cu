@@ -269,9 +269,11 @@ extern "C" __global__ void attention_combine(const float* partials, const float2
     if (positions[row] < 0) return;
     const long long first = (static_cast<long long>(row) * gridDim.x + head) * splits;
     float most = -INFINITY;
+#pragma unroll 8
     for (int s = 0; s < splits; s++) most = fmaxf(most, partialSums[first + s].x);
     const float shift = most == -INFINITY ? 0 : most;
     float sum = 0, value = 0;
+#pragma unroll 8
     for (int s = 0; s < splits; s++) {
         const float2 part = partialSums[first + s];
         const float factor = power2(part.x - shift);

@@ -12,6 +12,7 @@ import io.infinilora.backend.Vec;
 final class AttentionOps {
   private static final int MAX_HEAD_DIM = 256;
   private static final int ROPE_THREADS = 256;
+  private static final int SPREAD_ROWS = 64;
 
   /** Threads of an attention block, rows of a warp, and rows of a block of prefill. */
   private static final int THREADS = 128;
@@ -25,8 +26,13 @@ final class AttentionOps {
   /** Keys that a warp takes at a time. */
   private static final int KEYS = 16;
 
+  /**
+   * Tiles of keys that each warp of a split has at least, so that merging does not outweigh them.
+   */
+  private static final int SPLIT_TILES = 2;
+
   /** Blocks per multiprocessor from which on more splits bring no more bandwidth. */
-  private static final int ENOUGH_BLOCKS = 4;
+  private static final int ENOUGH_BLOCKS = 2;
 
   private final CudaStream stream;
   private final CudaChecks checks;
@@ -156,10 +162,17 @@ final class AttentionOps {
         .float32(eps)
         .pointer(cache.layer(layer))
         .int32(layout.blockSize())
-        .grid(onDevice.rows())
+        .grid(onDevice.rows(), ropeParts(onDevice.rows(), q.cols() / dim + 2 * layout.kvHeads()))
         .block(ROPE_THREADS)
         .dependent()
         .go();
+  }
+
+  /**
+   * Blocks per row: few rows are spread over the device, many are not worth the repeated angles.
+   */
+  private static int ropeParts(int rows, int heads) {
+    return rows > SPREAD_ROWS ? 1 : Math.ceilDiv(heads, ROPE_THREADS / 32);
   }
 
   /** See {@link io.infinilora.backend.OpStream#attention}. */
@@ -228,7 +241,7 @@ final class AttentionOps {
   private int splits(DeviceBatch batch, CudaKvCache cache, AttentionParams params) {
     int positions = batch.tableStride() * cache.blockSize();
     int window = params.window() == 0 ? positions : Math.min(positions, params.window() + KEYS);
-    int useful = Math.max(1, window / (KEYS * THREADS / 32));
+    int useful = Math.max(1, window / (KEYS * THREADS / 32 * SPLIT_TILES));
     int wanted =
         Math.ceilDiv(
             ENOUGH_BLOCKS * stream.device().multiprocessors(), batch.rows() * params.kvHeads());
