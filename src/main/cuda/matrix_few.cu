@@ -18,6 +18,7 @@ constexpr int STEP = 32;   // of k that a lane's 16 bytes belong to
 constexpr int AHEAD = 8;   // steps whose weights are loaded before the first is used
 constexpr int TILE = 8;    // rows of x that one mma takes
 constexpr int MAX_TILES = 4;
+constexpr int TOGETHER = 4;  // choices of a row whose values are loaded at once
 
 struct Rows {
     const int* list;  // sorted routed rows, or null: row i is i
@@ -164,13 +165,31 @@ template <int WARPS, int FRAGMENTS>
 __device__ __forceinline__ void routed(const __nv_bfloat16* x, long long xStride, int choices,
                                        const __nv_bfloat16* w, const float* bias, int N, int K, const int* starts,
                                        const int* sorted, const int* active, void* y, long long yStride, int wide) {
-    allowNextKernel();
-    awaitPreviousKernel();
-    if (static_cast<int>(blockIdx.y) >= active[0]) return;
-    const int e = active[1 + blockIdx.y], first = starts[e];
+    const volatile int* experts = active;  // read twice: never from the L1 or a register
+    const int slot = blockIdx.y;
     Weights<FRAGMENTS> weights;
+    const int steps = (K + STEP - 1) / STEP, share = (steps + WARPS - 1) / WARPS;
+    const int from = threadIdx.x / WARP * share * STEP, to = min(K, from + share * STEP);
+    const int feature = blockIdx.x * FRAGMENTS * FRAGMENT_FEATURES;
+    auto load = [&](int e) {
+        weights.load(w + (static_cast<long long>(e) * N + feature) * K, K, from, to, N - feature);
+    };
+    // The second product of an MLP: the plan is older than the previous kernel, so most likely it is there already. If
+    // not, the guess is an expert of another plan (in memory that was zeroed at first) and is replaced below.
+    int guess = -1;
+    if (choices == 1) {
+        const int count = experts[0], e = experts[1 + slot];
+        if (slot < count && e >= 0) load(guess = e);
+    }
+    awaitPreviousKernel();
+    // Not before: then the plan is there when the next but one kernel guesses.
+    allowNextKernel();
+    const int count = experts[0], e = experts[1 + slot];
+    if (slot >= count) return;
+    if (e != guess) load(e);
+    const int first = starts[e], rows = starts[e + 1] - first;
     product<WARPS, FRAGMENTS>(x, xStride, w + static_cast<long long>(e) * N * K, bias != nullptr ? bias + e * N : nullptr,
-                              N, K, Rows{sorted + first, starts[e + 1] - first, choices}, weights, false, y, yStride, wide);
+                              N, K, Rows{sorted + first, rows, choices}, weights, from < to, y, yStride, wide);
 }
 
 }  // namespace
@@ -206,15 +225,29 @@ extern "C" __global__ void __launch_bounds__(128)
     const int column = 8 * (blockIdx.x * blockDim.x + threadIdx.x), row = blockIdx.y;
     if (column >= n) return;
     float sums[8] = {};
-    for (int j = 0; j < topK; j++) {
-        const int i = row * topK + j;
-        if (experts[i] < 0) continue;
-        const float weight = weights[i];
-        const float4* source = reinterpret_cast<const float4*>(y + i * yStride + column);
-        const float4 a = source[0], b = source[1];
-        const float values[8] = {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
+    // Padded rows' y may be anything: read with the rest, so that no load waits for another, but not added.
+    for (int first = 0; first < topK; first += TOGETHER) {
+        float4 values[TOGETHER][2];
+        float factors[TOGETHER];
+        bool real[TOGETHER];
 #pragma unroll
-        for (int v = 0; v < 8; v++) sums[v] = fmaf(weight, values[v], sums[v]);
+        for (int j = 0; j < TOGETHER; j++) {
+            const bool exists = first + j < topK;
+            const int i = row * topK + first + j;
+            const float4* source = reinterpret_cast<const float4*>(y + i * yStride + column);
+            values[j][0] = exists ? source[0] : float4{};
+            values[j][1] = exists ? source[1] : float4{};
+            factors[j] = exists ? weights[i] : 0;
+            real[j] = exists && experts[i] >= 0;
+        }
+#pragma unroll
+        for (int j = 0; j < TOGETHER; j++) {
+            if (!real[j]) continue;
+            const float4 a = values[j][0], b = values[j][1];
+            const float own[8] = {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
+#pragma unroll
+            for (int v = 0; v < 8; v++) sums[v] = fmaf(factors[j], own[v], sums[v]);
+        }
     }
     if (wide) {
         float4* target = reinterpret_cast<float4*>(static_cast<float*>(out) + row * outStride + column);
