@@ -24,7 +24,8 @@ def report(name, error, limit):
 class Kernels:
     def __init__(self, directory):
         few, route = gpu.Module(f"{directory}/matrix_few.fatbin"), gpu.Module(f"{directory}/route.fatbin")
-        self.variants = {v: (few.kernel(f"matrix_few_{v[0]}_{v[1]}"), few.kernel(f"experts_few_{v[0]}_{v[1]}"))
+        self.variants = {v: (few.kernel(f"matrix_few_{v[0]}_{v[1]}"), few.kernel(f"experts_few_{v[0]}_{v[1]}"),
+                             few.kernel(f"experts_one_{v[0]}_{v[1]}"))
                          for v in ((4, 1), (2, 1), (8, 1))}
         self.combine = few.kernel("experts_combine")
         self.route_few, self.route_rows = route.kernel("route_few"), route.kernel("route_rows")
@@ -44,7 +45,7 @@ class Kernels:
     def routed(self, x, choices, w, bias, plan, y, routed, dependent=False):
         e, n, k = w.shape
         v = self.variant(k)
-        self.variants[v][1]([-(-n // (16 * v[1])), min(e, routed)], v[0] * 32,
+        self.variants[v][2 if routed <= 8 else 1]([-(-n // (16 * v[1])), min(e, routed)], v[0] * 32,
                             [x, ("l", x.stride(0)), choices, w, bias, n, k, *plan, y, ("l", y.stride(0)),
                              y.dtype == torch.float32], dependent=dependent)
 
@@ -101,7 +102,7 @@ def route(kernels, logits, top_k, first, normalise, present=None):
 
 
 def check_routed(kernels):
-    for rows, e, top_k in ((1, 8, 2), (3, 16, 4), (8, 128, 8), (33, 128, 8), (64, 32, 4), (64, 128, 8), (64, 6, 6),
+    for rows, e, top_k in ((1, 8, 2), (1, 128, 8), (2, 32, 4), (1, 6, 4), (3, 16, 4), (8, 128, 8), (33, 128, 8), (64, 32, 4), (64, 128, 8), (64, 6, 6),
                            (65, 128, 8), (700, 32, 4), (5000, 128, 8)):
         for skew in (0, 1, 2):
             logits = torch.randn(rows, e, device="cuda") * 2
@@ -195,7 +196,7 @@ def time_combine(kernels):
 
 def check_guesses(kernels):
     """Products of one plan's memory while it changes from launch to launch, each launched early."""
-    rows, e, top_k, n, k = 8, 32, 4, 512, 768
+    rows, e, top_k, n, k = 2, 32, 4, 512, 768
     w, x = bf16(e, n, k, scale=k ** -0.5), bf16(rows * top_k, k)
     logits = [torch.randn(rows, e, device="cuda") for _ in range(20)]
     ints = lambda n: torch.zeros(n, device="cuda", dtype=torch.int32)
