@@ -117,7 +117,8 @@ extern "C" __global__ void __launch_bounds__(PLAN_THREADS)
     allowNextKernel();
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
     const int present = rowCount != nullptr ? min(rows, *rowCount) : rows;
-    for (int row = warp; row < present; row += blockDim.x / WARP)
+    // Padded rows too, to no effect: so logits need not wait for the number of rows.
+    for (int row = warp; row < rows; row += blockDim.x / WARP)
         routeRow(logits + static_cast<long long>(row) * stride, count, topK, softmaxFirst, normalise,
                  chosen + row * topK, chosenWeights + row * topK);
     for (int e = lane; e < count; e += WARP) before[warp][e] = 0;
