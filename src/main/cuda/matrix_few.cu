@@ -14,10 +14,9 @@
 namespace {
 
 constexpr int FRAGMENT_FEATURES = 16;
-constexpr int STEP = 32;      // of k that a lane's 16 bytes belong to
-constexpr int AHEAD = 8;      // steps whose weights are loaded before the first is used
-constexpr int ONE_AHEAD = 6;  // the same where registers hold them across the wait for the previous kernel
-constexpr int TILE = 8;       // rows of x that one mma takes
+constexpr int STEP = 32;   // of k that a lane's 16 bytes belong to
+constexpr int AHEAD = 8;   // steps whose weights are loaded before the first is used
+constexpr int TILE = 8;    // rows of x that one mma takes
 constexpr int MAX_TILES = 4;
 constexpr int TOGETHER = 4;  // choices of a row whose values are loaded at once
 
@@ -27,15 +26,15 @@ struct Rows {
     int divisor;      // of a routed row to find its row of x
 };
 
-template <int FRAGMENTS, int STEPS>
+template <int FRAGMENTS>
 struct Weights {
-    uint4 values[STEPS][FRAGMENTS][2];
+    uint4 values[AHEAD][FRAGMENTS][2];
 
     // w: row g of the block's first fragment; features: of the block that exist.
     __device__ __forceinline__ void load(const __nv_bfloat16* w, int K, int from, int to, int features) {
         const int lane = threadIdx.x % WARP, g = lane / 4, c = lane % 4;
 #pragma unroll
-        for (int s = 0; s < STEPS; s++) {
+        for (int s = 0; s < AHEAD; s++) {
             const int k = from + s * STEP + 8 * c;
 #pragma unroll
             for (int f = 0; f < FRAGMENTS; f++)
@@ -56,9 +55,9 @@ __device__ __forceinline__ void multiply(float (&d)[4], const uint4 (&w)[2], con
 }
 
 // TILES: tiles of 8 rows that this pass computes.
-template <int WARPS, int FRAGMENTS, int TILES, int STEPS>
+template <int WARPS, int FRAGMENTS, int TILES>
 __device__ __forceinline__ void pass(const __nv_bfloat16* x, long long xStride, const __nv_bfloat16* w, int K,
-                                     int features, const Rows& rows, int firstRow, Weights<FRAGMENTS, STEPS>& weights,
+                                     int features, const Rows& rows, int firstRow, Weights<FRAGMENTS>& weights,
                                      bool loaded, float* partials) {
     constexpr int FEATURES = FRAGMENTS * FRAGMENT_FEATURES;
     constexpr int STRIDE = FEATURES + 4;
@@ -73,11 +72,11 @@ __device__ __forceinline__ void pass(const __nv_bfloat16* x, long long xStride, 
         sources[t] = row < 0 ? nullptr : x + row * xStride;
     }
     float d[FRAGMENTS][TILES][4] = {};
-    for (int k = from; k < to; k += STEPS * STEP) {
+    for (int k = from; k < to; k += AHEAD * STEP) {
         if (!loaded) weights.load(w, K, k, to, features);
         loaded = false;
 #pragma unroll
-        for (int s = 0; s < STEPS; s++) {
+        for (int s = 0; s < AHEAD; s++) {
             const int at = k + s * STEP + 8 * c;
 #pragma unroll
             for (int t = 0; t < TILES; t++) {
@@ -124,7 +123,7 @@ __device__ __forceinline__ void store(const float* partials, const float* bias, 
 template <int WARPS, int FRAGMENTS>
 __device__ __forceinline__ void product(const __nv_bfloat16* x, long long xStride, const __nv_bfloat16* w,
                                         const float* bias, int N, int K, const Rows& rows,
-                                        Weights<FRAGMENTS, AHEAD>& weights, bool loaded, void* y, long long yStride, bool wide) {
+                                        Weights<FRAGMENTS>& weights, bool loaded, void* y, long long yStride, bool wide) {
     constexpr int FEATURES = FRAGMENTS * FRAGMENT_FEATURES;
     __shared__ float partials[WARPS * MAX_TILES * TILE * (FEATURES + 4)];
     const int feature = blockIdx.x * FEATURES, features = min(FEATURES, N - feature);
@@ -134,7 +133,7 @@ __device__ __forceinline__ void product(const __nv_bfloat16* x, long long xStrid
         if (row > 0) __syncthreads();
         const int left = rows.count - row;
 #define PASS(TILES)                                                                                              \
-    pass<WARPS, FRAGMENTS, TILES, AHEAD>(x, xStride, own, K, features, rows, row, weights, loaded, partials);           \
+    pass<WARPS, FRAGMENTS, TILES>(x, xStride, own, K, features, rows, row, weights, loaded, partials);           \
     __syncthreads();                                                                                             \
     store<WARPS, FRAGMENTS, TILES>(partials, ownBias, feature, features, rows, row, y, yStride, wide);
         if (left > 2 * TILE) {
@@ -152,7 +151,7 @@ __device__ __forceinline__ void product(const __nv_bfloat16* x, long long xStrid
 template <int WARPS, int FRAGMENTS>
 __device__ __forceinline__ void dense(const __nv_bfloat16* x, long long xStride, int rows, const __nv_bfloat16* w,
                                       const float* bias, int N, int K, void* y, long long yStride, int wide) {
-    Weights<FRAGMENTS, AHEAD> weights;
+    Weights<FRAGMENTS> weights;
     const int steps = (K + STEP - 1) / STEP, share = (steps + WARPS - 1) / WARPS;
     const int from = threadIdx.x / WARP * share * STEP, to = min(K, from + share * STEP);
     const int feature = blockIdx.x * FRAGMENTS * FRAGMENT_FEATURES;
@@ -166,59 +165,19 @@ template <int WARPS, int FRAGMENTS>
 __device__ __forceinline__ void routed(const __nv_bfloat16* x, long long xStride, int choices,
                                        const __nv_bfloat16* w, const float* bias, int N, int K, const int* starts,
                                        const int* sorted, const int* active, void* y, long long yStride, int wide) {
-    // Not before the wait: then a plan is there when the next but one kernel guesses (routedOne).
-    awaitPreviousKernel();
     allowNextKernel();
+    awaitPreviousKernel();
     if (static_cast<int>(blockIdx.y) >= active[0]) return;
     const int e = active[1 + blockIdx.y], first = starts[e];
-    Weights<FRAGMENTS, AHEAD> weights;
+    Weights<FRAGMENTS> weights;
     product<WARPS, FRAGMENTS>(x, xStride, w + static_cast<long long>(e) * N * K, bias != nullptr ? bias + e * N : nullptr,
                               N, K, Rows{sorted + first, starts[e + 1] - first, choices}, weights, false, y, yStride, wide);
-}
-
-// At most TILE routed rows: latency counts, so weights are loaded before anything else is known but the expert.
-template <int WARPS, int FRAGMENTS>
-__device__ __forceinline__ void routedOne(const __nv_bfloat16* x, long long xStride, int choices,
-                                          const __nv_bfloat16* w, const float* bias, int N, int K, const int* starts,
-                                          const int* sorted, const int* active, void* y, long long yStride, int wide) {
-    const volatile int* experts = active;  // read twice: never from the L1 or a register
-    const int slot = blockIdx.y;
-    Weights<FRAGMENTS, ONE_AHEAD> weights;
-    const int steps = (K + STEP - 1) / STEP, share = (steps + WARPS - 1) / WARPS;
-    const int from = threadIdx.x / WARP * share * STEP, to = min(K, from + share * STEP);
-    const int feature = blockIdx.x * FRAGMENTS * FRAGMENT_FEATURES;
-    auto load = [&](int e) {
-        weights.load(w + (static_cast<long long>(e) * N + feature) * K, K, from, to, N - feature);
-    };
-    // The second product of an MLP: the plan is older than the previous kernel, so most likely it is there already. If
-    // not, the guess is an expert of another plan (in memory that was zeroed at first) and is replaced below.
-    int guess = -1;
-    if (choices == 1) {
-        const int count = experts[0], e = experts[1 + slot];
-        if (slot < count && e >= 0) load(guess = e);
-    }
-    awaitPreviousKernel();
-    // Not before: then the plan is there when the next but one kernel guesses.
-    allowNextKernel();
-    const int count = experts[0], e = experts[1 + slot];
-    if (slot >= count) return;
-    if (e != guess) load(e);
-    const int first = starts[e];
-    const Rows rows{sorted + first, min(starts[e + 1] - first, TILE), choices};
-    const __nv_bfloat16* own = w + (static_cast<long long>(e) * N + feature) * K;
-    const float* ownBias = bias != nullptr ? bias + e * N + feature : nullptr;
-    __shared__ float partials[WARPS * TILE * (FRAGMENTS * FRAGMENT_FEATURES + 4)];
-    pass<WARPS, FRAGMENTS, 1, ONE_AHEAD>(x, xStride, own, K, N - feature, rows, 0, weights, true, partials);
-    __syncthreads();
-    store<WARPS, FRAGMENTS, 1>(partials, ownBias, feature, N - feature, rows, 0, y, yStride, wide);
 }
 
 }  // namespace
 
 // matrix_few_W_F: W warps, F fragments of 16 features per block. Grid (N / (16 F)); rows <= 64 for speed.
 // experts_few_W_F: grid (N / (16 F), experts that can have rows); row i of `sorted` takes row i / choices of x.
-// experts_one_W_F: the same for at most 8 routed rows in all; choices 1: nothing before the previous kernel's
-// predecessor writes the plan, or the guess costs time.
 #define KERNELS(WARPS, FRAGMENTS)                                                                                \
     extern "C" __global__ void __launch_bounds__(WARPS * WARP)                                                   \
         matrix_few_##WARPS##_##FRAGMENTS(const __nv_bfloat16* x, long long xStride, int rows,                    \
@@ -232,13 +191,6 @@ __device__ __forceinline__ void routedOne(const __nv_bfloat16* x, long long xStr
                                           const int* starts, const int* sorted, const int* active, void* y,      \
                                           long long yStride, int wide) {                                         \
         routed<WARPS, FRAGMENTS>(x, xStride, choices, w, bias, n, k, starts, sorted, active, y, yStride, wide);  \
-    }                                                                                                            \
-    extern "C" __global__ void __launch_bounds__(WARPS * WARP, 24 / WARPS)                                       \
-        experts_one_##WARPS##_##FRAGMENTS(const __nv_bfloat16* x, long long xStride, int choices,                \
-                                          const __nv_bfloat16* w, const float* bias, int n, int k,               \
-                                          const int* starts, const int* sorted, const int* active, void* y,      \
-                                          long long yStride, int wide) {                                         \
-        routedOne<WARPS, FRAGMENTS>(x, xStride, choices, w, bias, n, k, starts, sorted, active, y, yStride, wide); \
     }
 
 KERNELS(2, 1)

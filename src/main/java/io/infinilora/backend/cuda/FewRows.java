@@ -8,9 +8,6 @@ final class FewRows {
   /** Features of a fragment. */
   private static final int FRAGMENT = 16;
 
-  /** Routed rows that the kernels of a single row take. */
-  private static final int ONE_TILE = 8;
-
   private static final int LONG_INPUT = 4096;
   private static final int SHORT_INPUT = 1024;
 
@@ -25,13 +22,12 @@ final class FewRows {
    * @param warps of a block; they share the input features
    * @param fragments of a block
    */
-  private record Variant(Kernel dense, Kernel routed, Kernel routedOne, int warps, int fragments) {
+  private record Variant(Kernel dense, Kernel routed, int warps, int fragments) {
     static Variant of(CudaDevice device, int warps, int fragments) {
       String suffix = "_%d_%d".formatted(warps, fragments);
       return new Variant(
           device.kernel("matrix_few", "matrix_few" + suffix),
           device.kernel("matrix_few", "experts_few" + suffix),
-          device.kernel("matrix_few", "experts_one" + suffix),
           warps,
           fragments);
     }
@@ -106,7 +102,7 @@ final class FewRows {
     Variant variant = variant(shape.paddedIn());
     RoutingPlan plan = routing.plan();
     stream
-        .launch(routed <= ONE_TILE ? variant.routedOne() : variant.routed())
+        .launch(variant.routed())
         .pointer(x.address())
         .int64(x.stride())
         .int32(choices)
