@@ -32,8 +32,7 @@ class RandomCheckpointTest {
   }
 
   private static float value(TensorView view, int i) {
-    return Float.intBitsToFloat(
-        view.data().get(ValueLayout.JAVA_SHORT_UNALIGNED, 2L * i) << 16);
+    return Float.intBitsToFloat(view.data().get(ValueLayout.JAVA_SHORT_UNALIGNED, 2L * i) << 16);
   }
 
   @Test
