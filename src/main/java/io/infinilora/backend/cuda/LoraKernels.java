@@ -35,6 +35,7 @@ final class LoraKernels {
 
   /** Routed rows up to which a plan fetches tables: one multiprocessor would take too long. */
   private static final int FETCH_TABLES = 512;
+
   private static final int TARGET_BYTES = 32;
 
   private final CudaStream stream;
