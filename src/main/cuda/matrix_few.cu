@@ -206,12 +206,13 @@ extern "C" __global__ void __launch_bounds__(128)
     const int column = 8 * (blockIdx.x * blockDim.x + threadIdx.x), row = blockIdx.y;
     if (column >= n) return;
     float sums[8] = {};
+#pragma unroll 4
     for (int j = 0; j < topK; j++) {
         const int i = row * topK + j;
-        if (experts[i] < 0) continue;
-        const float weight = weights[i];
         const float4* source = reinterpret_cast<const float4*>(y + i * yStride + column);
         const float4 a = source[0], b = source[1];
+        const float weight = weights[i];
+        if (experts[i] < 0) continue;
         const float values[8] = {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
 #pragma unroll
         for (int v = 0; v < 8; v++) sums[v] = fmaf(weight, values[v], sums[v]);

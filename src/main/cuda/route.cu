@@ -94,7 +94,7 @@ extern "C" __global__ void __launch_bounds__(ROUTE_THREADS)
              weights + row * topK);
 }
 
-// Grid (1), max(256, rows * topK) threads: all of it for at most 64 rows.
+// Grid (1), at least 256 and rows * topK threads, better a warp per row: all of it for at most 64 rows.
 extern "C" __global__ void __launch_bounds__(PLAN_THREADS)
     route_few(const float* logits, int stride, int rows, const int* rowCount, int count, int topK, int softmaxFirst,
               int normalise, int* experts, float* weights, int* starts, int* sorted, int* active) {

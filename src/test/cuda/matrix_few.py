@@ -50,7 +50,7 @@ class Kernels:
 
 
 def threads(rows, top_k):
-    return max(256, -(-rows * top_k // 32) * 32)
+    return max(256, max(min(rows, 32), -(-rows * top_k // 32)) * 32)
 
 
 def bf16(*shape, scale=1.0):

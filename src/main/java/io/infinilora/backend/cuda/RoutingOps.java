@@ -67,7 +67,10 @@ final class RoutingOps {
           .pointer(plan.sorted())
           .pointer(plan.active())
           .grid(1)
-          .block(Math.max(MAX_EXPERTS, Math.ceilDiv(rows * moe.topK(), 32) * 32));
+          .block(
+              Math.max(
+                  MAX_EXPERTS,
+                  Math.max(Math.min(rows, 32), Math.ceilDiv(rows * moe.topK(), 32)) * 32));
     } else {
       launch.grid(Math.ceilDiv(rows, ROUTE_ROWS)).block(ROUTE_THREADS);
     }
