@@ -46,4 +46,110 @@ struct Tiles {
     }
 };
 
+template <int GROUPS>
+__device__ __forceinline__ void decode(ATTENTION_PARAMETERS, int part, float* partials, float2* partialSums) {
+    using Rows = Panel<GROUPS>;
+    using P = Plan<GROUPS>;
+    constexpr int PIECES = P::PIECES, HALF = P::HALF, STAGES = P::STAGES, WARPS = P::WARPS;
+    extern __shared__ __align__(128) uint4 memory[];
+    __shared__ float mosts[WARPS][ROWS], sums[WARPS][ROWS], factors[ROWS];
+    allowNextKernel();
+    const int share = heads / kvHeads, headTiles = (share + ROWS - 1) / ROWS;
+    const int split = blockIdx.x, kvHead = blockIdx.y / headTiles, row = blockIdx.z;
+    const int firstHead = kvHead * share + blockIdx.y % headTiles * ROWS;
+    const int count = min(ROWS, (kvHead + 1) * share - firstHead);
+    const int position = positions[row], padded = (D + 7) / 8 * 8;
+    const Tiles tiles(max(position, 0), window, part, gridDim.x);
+    if (position < 0 || split >= tiles.splits) {
+        awaitPreviousKernel();
+        return;
+    }
+    const int headPieces = blockSize * (padded / 8), blockPieces = 2 * kvHeads * headPieces;
+    const uint4* keys = reinterpret_cast<const uint4*>(cache) + kvHead * headPieces;
+    const uint4* values = keys + kvHeads * headPieces;
+    const int* table = tables + static_cast<long long>(row) * tableStride;
+    const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, g = lane / 4, c = lane % 4;
+    const int first = tiles.from(split) + warp, end = tiles.from(split + 1);
+    const int own = max(0, (end - first + WARPS - 1) / WARPS);  // tiles of this warp
+    uint4* ring = memory + warp * P::RING;
+
+    // Where the key of this lane (of lanes 0 .. 15) lies in the warp's i-th tile, in units of 16 bytes.
+    auto place = [&](int i) {
+        const int key = (first + i * WARPS) * KEYS + lane % KEYS;
+        if (i >= own || key > position) return 0u;
+        const int block = blockSize == 16 ? key >> 4 : key / blockSize;
+        return static_cast<unsigned>(table[block]) * blockPieces + (key - block * blockSize) * (padded / 8);
+    };
+    auto fetch = [&](int i, unsigned at, uint4* stage) {
+        if (i < own) {
+            const int key0 = (first + i * WARPS) * KEYS;
+#pragma unroll
+            for (int j = 0; j < HALF / WARP; j++) {
+                const int key = (lane + j * WARP) / PIECES, piece = lane % PIECES;
+                const long long source = __shfl_sync(~0u, at, key) + static_cast<long long>(piece);
+                const bool present = key0 + key <= position && 8 * piece < padded;
+                copyAsync(Rows::at(stage, key, piece), keys + (present ? source : 0), present);
+                copyAsync(Rows::at(stage + HALF, key, piece), values + (present ? source : 0), present);
+            }
+        }
+        commitCopies();
+    };
+
+    // The tiles that are read first come to the L2 while the kernel before this one still runs.
+    unsigned next = place(0);
+    {
+        const uint4* source = (lane < KEYS ? keys : values) + next;
+#pragma unroll
+        for (int i = 0; i < GROUPS; i++)
+            if (own > 0 && 64 * i < padded) prefetchL2(source + 8 * i);
+        const unsigned second = place(1);
+        source = (lane < KEYS ? keys : values) + second;
+#pragma unroll
+        for (int i = 0; i < GROUPS; i++)
+            if (own > 1 && 64 * i < padded) prefetchL2(source + 8 * i);
+    }
+    awaitPreviousKernel();
+    uint4* const queries = memory + (STAGES - 1) * 2 * HALF;  // in the stage that is filled last
+    for (int i = threadIdx.x; i < ROWS * PIECES; i += P::THREADS) {
+        const int r = i / PIECES, piece = i % PIECES;
+        const bool present = r < count && 8 * piece < D;
+        const __nv_bfloat16* source = present ? q + row * qStride + (firstHead + r) * D + 8 * piece : q;
+        if (D % 8 == 0) {
+            copyAsync(Rows::at(queries, r, piece), source, present);
+        } else {
+            __nv_bfloat16* target = reinterpret_cast<__nv_bfloat16*>(Rows::at(queries, r, piece));
+            for (int e = 0; e < 8; e++) target[e] = present && 8 * piece + e < D ? source[e] : __float2bfloat16_rn(0);
+        }
+    }
+    commitCopies();
+#pragma unroll
+    for (int i = 0; i < STAGES - 1; i++) {
+        const unsigned at = next;
+        next = place(i + 1);
+        fetch(i, at, ring + i * 2 * HALF);
+    }
+    awaitCopies<STAGES - 1>();
+    __syncthreads();
+    WarpAttention<GROUPS, KEYS, true> work;
+    work.keep(queries);
+    work.position[0] = g < count ? position : -1;
+    work.position[1] = g + 8 < count ? position : -1;
+    __syncthreads();
+    const float scale2 = scale * LOG2E;
+    for (int i = 0, now = 0; i < own; i++, now = now + 1 == STAGES ? 0 : now + 1) {
+        awaitCopies<STAGES - 2>();
+        __syncwarp();
+        const unsigned at = next;
+        next = place(i + STAGES);
+        fetch(i + STAGES - 1, at, ring + (now == 0 ? STAGES - 1 : now - 1) * 2 * HALF);
+        const uint4* stage = ring + now * 2 * HALF;
+        const int key0 = (first + i * WARPS) * KEYS;
+        float s[KEYS / 8][4] = {};
+        work.score(stage, nullptr, s);
+        // Rows without a head have scores of zero: none is looked at.
+        if (key0 + KEYS - 1 > position || (window != 0 && key0 <= position - window)) work.mask(s, key0, window);
+        work.softmax(s, scale2);
+        work.addValues(stage + HALF, s);
+    }
+
 }  // namespace
