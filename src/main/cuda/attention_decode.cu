@@ -19,6 +19,7 @@ namespace {
 constexpr int ROWS = 16;
 constexpr int KEYS = 16;
 constexpr int COMBINE_THREADS = 128;
+constexpr int MAX_SPLITS = 256;
 
 template <int GROUPS>
 struct Plan {
@@ -45,6 +46,19 @@ struct Tiles {
         return begin + static_cast<int>(static_cast<long long>(count) * split / splits);
     }
 };
+
+// Up to four results; whole: all there and aligned.
+__device__ __forceinline__ void store(__nv_bfloat16* target, int count, const float4& v, float factor, bool whole) {
+    if (count <= 0) return;
+    if (whole) {
+        *reinterpret_cast<uint2*>(target) = uint2{packBf16(v.x * factor, v.y * factor), packBf16(v.z * factor, v.w * factor)};
+        return;
+    }
+    const float values[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        if (i < count) target[i] = __float2bfloat16_rn(values[i] * factor);
+}
 
 template <int GROUPS>
 __device__ __forceinline__ void decode(ATTENTION_PARAMETERS, int part, float* partials, float2* partialSums) {
@@ -152,4 +166,120 @@ __device__ __forceinline__ void decode(ATTENTION_PARAMETERS, int part, float* pa
         work.addValues(stage + HALF, s);
     }
 
+    // The warps' results become relative to the rows' common maxima, and are summed.
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        float sum = work.sum[h];
+        sum += __shfl_xor_sync(~0u, sum, 1);
+        sum += __shfl_xor_sync(~0u, sum, 2);
+        if (c == 0) mosts[warp][g + 8 * h] = work.most[h] * scale2, sums[warp][g + 8 * h] = sum;
+    }
+    __syncthreads();
+    float* const results = reinterpret_cast<float*>(ring);
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        const int r = g + 8 * h;
+        if (r >= count) continue;
+        float most = -INFINITY, sum = 0;
+        for (int w = 0; w < WARPS; w++) most = fmaxf(most, mosts[w][r]);
+        const float shift = most == -INFINITY ? 0 : most;
+        for (int w = 0; w < WARPS; w++) sum += sums[w][r] * power2(mosts[w][r] - shift);
+        const float factor = power2(mosts[warp][r] - shift);
+#pragma unroll
+        for (int i = 0; i < 8 * GROUPS; i++)
+            *reinterpret_cast<float2*>(results + r * P::MERGE_STRIDE + 8 * i + 2 * c) =
+                float2{work.o[i][2 * h] * factor, work.o[i][2 * h + 1] * factor};
+        if (warp == 0 && c == 0) {
+            if (tiles.splits > 1) {
+                partialSums[(static_cast<long long>(row) * heads + firstHead + r) * gridDim.x + split] =
+                    float2{most, sum};
+            } else {
+                factors[r] = normaliser(most, sum, sinks, firstHead + r);
+            }
+        }
+    }
+    __syncthreads();
+    for (int i = threadIdx.x; i < count * PIECES; i += P::THREADS) {
+        const int r = i / PIECES, piece = i % PIECES;
+        if (8 * piece >= padded) continue;
+        float4 total[2] = {};
+#pragma unroll
+        for (int w = 0; w < WARPS; w++) {
+            const float4* source =
+                reinterpret_cast<const float4*>(memory + w * P::RING) + (r * P::MERGE_STRIDE + 8 * piece) / 4;
+            addTo(total[0], source[0]);
+            addTo(total[1], source[1]);
+        }
+        if (tiles.splits > 1) {
+            float4* target = reinterpret_cast<float4*>(
+                partials + ((static_cast<long long>(row) * heads + firstHead + r) * gridDim.x + split) * padded + 8 * piece);
+            target[0] = total[0], target[1] = total[1];
+            continue;
+        }
+        const float factor = factors[r];
+        store(out + row * outStride + (firstHead + r) * D + 8 * piece, D - 8 * piece, total[0], factor, D % 4 == 0);
+        store(out + row * outStride + (firstHead + r) * D + 8 * piece + 4, D - 8 * piece - 4, total[1], factor, D % 4 == 0);
+    }
+}
+
 }  // namespace
+
+// attention_decode_G: grid (splits, kvHeads * ceil(heads / kvHeads / 16), rows), G groups of 64 elements of a head; threads
+// 128, 128, 64 and dynamic shared memory 64, 96, 96 KiB for G = 1, 2, 4. partials [rows][heads][splits][D rounded up to 8] and
+// partialSums [rows][heads][splits] of workspace, if there are several splits.
+#define KERNEL(GROUPS, BLOCKS)                                                                                        \
+    extern "C" __global__ void __launch_bounds__(Plan<GROUPS>::THREADS, BLOCKS) attention_decode_##GROUPS(            \
+        ATTENTION_PARAMETERS, int part, float* partials, float2* partialSums) {                                       \
+        decode<GROUPS>(q, qStride, positions, tables, tableStride, heads, kvHeads, D, cache, blockSize, window,       \
+                       scale, sinks, out, outStride, part, partials, partialSums);                                    \
+    }
+
+KERNEL(1, 3)
+KERNEL(2, 2)
+KERNEL(4, 2)
+
+// Grid (heads, rows), 128 threads; at most 256 splits.
+extern "C" __global__ void __launch_bounds__(COMBINE_THREADS)
+    attention_combine(const float* partials, const float2* partialSums, int mostSplits, int D, int part, int window,
+                      const int* positions, const float* sinks, __nv_bfloat16* out, long long outStride) {
+    __shared__ float factors[MAX_SPLITS];
+    __shared__ float4 sums[COMBINE_THREADS];
+    allowNextKernel();
+    const int head = blockIdx.x, row = blockIdx.y, position = positions[row];
+    const int splits = position < 0 ? 0 : Tiles(position, window, part, mostSplits).splits;
+    awaitPreviousKernel();
+    if (splits < 2) return;
+    const long long first = (static_cast<long long>(row) * gridDim.x + head) * mostSplits;
+    const int lane = threadIdx.x % WARP;
+    float most = -INFINITY, sum = 0;
+    for (int s = lane; s < splits; s += WARP) most = fmaxf(most, partialSums[first + s].x);
+#pragma unroll
+    for (int i = WARP / 2; i > 0; i /= 2) most = fmaxf(most, __shfl_xor_sync(~0u, most, i));
+    const float shift = most == -INFINITY ? 0 : most;
+    for (int s = lane; s < splits; s += WARP) {
+        const float2 mine = partialSums[first + s];
+        const float factor = power2(mine.x - shift);
+        sum += mine.y * factor;
+        if (threadIdx.x < WARP) factors[s] = factor;
+    }
+#pragma unroll
+    for (int i = WARP / 2; i > 0; i /= 2) sum += __shfl_xor_sync(~0u, sum, i);
+    __syncthreads();
+    const int padded = (D + 7) / 8 * 8, width = D <= 64 ? 16 : D <= 128 ? 32 : 64;  // float4 of a split
+    const int groups = COMBINE_THREADS / width, group = threadIdx.x / width, e = threadIdx.x % width * 4;
+    const float* source = partials + first * padded + e;
+    float4 total{};
+    if (e < padded) {
+#pragma unroll 4
+        for (int s = group; s < splits; s += groups) {
+            const float4 more = *reinterpret_cast<const float4*>(source + static_cast<long long>(s) * padded);
+            const float factor = factors[s];
+            total.x += more.x * factor, total.y += more.y * factor, total.z += more.z * factor, total.w += more.w * factor;
+        }
+    }
+    sums[threadIdx.x] = total;
+    __syncthreads();
+    if (group > 0 || e >= D) return;
+    for (int i = 1; i < groups; i++) addTo(total, sums[threadIdx.x + i * width]);
+    store(out + row * outStride + head * D + e, D - e, total, normaliser(most, sum, sinks, head), D % 4 == 0);
+}

@@ -181,18 +181,27 @@ def reference(batch, q, cache, heads, kv_heads, dim, window, scale, sinks):
     return out, size
 
 
-def splits_of(batch, heads, kv_heads, window, multiprocessors=132, per_multiprocessor=4):
-    """AttentionOps.splits."""
+DECODE = {1: (128, 64 << 10, 3), 2: (128, 96 << 10, 2), 4: (64, 96 << 10, 2)}  # threads, memory, blocks per SM
+
+
+def splits_of(batch, heads, kv_heads, group, window, multiprocessors=132):
+    """AttentionOps.splits: how many, and tiles of each at least."""
     positions = batch.stride * batch.block_size
-    positions = positions if window == 0 else min(positions, window + KEYS)
-    useful = max(1, positions // (KEYS * THREADS // 32))
-    return min(useful, max(1, -(-per_multiprocessor * multiprocessors // (batch.rows * kv_heads))))
+    tiles = -(-positions // KEYS) if window == 0 else -(-min(positions, window + KEYS) // KEYS) + 1
+    blocks = batch.rows * kv_heads * -(-(heads // kv_heads) // 16)
+    slots = DECODE[group][2] * multiprocessors
+    wanted = max(1, slots // blocks)
+    least = 4
+    most = max(64, 64 * blocks // slots)
+    part = max(least, min(most, -(-tiles // wanted)))
+    part = max(part, -(-tiles // 256))
+    return -(-tiles // part), part
 
 
 class Attention:
     """One call of the operator as AttentionOps launches it."""
 
-    def __init__(self, modules, batch, heads, kv_heads, dim, window=0, sinks=False, splits=None, scale=None):
+    def __init__(self, modules, batch, heads, kv_heads, dim, window=0, sinks=False, splits=None, scale=None, part=None):
         self.batch, self.heads, self.kv_heads, self.dim, self.window = batch, heads, kv_heads, dim, window
         self.scale = dim ** -0.5 if scale is None else scale
         self.sinks = torch.randn(heads, device="cuda") if sinks else None
@@ -202,10 +211,11 @@ class Attention:
         group = 1 if dim <= 64 else 2 if dim <= 128 else 4
         self.share = heads // kv_heads
         if self.is_decode:
-            self.kernel = modules["decode"].kernel(f"attention_decode_{group}")
+            self.threads, shared, _ = DECODE[group]
+            self.kernel = modules["decode"].kernel(f"attention_decode_{group}", shared)
             self.combine = modules["decode"].kernel("attention_combine")
-            self.splits = splits or splits_of(batch, heads, kv_heads, window)
-            self.partials = torch.full((batch.rows, heads, self.splits, dim), math.nan, device="cuda")
+            self.splits, self.part = (splits, part or 1) if splits else splits_of(batch, heads, kv_heads, group, window)
+            self.partials = torch.full((batch.rows, heads, self.splits, padded(dim)), math.nan, device="cuda")
             self.sums = torch.full((batch.rows, heads, self.splits, 2), math.nan, device="cuda")
         else:
             self.kernel = modules["prefill"].kernel(f"attention_prefill_{group}", PREFILL_SHARED[group])
@@ -220,11 +230,12 @@ class Attention:
             self.kernel((len(self.tiles), self.kv_heads), THREADS, arguments + [self.tiles], dependent=True)
             return
         head_tiles = -(-self.share // 16)
-        self.kernel((self.splits, self.kv_heads * head_tiles, batch.rows), THREADS,
-                    arguments + [self.partials, self.sums], dependent=True)
+        self.kernel((self.splits, self.kv_heads * head_tiles, batch.rows), self.threads,
+                    arguments + [self.part, self.partials, self.sums], dependent=True)
         if self.splits > 1:
-            self.combine((self.heads, batch.rows), -(-self.dim // 32) * 32, [
-                self.partials, self.sums, self.splits, self.dim, batch.positions, self.sinks] + self.out.arguments(),
+            self.combine((self.heads, batch.rows), THREADS, [
+                self.partials, self.sums, self.splits, self.dim, self.part, self.window, batch.positions,
+                self.sinks] + self.out.arguments(),
                 dependent=True)
 
 
@@ -310,7 +321,7 @@ def time_decode(modules, name, sequences, length, heads, kv_heads, dim, window=0
     call = Attention(modules, batch, heads, kv_heads, dim, window, sinks, splits)
     us = timed(call, caches, 2 * len(caches))
     limit = size / BANDWIDTH * 1e6
-    print(f"decode  {name:8} {sequences:4} x {length:6} window {window:4} splits {call.splits:3}: {us:8.2f} us, limit "
+    print(f"decode  {name:8} {sequences:4} x {length:6} window {window:4} splits {call.splits:3} of {call.part:3}: {us:8.2f} us, limit "
           f"{limit:8.2f} us, {limit / us * 100:3.0f} %")
 
 
