@@ -13,20 +13,24 @@ final class AttentionOps {
   private static final int MAX_HEAD_DIM = 256;
   private static final int ROPE_THREADS = 256;
 
-  /** Threads of an attention block, rows of a warp, and rows of a block of prefill. */
-  private static final int THREADS = 128;
-
+  /** Rows of a warp, and of a block of prefill. */
   private static final int WARP_ROWS = 16;
+
   private static final int TILE_ROWS = 64;
 
-  /** Dynamic shared memory of a block of prefill. */
+  private static final int PREFILL_THREADS = 128;
+
+  /** Dynamic shared memory of a block, by variant. */
   private static final int[] PREFILL_SHARED = {32 << 10, 64 << 10, 96 << 10};
 
-  /** Keys that a warp takes at a time. */
-  private static final int KEYS = 16;
+  private static final int[] DECODE_SHARED = {64 << 10, 96 << 10, 96 << 10};
 
-  /** Blocks per multiprocessor from which on more splits bring no more bandwidth. */
-  private static final int ENOUGH_BLOCKS = 4;
+  private static final int[] DECODE_THREADS = {128, 128, 64};
+
+  /** Blocks of decode that a multiprocessor of Hopper holds. */
+  private static final int[] DECODE_BLOCKS = {3, 2, 2};
+
+  private static final int COMBINE_THREADS = 128;
 
   private final CudaStream stream;
   private final CudaChecks checks;
@@ -51,6 +55,7 @@ final class AttentionOps {
     combine = device.kernel("attention_decode", "attention_combine");
     for (int i = 0; i < decode.length; i++) {
       decode[i] = device.kernel("attention_decode", "attention_decode_" + (1 << i));
+      decode[i].sharedLimit(DECODE_SHARED[i]);
       prefill[i] = device.kernel("attention_prefill", "attention_prefill_" + (1 << i));
       prefill[i].sharedLimit(PREFILL_SHARED[i]);
     }
@@ -224,17 +229,6 @@ final class AttentionOps {
         .int64(out.stride());
   }
 
-  /** Splits of a sequence's keys, so that all multiprocessors have work. */
-  private int splits(DeviceBatch batch, CudaKvCache cache, AttentionParams params) {
-    int positions = batch.tableStride() * cache.blockSize();
-    int window = params.window() == 0 ? positions : Math.min(positions, params.window() + KEYS);
-    int useful = Math.max(1, window / (KEYS * THREADS / 32));
-    int wanted =
-        Math.ceilDiv(
-            ENOUGH_BLOCKS * stream.device().multiprocessors(), batch.rows() * params.kvHeads());
-    return Math.min(useful, Math.max(1, wanted));
-  }
-
   private void decode(
       DeviceBatch batch,
       CudaTensor q,
@@ -244,31 +238,41 @@ final class AttentionOps {
       long sinks,
       CudaTensor out) {
     int rows = batch.rows();
-    int splits = splits(batch, cache, params);
+    int variant = variant(params.headDim());
+    int tiles = DecodeSplits.tiles(batch.tableStride() * cache.blockSize(), params.window());
     int headTiles = Math.ceilDiv(params.heads() / params.kvHeads(), WARP_ROWS);
-    long parts = (long) rows * params.heads() * splits;
-    long partialBytes = (parts * params.headDim() * Float.BYTES + 15) / 16 * 16;
-    long partials = splits == 1 ? 0 : stream.scratch(partialBytes + parts * 2 * Float.BYTES);
-    begin(decode[variant(params.headDim())], batch, q, cache, layer, params, sinks, out)
+    DecodeSplits splits =
+        DecodeSplits.of(
+            tiles,
+            (long) rows * params.kvHeads() * headTiles,
+            (long) DECODE_BLOCKS[variant] * stream.device().multiprocessors());
+    long parts = (long) rows * params.heads() * splits.most();
+    long partialBytes = parts * CudaTensor.padded(params.headDim()) * Float.BYTES;
+    long partials = splits.most() == 1 ? 0 : stream.scratch(partialBytes + parts * 2 * Float.BYTES);
+    begin(decode[variant], batch, q, cache, layer, params, sinks, out)
+        .int32(splits.part())
         .pointer(partials)
         .pointer(partials + partialBytes)
-        .grid(splits, params.kvHeads() * headTiles, rows)
-        .block(THREADS)
+        .grid(splits.most(), params.kvHeads() * headTiles, rows)
+        .block(DECODE_THREADS[variant])
+        .shared(DECODE_SHARED[variant])
         .dependent()
         .go();
-    if (splits > 1) {
+    if (splits.most() > 1) {
       stream
           .launch(combine)
           .pointer(partials)
           .pointer(partials + partialBytes)
-          .int32(splits)
+          .int32(splits.most())
           .int32(params.headDim())
+          .int32(splits.part())
+          .int32(params.window())
           .pointer(batch.positions())
           .pointer(sinks)
           .pointer(out.address())
           .int64(out.stride())
           .grid(params.heads(), rows)
-          .block(Math.ceilDiv(params.headDim(), 32) * 32)
+          .block(COMBINE_THREADS)
           .dependent()
           .go();
     }
@@ -307,7 +311,7 @@ final class AttentionOps {
     begin(prefill[variant], onDevice, q, cache, layer, params, sinks, out)
         .pointer(list)
         .grid(count, params.kvHeads())
-        .block(THREADS)
+        .block(PREFILL_THREADS)
         .shared(PREFILL_SHARED[variant])
         .dependent()
         .go();
