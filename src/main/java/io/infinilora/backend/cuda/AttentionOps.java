@@ -13,6 +13,9 @@ final class AttentionOps {
   private static final int MAX_HEAD_DIM = 256;
   private static final int ROPE_THREADS = 256;
 
+  /** Blocks per multiprocessor that hide each other's waiting for memory. */
+  private static final int ROPE_BLOCKS = 16;
+
   /** Rows of a warp, and of a block of prefill. */
   private static final int WARP_ROWS = 16;
 
@@ -138,6 +141,9 @@ final class AttentionOps {
     long qWeights = qNorm == null ? 0 : checks.vec(qNorm, dim, "the norm of q").address();
     long kWeights = kNorm == null ? 0 : checks.vec(kNorm, dim, "the norm of k").address();
     tables(batch, cache);
+    if (batch.rows() == 0) {
+      return;
+    }
     stream
         .launch(ropeStore)
         .pointer(q.address())
@@ -161,7 +167,7 @@ final class AttentionOps {
         .float32(eps)
         .pointer(cache.layer(layer))
         .int32(layout.blockSize())
-        .grid(onDevice.rows())
+        .grid(onDevice.rows(), ropeBlocks(onDevice.rows(), q.cols() / dim + 2 * layout.kvHeads()))
         .block(ROPE_THREADS)
         .dependent()
         .go();
@@ -190,11 +196,20 @@ final class AttentionOps {
             ? 0
             : checks.vec(params.sinks(), params.heads(), "the sinks").address();
     tables(batch, cache);
+    if (batch.rows() == 0) {
+      return;
+    }
     if (batch.rows() == batch.sequences()) {
       decode(onDevice, q, cache, layer, params, sinks, out);
     } else {
       prefill(onDevice, batch, q, cache, layer, params, sinks, out);
     }
+  }
+
+  /** Blocks per row: with few rows, a warp for each head. */
+  private int ropeBlocks(int rows, int heads) {
+    int most = Math.ceilDiv(heads, ROPE_THREADS / 32);
+    return Math.clamp(ROPE_BLOCKS * stream.device().multiprocessors() / rows, 1, most);
   }
 
   private static int variant(int headDim) {
