@@ -1,13 +1,14 @@
-// Causal attention of one row per sequence over paged keys and values: softmax(scale q K^T) V, with grouped heads, windows and sinks.
+// Causal attention of one row per sequence over paged keys and values: softmax(scale q K^T) V, with grouped heads, windows
+// and sinks.
 //
-// Shapes    q, out [rows, heads * D] bf16 with strides; positions [rows], tables [sequences, tableStride] int32; D <= 256; sinks
-//           [heads] float32 or null. Position i attends to i - window + 1 .. i (window 0: all up to i).
+// Shapes    q, out [rows, heads * D] bf16 with strides; positions [rows] int32, -1: padding, nothing is done; tables [rows,
+//           tableStride] int32; sinks [heads] float32 or null. Position i attends to i - window + 1 .. i (window 0: all up to i).
 // Layout    cache of one layer as rope.cu says.
-// How       A warp takes 16 rows, a row being a query of one head; all heads of a kv head share its keys. 16 keys at a
-//           time go from memory to registers and straight into mma.m16n8k16: for q K^T both operands permute the
-//           head's elements alike, for P V the lanes' columns are permuted, so that every load is 16 bytes and nothing is
-//           staged. Softmax is done on the way (Milakov and Gimelshein, arXiv 1805.02867).
-//           One query per sequence; several blocks, splits, share a sequence's keys, and attention_combine merges.
+// Limits    D <= 256, scale > 0, a layer's cache below 64 GiB; tables and positions are written by no kernel of the step.
+// How       A warp takes up to 16 heads, which share a kv head, and every WARPS-th tile of 16 keys: a ring of its own in
+//           shared memory, filled by cp.async, so that no warp waits for another until the end. Up to `splits` blocks share a
+//           row's keys, each at least `part` tiles; attention_combine merges them. Softmax is done on the way (Milakov and
+//           Gimelshein, arXiv 1805.02867).
 // Bytes     keys and values once, the rest is small.
 // Order     keys ascending within a warp, then warps, then splits: none depends on other sequences.
 
@@ -17,268 +18,268 @@ namespace {
 
 constexpr int ROWS = 16;
 constexpr int KEYS = 16;
-constexpr int WARPS = 4;
-constexpr int THREADS = WARPS * WARP;
+constexpr int COMBINE_THREADS = 128;
+constexpr int MAX_SPLITS = 256;
 
-struct Cache {
-    const __nv_bfloat16* keys;    // of the kv head in block 0
-    const __nv_bfloat16* values;
-    long long blockStride;
-    const int* table;
-    int blockSize, padded;
+template <int GROUPS>
+struct Plan {
+    static constexpr int WARPS = GROUPS <= 2 ? 4 : 2;
+    static constexpr int THREADS = WARPS * WARP;
+    static constexpr int STAGES = GROUPS == 1 ? 4 : 3;
+    static constexpr int PIECES = Panel<GROUPS>::PIECES;
+    static constexpr int HALF = KEYS * PIECES;             // keys, or values, of a tile
+    static constexpr int RING = STAGES * 2 * HALF;         // of a warp
+    static constexpr int MERGE_STRIDE = 64 * GROUPS + 8;   // + 8: no bank conflicts
+};
 
-    __device__ __forceinline__ long long offset(int key) const {
-        const int block = blockSize == 16 ? key >> 4 : key / blockSize;
-        return table[block] * blockStride + static_cast<long long>(key - block * blockSize) * padded;
+// The tiles of a row's keys, and how they are cut into splits: both kernels must agree.
+struct Tiles {
+    int begin, count, splits;
+
+    __device__ __forceinline__ Tiles(int position, int window, int part, int most) {
+        begin = window == 0 ? 0 : max(0, position - window + 1) / KEYS;
+        count = position / KEYS + 1 - begin;
+        splits = min(most, (count + part - 1) / part);
+    }
+
+    __device__ __forceinline__ int from(int split) const {
+        return begin + static_cast<int>(static_cast<long long>(count) * split / splits);
     }
 };
 
-__device__ __forceinline__ Cache cacheOf(const __nv_bfloat16* cache, int kvHeads, int kvHead, const int* table,
-                                         int blockSize, int D) {
-    const int padded = (D + 7) / 8 * 8;
-    const long long half = static_cast<long long>(kvHeads) * blockSize * padded;
-    const __nv_bfloat16* keys = cache + static_cast<long long>(kvHead) * blockSize * padded;
-    return Cache{keys, keys + half, 2 * half, table, blockSize, padded};
-}
-
-// GROUPS: groups of 64 elements of a head.
-template <int GROUPS>
-struct Attention {
-    static constexpr int CHUNKS = 2 * GROUPS;  // of 32 elements
-    static constexpr int Q_STRIDE = 64 * GROUPS + 8;
-
-    uint4 q[CHUNKS][2];
-    float o[8 * GROUPS][4] = {};
-    float most[2] = {-INFINITY, -INFINITY};  // of rows g and g + 8, in units of log2
-    float sum[2] = {};                       // this lane's part
-    int position[2];                         // -1: no such row
-
-    __device__ __forceinline__ void loadQ(const __nv_bfloat16* staged) {
-        const int lane = threadIdx.x % WARP, g = lane / 4, c = lane % 4;
-#pragma unroll
-        for (int i = 0; i < CHUNKS; i++)
-#pragma unroll
-            for (int h = 0; h < 2; h++)
-                q[i][h] = *reinterpret_cast<const uint4*>(staged + (g + 8 * h) * Q_STRIDE + 32 * i + 8 * c);
-    }
-
-    // Keys of tiles first, first + step ... before end; last: greatest position of the rows.
-    __device__ __forceinline__ void run(const Cache& cache, int first, int end, int step, int last, int window,
-                                        float scale) {
-        const int lane = threadIdx.x % WARP, g = lane / 4, c = lane % 4;
-        for (int tile = first; tile < end; tile += step) {
-            const int key0 = tile * KEYS;
-            uint4 k[2][CHUNKS], v[4][GROUPS];
-#pragma unroll
-            for (int n = 0; n < 2; n++) {
-                const int key = key0 + 8 * n + g;
-                const bool present = key <= last;
-                const __nv_bfloat16* source = cache.keys + (present ? cache.offset(key) : 0) + 8 * c;
-#pragma unroll
-                for (int i = 0; i < CHUNKS; i++)
-                    k[n][i] = present && 32 * i + 8 * c < cache.padded
-                        ? *reinterpret_cast<const uint4*>(source + 32 * i) : uint4{};
-            }
-#pragma unroll
-            for (int n = 0; n < 4; n++) {
-                const int key = key0 + 2 * c + n % 2 + n / 2 * 8;
-                const bool present = key <= last;
-                const __nv_bfloat16* source = cache.values + (present ? cache.offset(key) : 0) + 8 * g;
-#pragma unroll
-                for (int i = 0; i < GROUPS; i++)
-                    v[n][i] = present && 64 * i + 8 * g < cache.padded
-                        ? *reinterpret_cast<const uint4*>(source + 64 * i) : uint4{};
-            }
-            float s[2][4] = {};
-#pragma unroll
-            for (int n = 0; n < 2; n++)
-#pragma unroll
-                for (int i = 0; i < CHUNKS; i++) {
-                    mma(s[n], uint4{q[i][0].x, q[i][1].x, q[i][0].y, q[i][1].y}, k[n][i].x, k[n][i].y);
-                    mma(s[n], uint4{q[i][0].z, q[i][1].z, q[i][0].w, q[i][1].w}, k[n][i].z, k[n][i].w);
-                }
-            softmax(s, key0, window, scale);
-            const uint4 p{packBf16(s[0][0], s[0][1]), packBf16(s[0][2], s[0][3]), packBf16(s[1][0], s[1][1]),
-                          packBf16(s[1][2], s[1][3])};
-#pragma unroll
-            for (int i = 0; i < GROUPS; i++) {
-                const unsigned* words[4] = {&v[0][i].x, &v[1][i].x, &v[2][i].x, &v[3][i].x};
-#pragma unroll
-                for (int j = 0; j < 8; j++) {
-                    const unsigned pick = j % 2 ? 0x7632 : 0x5410;
-                    mma(o[8 * i + j], p, __byte_perm(words[0][j / 2], words[1][j / 2], pick),
-                        __byte_perm(words[2][j / 2], words[3][j / 2], pick));
-                }
-            }
-        }
-    }
-
-    // Scores become weights relative to the rows' maxima so far.
-    __device__ __forceinline__ void softmax(float (&s)[2][4], int key0, int window, float scale) {
-        const int c = threadIdx.x % 4;
-        float best[2] = {most[0], most[1]};
-#pragma unroll
-        for (int n = 0; n < 2; n++)
-#pragma unroll
-            for (int e = 0; e < 4; e++) {
-                const int key = key0 + 8 * n + 2 * c + e % 2, p = position[e / 2];
-                const bool seen = key <= p && (window == 0 || key > p - window);
-                s[n][e] = seen ? s[n][e] * scale : -INFINITY;
-                best[e / 2] = fmaxf(best[e / 2], s[n][e]);
-            }
-#pragma unroll
-        for (int h = 0; h < 2; h++) {
-            best[h] = fmaxf(best[h], __shfl_xor_sync(~0u, best[h], 1));
-            best[h] = fmaxf(best[h], __shfl_xor_sync(~0u, best[h], 2));
-            const float shift = best[h] == -INFINITY ? 0 : best[h];
-            const float factor = power2(most[h] - shift);
-            most[h] = best[h];
-            sum[h] *= factor;
-#pragma unroll
-            for (int i = 0; i < 8 * GROUPS; i++) o[i][2 * h] *= factor, o[i][2 * h + 1] *= factor;
-#pragma unroll
-            for (int n = 0; n < 2; n++)
-#pragma unroll
-                for (int e = 0; e < 2; e++) {
-                    s[n][2 * h + e] = power2(s[n][2 * h + e] - shift);
-                    sum[h] += s[n][2 * h + e];
-                }
-        }
-    }
-
-    __device__ __forceinline__ void finishSums() {
-#pragma unroll
-        for (int h = 0; h < 2; h++) {
-            sum[h] += __shfl_xor_sync(~0u, sum[h], 1);
-            sum[h] += __shfl_xor_sync(~0u, sum[h], 2);
-        }
-    }
-
-    // Calls use(half of the rows, element, value) for everything that this lane holds.
-    template <typename Use>
-    __device__ __forceinline__ void each(Use use) const {
-        const int c = threadIdx.x % 4;
-#pragma unroll
-        for (int i = 0; i < GROUPS; i++)
-#pragma unroll
-            for (int j = 0; j < 8; j++)
-#pragma unroll
-                for (int e = 0; e < 4; e++) use(e / 2, 64 * i + 8 * (2 * c + e % 2) + j, o[8 * i + j][e]);
-    }
-};
-
-template <int GROUPS>
-__device__ __forceinline__ void decode(ATTENTION_PARAMETERS, float* partials, float2* partialSums) {
-    using Work = Attention<GROUPS>;
-    constexpr int WIDTH = 64 * GROUPS;
-    __shared__ __align__(16) __nv_bfloat16 staged[ROWS * Work::Q_STRIDE];
-    __shared__ float merged[ROWS][WIDTH + 1];
-    __shared__ float mosts[WARPS][ROWS], sums[WARPS][ROWS];
-    allowNextKernel();
-    awaitPreviousKernel();
-    const int share = heads / kvHeads, headTiles = (share + ROWS - 1) / ROWS;
-    const int split = blockIdx.x, splits = gridDim.x, kvHead = blockIdx.y / headTiles, row = blockIdx.z;
-    const int firstHead = kvHead * share + blockIdx.y % headTiles * ROWS;
-    const int count = min(ROWS, (kvHead + 1) * share - firstHead);
-    const int position = positions[row];
-    if (position < 0) return;
-    for (int i = threadIdx.x; i < ROWS * WIDTH; i += THREADS) {
-        const int r = i / WIDTH, e = i % WIDTH;
-        staged[r * Work::Q_STRIDE + e] =
-            r < count && e < D ? q[row * qStride + (firstHead + r) * D + e] : __float2bfloat16_rn(0);
-    }
-    for (int i = threadIdx.x; i < ROWS * (WIDTH + 1); i += THREADS) (&merged[0][0])[i] = 0;
-    __syncthreads();
-    const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, g = lane / 4, c = lane % 4;
-    Work work;
-    work.loadQ(staged);
-    work.position[0] = g < count ? position : -1;
-    work.position[1] = g + 8 < count ? position : -1;
-    const int begin = window == 0 ? 0 : max(0, position - window + 1) / KEYS;
-    const int tiles = position / KEYS + 1 - begin, part = (tiles + splits - 1) / splits;
-    const int first = begin + split * part, end = min(first + part, begin + tiles);
-    work.run(cacheOf(cache, kvHeads, kvHead, tables + static_cast<long long>(row) * tableStride, blockSize, D),
-             first + warp, end, WARPS, position, window, scale * LOG2E);
-    work.finishSums();
-    if (c == 0) {
-        mosts[warp][g] = work.most[0], mosts[warp][g + 8] = work.most[1];
-        sums[warp][g] = work.sum[0], sums[warp][g + 8] = work.sum[1];
-    }
-    __syncthreads();
-    float most[2] = {-INFINITY, -INFINITY}, sum[2] = {}, factor[2];
-#pragma unroll
-    for (int h = 0; h < 2; h++) {
-        for (int w = 0; w < WARPS; w++) most[h] = fmaxf(most[h], mosts[w][g + 8 * h]);
-        const float shift = most[h] == -INFINITY ? 0 : most[h];
-        for (int w = 0; w < WARPS; w++) sum[h] += sums[w][g + 8 * h] * power2(mosts[w][g + 8 * h] - shift);
-        factor[h] = power2(work.most[h] - shift);
-    }
-    for (int w = 0; w < WARPS; w++) {
-        if (w == warp) work.each([&](int h, int e, float value) { merged[g + 8 * h][e] += value * factor[h]; });
-        __syncthreads();
-    }
-    if (splits > 1) {
-        const long long at = (static_cast<long long>(row) * heads + firstHead) * splits + split;
-        for (int i = threadIdx.x; i < count * D; i += THREADS) {
-            const int r = i / D, e = i % D;
-            partials[(at + static_cast<long long>(r) * splits) * D + e] = merged[r][e];
-        }
-        if (warp == 0 && c == 0) {
-#pragma unroll
-            for (int h = 0; h < 2; h++)
-                if (g + 8 * h < count)
-                    partialSums[at + static_cast<long long>(g + 8 * h) * splits] = float2{most[h], sum[h]};
-        }
+// Up to four results; whole: all there and aligned.
+__device__ __forceinline__ void store(__nv_bfloat16* target, int count, const float4& v, float factor, bool whole) {
+    if (count <= 0) return;
+    if (whole) {
+        *reinterpret_cast<uint2*>(target) = uint2{packBf16(v.x * factor, v.y * factor), packBf16(v.z * factor, v.w * factor)};
         return;
     }
-    if (warp == 0 && c == 0) {
+    const float values[4] = {v.x, v.y, v.z, v.w};
 #pragma unroll
-        for (int h = 0; h < 2; h++)
-            if (g + 8 * h < count) sums[0][g + 8 * h] = normaliser(most[h], sum[h], sinks, firstHead + g + 8 * h);
+    for (int i = 0; i < 4; i++)
+        if (i < count) target[i] = __float2bfloat16_rn(values[i] * factor);
+}
+
+template <int GROUPS>
+__device__ __forceinline__ void decode(ATTENTION_PARAMETERS, int part, float* partials, float2* partialSums) {
+    using Rows = Panel<GROUPS>;
+    using P = Plan<GROUPS>;
+    constexpr int PIECES = P::PIECES, HALF = P::HALF, STAGES = P::STAGES, WARPS = P::WARPS;
+    extern __shared__ __align__(128) uint4 memory[];
+    __shared__ float mosts[WARPS][ROWS], sums[WARPS][ROWS], factors[ROWS];
+    allowNextKernel();
+    const int share = heads / kvHeads, headTiles = (share + ROWS - 1) / ROWS;
+    const int split = blockIdx.x, kvHead = blockIdx.y / headTiles, row = blockIdx.z;
+    const int firstHead = kvHead * share + blockIdx.y % headTiles * ROWS;
+    const int count = min(ROWS, (kvHead + 1) * share - firstHead);
+    const int position = positions[row], padded = (D + 7) / 8 * 8;
+    const Tiles tiles(max(position, 0), window, part, gridDim.x);
+    if (position < 0 || split >= tiles.splits) {
+        awaitPreviousKernel();
+        return;
+    }
+    const int headPieces = blockSize * (padded / 8), blockPieces = 2 * kvHeads * headPieces;
+    const uint4* keys = reinterpret_cast<const uint4*>(cache) + kvHead * headPieces;
+    const uint4* values = keys + kvHeads * headPieces;
+    const int* table = tables + static_cast<long long>(row) * tableStride;
+    const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, g = lane / 4, c = lane % 4;
+    const int first = tiles.from(split) + warp, end = tiles.from(split + 1);
+    const int own = max(0, (end - first + WARPS - 1) / WARPS);  // tiles of this warp
+    uint4* ring = memory + warp * P::RING;
+
+    // Where the key of this lane (of lanes 0 .. 15) lies in the warp's i-th tile, in units of 16 bytes.
+    auto place = [&](int i) {
+        const int key = (first + i * WARPS) * KEYS + lane % KEYS;
+        if (i >= own || key > position) return 0u;
+        const int block = blockSize == 16 ? key >> 4 : key / blockSize;
+        return static_cast<unsigned>(table[block]) * blockPieces + (key - block * blockSize) * (padded / 8);
+    };
+    auto fetch = [&](int i, unsigned at, uint4* stage) {
+        if (i < own) {
+            const int key0 = (first + i * WARPS) * KEYS;
+#pragma unroll
+            for (int j = 0; j < HALF / WARP; j++) {
+                const int key = (lane + j * WARP) / PIECES, piece = lane % PIECES;
+                const long long source = __shfl_sync(~0u, at, key) + static_cast<long long>(piece);
+                const bool present = key0 + key <= position && 8 * piece < padded;
+                copyAsync(Rows::at(stage, key, piece), keys + (present ? source : 0), present);
+                copyAsync(Rows::at(stage + HALF, key, piece), values + (present ? source : 0), present);
+            }
+        }
+        commitCopies();
+    };
+
+    // The tiles that are read first come to the L2 while the kernel before this one still runs.
+    unsigned next = place(0);
+    {
+        const uint4* source = (lane < KEYS ? keys : values) + next;
+#pragma unroll
+        for (int i = 0; i < GROUPS; i++)
+            if (own > 0 && 64 * i < padded) prefetchL2(source + 8 * i);
+        const unsigned second = place(1);
+        source = (lane < KEYS ? keys : values) + second;
+#pragma unroll
+        for (int i = 0; i < GROUPS; i++)
+            if (own > 1 && 64 * i < padded) prefetchL2(source + 8 * i);
+    }
+    awaitPreviousKernel();
+    uint4* const queries = memory + (STAGES - 1) * 2 * HALF;  // in the stage that is filled last
+    for (int i = threadIdx.x; i < ROWS * PIECES; i += P::THREADS) {
+        const int r = i / PIECES, piece = i % PIECES;
+        const bool present = r < count && 8 * piece < D;
+        const __nv_bfloat16* source = present ? q + row * qStride + (firstHead + r) * D + 8 * piece : q;
+        if (D % 8 == 0) {
+            copyAsync(Rows::at(queries, r, piece), source, present);
+        } else {
+            __nv_bfloat16* target = reinterpret_cast<__nv_bfloat16*>(Rows::at(queries, r, piece));
+            for (int e = 0; e < 8; e++) target[e] = present && 8 * piece + e < D ? source[e] : __float2bfloat16_rn(0);
+        }
+    }
+    commitCopies();
+#pragma unroll
+    for (int i = 0; i < STAGES - 1; i++) {
+        const unsigned at = next;
+        next = place(i + 1);
+        fetch(i, at, ring + i * 2 * HALF);
+    }
+    awaitCopies<STAGES - 1>();
+    __syncthreads();
+    WarpAttention<GROUPS, KEYS, true> work;
+    work.keep(queries);
+    work.position[0] = g < count ? position : -1;
+    work.position[1] = g + 8 < count ? position : -1;
+    __syncthreads();
+    const float scale2 = scale * LOG2E;
+    for (int i = 0, now = 0; i < own; i++, now = now + 1 == STAGES ? 0 : now + 1) {
+        awaitCopies<STAGES - 2>();
+        __syncwarp();
+        const unsigned at = next;
+        next = place(i + STAGES);
+        fetch(i + STAGES - 1, at, ring + (now == 0 ? STAGES - 1 : now - 1) * 2 * HALF);
+        const uint4* stage = ring + now * 2 * HALF;
+        const int key0 = (first + i * WARPS) * KEYS;
+        float s[KEYS / 8][4] = {};
+        work.score(stage, nullptr, s);
+        // Rows without a head have scores of zero: none is looked at.
+        if (key0 + KEYS - 1 > position || (window != 0 && key0 <= position - window)) work.mask(s, key0, window);
+        work.softmax(s, scale2);
+        work.addValues(stage + HALF, s);
+    }
+
+    // The warps' results become relative to the rows' common maxima, and are summed.
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        float sum = work.sum[h];
+        sum += __shfl_xor_sync(~0u, sum, 1);
+        sum += __shfl_xor_sync(~0u, sum, 2);
+        if (c == 0) mosts[warp][g + 8 * h] = work.most[h] * scale2, sums[warp][g + 8 * h] = sum;
     }
     __syncthreads();
-    for (int i = threadIdx.x; i < count * D; i += THREADS) {
-        const int r = i / D, e = i % D;
-        out[row * outStride + (firstHead + r) * D + e] = __float2bfloat16_rn(merged[r][e] * sums[0][r]);
+    float* const results = reinterpret_cast<float*>(ring);
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        const int r = g + 8 * h;
+        if (r >= count) continue;
+        float most = -INFINITY, sum = 0;
+        for (int w = 0; w < WARPS; w++) most = fmaxf(most, mosts[w][r]);
+        const float shift = most == -INFINITY ? 0 : most;
+        for (int w = 0; w < WARPS; w++) sum += sums[w][r] * power2(mosts[w][r] - shift);
+        const float factor = power2(mosts[warp][r] - shift);
+#pragma unroll
+        for (int i = 0; i < 8 * GROUPS; i++)
+            *reinterpret_cast<float2*>(results + r * P::MERGE_STRIDE + 8 * i + 2 * c) =
+                float2{work.o[i][2 * h] * factor, work.o[i][2 * h + 1] * factor};
+        if (warp == 0 && c == 0) {
+            if (tiles.splits > 1) {
+                partialSums[(static_cast<long long>(row) * heads + firstHead + r) * gridDim.x + split] =
+                    float2{most, sum};
+            } else {
+                factors[r] = normaliser(most, sum, sinks, firstHead + r);
+            }
+        }
+    }
+    __syncthreads();
+    for (int i = threadIdx.x; i < count * PIECES; i += P::THREADS) {
+        const int r = i / PIECES, piece = i % PIECES;
+        if (8 * piece >= padded) continue;
+        float4 total[2] = {};
+#pragma unroll
+        for (int w = 0; w < WARPS; w++) {
+            const float4* source =
+                reinterpret_cast<const float4*>(memory + w * P::RING) + (r * P::MERGE_STRIDE + 8 * piece) / 4;
+            addTo(total[0], source[0]);
+            addTo(total[1], source[1]);
+        }
+        if (tiles.splits > 1) {
+            float4* target = reinterpret_cast<float4*>(
+                partials + ((static_cast<long long>(row) * heads + firstHead + r) * gridDim.x + split) * padded + 8 * piece);
+            target[0] = total[0], target[1] = total[1];
+            continue;
+        }
+        const float factor = factors[r];
+        store(out + row * outStride + (firstHead + r) * D + 8 * piece, D - 8 * piece, total[0], factor, D % 4 == 0);
+        store(out + row * outStride + (firstHead + r) * D + 8 * piece + 4, D - 8 * piece - 4, total[1], factor, D % 4 == 0);
     }
 }
 
 }  // namespace
 
-// attention_decode_G: grid (splits, kvHeads * ceil(heads / kvHeads / 16), rows); partials [rows][heads][splits][D] and
-// partialSums [rows][heads][splits] of workspace if there are several splits.
-// G: groups of 64 elements of a head.
-#define KERNEL(GROUPS)                                                                                               \
-    extern "C" __global__ void __launch_bounds__(THREADS) attention_decode_##GROUPS(                                  \
-        ATTENTION_PARAMETERS, float* partials, float2* partialSums) {                                                 \
+// attention_decode_G: grid (splits, kvHeads * ceil(heads / kvHeads / 16), rows), G groups of 64 elements of a head; threads
+// 128, 128, 64 and dynamic shared memory 64, 96, 96 KiB for G = 1, 2, 4. partials [rows][heads][splits][D rounded up to 8] and
+// partialSums [rows][heads][splits] of workspace, if there are several splits.
+#define KERNEL(GROUPS, BLOCKS)                                                                                        \
+    extern "C" __global__ void __launch_bounds__(Plan<GROUPS>::THREADS, BLOCKS) attention_decode_##GROUPS(            \
+        ATTENTION_PARAMETERS, int part, float* partials, float2* partialSums) {                                       \
         decode<GROUPS>(q, qStride, positions, tables, tableStride, heads, kvHeads, D, cache, blockSize, window,       \
-                       scale, sinks, out, outStride, partials, partialSums);                                          \
+                       scale, sinks, out, outStride, part, partials, partialSums);                                    \
     }
 
-KERNEL(1)
-KERNEL(2)
-KERNEL(4)
+KERNEL(1, 3)
+KERNEL(2, 2)
+KERNEL(4, 2)
 
-// Grid (heads, rows), D threads or more.
-extern "C" __global__ void attention_combine(const float* partials, const float2* partialSums, int splits, int D,
-                                             const int* positions, const float* sinks, __nv_bfloat16* out,
-                                             long long outStride) {
+// Grid (heads, rows), 128 threads; at most 256 splits.
+extern "C" __global__ void __launch_bounds__(COMBINE_THREADS)
+    attention_combine(const float* partials, const float2* partialSums, int mostSplits, int D, int part, int window,
+                      const int* positions, const float* sinks, __nv_bfloat16* out, long long outStride) {
+    __shared__ float factors[MAX_SPLITS];
+    __shared__ float4 sums[COMBINE_THREADS];
     allowNextKernel();
+    const int head = blockIdx.x, row = blockIdx.y, position = positions[row];
+    const int splits = position < 0 ? 0 : Tiles(position, window, part, mostSplits).splits;
     awaitPreviousKernel();
-    const int head = blockIdx.x, row = blockIdx.y, e = threadIdx.x;
-    if (positions[row] < 0) return;
-    const long long first = (static_cast<long long>(row) * gridDim.x + head) * splits;
-    float most = -INFINITY;
-#pragma unroll 8
-    for (int s = 0; s < splits; s++) most = fmaxf(most, partialSums[first + s].x);
+    if (splits < 2) return;
+    const long long first = (static_cast<long long>(row) * gridDim.x + head) * mostSplits;
+    const int lane = threadIdx.x % WARP;
+    float most = -INFINITY, sum = 0;
+    for (int s = lane; s < splits; s += WARP) most = fmaxf(most, partialSums[first + s].x);
+#pragma unroll
+    for (int i = WARP / 2; i > 0; i /= 2) most = fmaxf(most, __shfl_xor_sync(~0u, most, i));
     const float shift = most == -INFINITY ? 0 : most;
-    float sum = 0, value = 0;
-#pragma unroll 8
-    for (int s = 0; s < splits; s++) {
-        const float2 part = partialSums[first + s];
-        const float factor = power2(part.x - shift);
-        sum += part.y * factor;
-        if (e < D) value += partials[(first + s) * D + e] * factor;
+    for (int s = lane; s < splits; s += WARP) {
+        const float2 mine = partialSums[first + s];
+        const float factor = power2(mine.x - shift);
+        sum += mine.y * factor;
+        if (threadIdx.x < WARP) factors[s] = factor;
     }
-    if (e < D) out[row * outStride + head * D + e] = __float2bfloat16_rn(value * normaliser(most, sum, sinks, head));
+#pragma unroll
+    for (int i = WARP / 2; i > 0; i /= 2) sum += __shfl_xor_sync(~0u, sum, i);
+    __syncthreads();
+    const int padded = (D + 7) / 8 * 8, width = D <= 64 ? 16 : D <= 128 ? 32 : 64;  // float4 of a split
+    const int groups = COMBINE_THREADS / width, group = threadIdx.x / width, e = threadIdx.x % width * 4;
+    const float* source = partials + first * padded + e;
+    float4 total{};
+    if (e < padded) {
+#pragma unroll 4
+        for (int s = group; s < splits; s += groups) {
+            const float4 more = *reinterpret_cast<const float4*>(source + static_cast<long long>(s) * padded);
+            const float factor = factors[s];
+            total.x += more.x * factor, total.y += more.y * factor, total.z += more.z * factor, total.w += more.w * factor;
+        }
+    }
+    sums[threadIdx.x] = total;
+    __syncthreads();
+    if (group > 0 || e >= D) return;
+    for (int i = 1; i < groups; i++) addTo(total, sums[threadIdx.x + i * width]);
+    store(out + row * outStride + head * D + e, D - e, total, normaliser(most, sum, sinks, head), D % 4 == 0);
 }

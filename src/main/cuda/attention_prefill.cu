@@ -19,134 +19,20 @@ constexpr int THREADS = WARPS * WARP;
 constexpr int WARP_ROWS = 16;
 constexpr int TILE_ROWS = WARPS * WARP_ROWS;
 
-__device__ __forceinline__ unsigned sharedAddress(const void* p) {
-    return static_cast<unsigned>(__cvta_generic_to_shared(p));
-}
-
-// Four 8 x 8 matrices, whose rows the lanes' addresses name.
-__device__ __forceinline__ uint4 loadMatrices(const void* row) {
-    uint4 m;
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(m.x), "=r"(m.y), "=r"(m.z), "=r"(m.w)
-                 : "r"(sharedAddress(row)) : "memory");
-    return m;
-}
-
-__device__ __forceinline__ uint4 loadTransposed(const void* row) {
-    uint4 m;
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(m.x), "=r"(m.y), "=r"(m.z), "=r"(m.w)
-                 : "r"(sharedAddress(row)) : "memory");
-    return m;
-}
-
-// Rows of 64 * GROUPS elements in shared memory.
 template <int GROUPS>
-struct Panel {
-    static constexpr int PIECES = 8 * GROUPS;  // of 8 elements
-
-    template <typename Piece>
-    __device__ __forceinline__ static Piece* at(Piece* panel, int row, int piece) {
-        return panel + row * PIECES + (piece ^ (row & 7));
-    }
-};
-
-// GROUPS: groups of 64 elements of a head.
-template <int GROUPS>
-struct Prefill {
-    using Rows = Panel<GROUPS>;
-    static constexpr int PIECES = Rows::PIECES;
+struct Plan {
     static constexpr int KEYS = GROUPS <= 2 ? 64 : 32;
     static constexpr bool KEEPS_Q = GROUPS <= 2;  // in registers
-    static constexpr int STAGE = KEYS * PIECES;   // of keys, or of values
+    static constexpr int PIECES = Panel<GROUPS>::PIECES;
+    static constexpr int STAGE = KEYS * PIECES;                   // of keys, or of values
     static constexpr int Q_AT = KEEPS_Q ? 2 * STAGE : 4 * STAGE;  // before the second stage is filled, or for good
-
-    uint4 q[KEEPS_Q ? 4 * GROUPS : 1];
-    float o[8 * GROUPS][4] = {};
-    float most[2] = {-INFINITY, -INFINITY};  // of rows g and g + 8, not scaled
-    float sum[2] = {};                       // this lane's part
-    int position[2];                         // -1: no such row
-
-    // Scores of the tile's keys.
-    __device__ __forceinline__ void score(const uint4* keys, const uint4* queries, float (&s)[KEYS / 8][4]) const {
-        const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
-#pragma unroll
-        for (int k = 0; k < 4 * GROUPS; k++) {
-            const uint4 a = KEEPS_Q ? q[KEEPS_Q ? k : 0]
-                                    : loadMatrices(Rows::at(queries, warp * WARP_ROWS + lane % 16, 2 * k + lane / 16));
-#pragma unroll
-            for (int n = 0; n < KEYS / 16; n++) {
-                const uint4 b = loadMatrices(Rows::at(keys, 16 * n + lane % 8 + lane / 16 * 8, 2 * k + lane / 8 % 2));
-                mma(s[2 * n], a, b.x, b.y);
-                mma(s[2 * n + 1], a, b.z, b.w);
-            }
-        }
-    }
-
-    // Drops keys that the rows do not see.
-    __device__ __forceinline__ void mask(float (&s)[KEYS / 8][4], int key0, int window) const {
-        const int c = threadIdx.x % 4;
-#pragma unroll
-        for (int n = 0; n < KEYS / 8; n++)
-#pragma unroll
-            for (int e = 0; e < 4; e++) {
-                const int key = key0 + 8 * n + 2 * c + e % 2, p = position[e / 2];
-                if (key > p || (window != 0 && key <= p - window)) s[n][e] = -INFINITY;
-            }
-    }
-
-    // Scores become weights relative to the rows' maxima so far; scale in units of log2.
-    __device__ __forceinline__ void softmax(float (&s)[KEYS / 8][4], float scale) {
-        float best[2] = {most[0], most[1]};
-#pragma unroll
-        for (int n = 0; n < KEYS / 8; n++)
-#pragma unroll
-            for (int e = 0; e < 4; e++) best[e / 2] = fmaxf(best[e / 2], s[n][e]);
-#pragma unroll
-        for (int h = 0; h < 2; h++) {
-            best[h] = fmaxf(best[h], __shfl_xor_sync(~0u, best[h], 1));
-            best[h] = fmaxf(best[h], __shfl_xor_sync(~0u, best[h], 2));
-        }
-        const float shift[2] = {best[0] == -INFINITY ? 0 : best[0] * scale, best[1] == -INFINITY ? 0 : best[1] * scale};
-        if (__any_sync(~0u, best[0] != most[0] || best[1] != most[1])) {
-            const float factor[2] = {power2(most[0] * scale - shift[0]), power2(most[1] * scale - shift[1])};
-#pragma unroll
-            for (int i = 0; i < 8 * GROUPS; i++)
-#pragma unroll
-                for (int e = 0; e < 4; e++) o[i][e] *= factor[e / 2];
-            sum[0] *= factor[0], sum[1] *= factor[1];
-            most[0] = best[0], most[1] = best[1];
-        }
-#pragma unroll
-        for (int n = 0; n < KEYS / 8; n++)
-#pragma unroll
-            for (int e = 0; e < 4; e++) {
-                s[n][e] = power2(fmaf(s[n][e], scale, -shift[e / 2]));
-                sum[e / 2] += s[n][e];
-            }
-    }
-
-    __device__ __forceinline__ void addValues(const uint4* values, const float (&s)[KEYS / 8][4]) {
-        const int lane = threadIdx.x % WARP;
-#pragma unroll
-        for (int k = 0; k < KEYS / 16; k++) {
-            const uint4 p{packBf16(s[2 * k][0], s[2 * k][1]), packBf16(s[2 * k][2], s[2 * k][3]),
-                          packBf16(s[2 * k + 1][0], s[2 * k + 1][1]), packBf16(s[2 * k + 1][2], s[2 * k + 1][3])};
-#pragma unroll
-            for (int n = 0; n < 4 * GROUPS; n++) {
-                const uint4 b = loadTransposed(Rows::at(values, 16 * k + lane % 16, 2 * n + lane / 16));
-                mma(o[2 * n], p, b.x, b.y);
-                mma(o[2 * n + 1], p, b.z, b.w);
-            }
-        }
-    }
 };
 
 template <int GROUPS>
 __device__ __forceinline__ void prefill(ATTENTION_PARAMETERS, const int4* tileList) {
-    using Work = Prefill<GROUPS>;
     using Rows = Panel<GROUPS>;
-    constexpr int KEYS = Work::KEYS, PIECES = Work::PIECES, STAGE = Work::STAGE;
+    constexpr int KEYS = Plan<GROUPS>::KEYS, PIECES = Plan<GROUPS>::PIECES, STAGE = Plan<GROUPS>::STAGE;
+    constexpr bool KEEPS_Q = Plan<GROUPS>::KEEPS_Q;
     extern __shared__ __align__(128) uint4 memory[];
     __shared__ unsigned places[2][KEYS];  // of a tile's keys in the cache, in units of 16 bytes
     allowNextKernel();
@@ -181,7 +67,7 @@ __device__ __forceinline__ void prefill(ATTENTION_PARAMETERS, const int4* tileLi
     };
 
     // Queries, and the first tile.
-    uint4* const queries = memory + Work::Q_AT;
+    uint4* const queries = memory + Plan<GROUPS>::Q_AT;
     place(begin, places[0]);
     place(begin + 1, places[1]);
     for (int i = threadIdx.x; i < TILE_ROWS * PIECES; i += THREADS) {
@@ -199,7 +85,7 @@ __device__ __forceinline__ void prefill(ATTENTION_PARAMETERS, const int4* tileLi
     __syncthreads();
     fetch(begin, places[0], memory);
     commitCopies();
-    Work work;
+    WarpAttention<GROUPS, KEYS, KEEPS_Q> work;
     const int flat = warp * WARP_ROWS;  // in the tile
 #pragma unroll
     for (int h = 0; h < 2; h++) {
@@ -210,12 +96,10 @@ __device__ __forceinline__ void prefill(ATTENTION_PARAMETERS, const int4* tileLi
     const int warpFirst = idle ? 0 : positions[tile.y + (tile.w + flat) / share];
     const int warpLast = idle ? -1 : positions[tile.y + (tile.w + min(flat + WARP_ROWS, flats) - 1) / share];
     const float scale2 = scale * LOG2E;
-    if (Work::KEEPS_Q) {
+    if (KEEPS_Q) {
         awaitCopies<0>();
         __syncthreads();
-#pragma unroll
-        for (int k = 0; k < 4 * GROUPS; k++)
-            work.q[Work::KEEPS_Q ? k : 0] = loadMatrices(Rows::at(queries, flat + lane % 16, 2 * k + lane / 16));
+        work.keep(queries + flat * PIECES);
     }
     for (int t = begin; t < end; t++) {
         const int now = (t - begin) % 2, key0 = t * KEYS;
@@ -229,7 +113,7 @@ __device__ __forceinline__ void prefill(ATTENTION_PARAMETERS, const int4* tileLi
         place(t + 2, places[now]);
         if (key0 > warpLast || (window != 0 && key0 + KEYS - 1 <= warpFirst - window)) continue;
         float s[KEYS / 8][4] = {};
-        work.score(stage, queries, s);
+        work.score(stage, queries + flat * PIECES, s);
         const bool whole = flat + WARP_ROWS <= flats && key0 + KEYS - 1 <= warpFirst
             && (window == 0 || key0 > warpLast - window);
         if (!whole) work.mask(s, key0, window);

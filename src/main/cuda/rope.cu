@@ -7,6 +7,8 @@
 // Meaning   x bounded to -bound .. bound (0: not); q and k RMS-normalised per head if there are weights; element i of a head turns
 //           with element i + D / 2 by position * turns[i], cos and sin times magnitude. q and k are also written back.
 //           Rows of position -1 are padding: nothing is done.
+// How       A warp takes heads of one row; a lane takes the same elements of each, so that it computes its cosines and sines once,
+//           while the kernel before still runs. That one writes neither positions nor tables.
 // Bytes     q and k twice, v once, keys and values once.
 
 #include "device.cuh"
@@ -14,83 +16,129 @@
 namespace {
 
 constexpr int MAX_HALF = 128;
-constexpr int THREADS = 256;
-constexpr int PER_LANE = MAX_HALF / WARP;
+constexpr int WARPS = 8;
+constexpr int THREADS = WARPS * WARP;
 
-__device__ __forceinline__ float bounded(float v, float bound) { return bound > 0 ? fminf(fmaxf(v, -bound), bound) : v; }
+// VEC neighbouring elements.
+template <int VEC>
+struct Elements {
+    float v[VEC];
+
+    __device__ __forceinline__ void load(const __nv_bfloat16* source) {
+        if constexpr (VEC == 2) {
+            const float2 pair = unpackBf16(*reinterpret_cast<const unsigned*>(source));
+            v[0] = pair.x, v[1] = pair.y;
+        } else {
+            v[0] = __bfloat162float(*source);
+        }
+    }
+
+    __device__ __forceinline__ void store(__nv_bfloat16* target) const {
+        if constexpr (VEC == 2) {
+            *reinterpret_cast<unsigned*>(target) = packBf16(v[0], v[1]);
+        } else {
+            *target = __float2bfloat16_rn(v[0]);
+        }
+    }
+};
+
+struct Rope {
+    __nv_bfloat16 *q, *k, *v;
+    long long qStride, kStride, vStride;
+    int heads, kvHeads, D;
+    const float *qNorm, *kNorm;
+    float bound, eps;
+    __nv_bfloat16* cache;
+    int blockSize;
+
+    template <int VEC>
+    __device__ __forceinline__ void run(int row, int position, int block, const double* turns, float magnitude) const {
+        constexpr int UNITS = MAX_HALF / (WARP * VEC);
+        const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, half = D / 2, padded = (D + 7) / 8 * 8;
+        float cosine[UNITS][VEC], sine[UNITS][VEC];
+#pragma unroll
+        for (int u = 0; u < UNITS; u++)
+#pragma unroll
+            for (int e = 0; e < VEC; e++) {
+                const int i = (u * WARP + lane) * VEC + e;
+                const double turn = i < half ? position * turns[i] : 0;
+                sincospif(2.0f * static_cast<float>(turn - rint(turn)), &sine[u][e], &cosine[u][e]);
+                sine[u][e] *= magnitude, cosine[u][e] *= magnitude;
+            }
+        __nv_bfloat16* keys = cache + static_cast<long long>(block) * 2 * kvHeads * blockSize * padded;
+        awaitPreviousKernel();
+        for (int head = blockIdx.y * WARPS + warp; head < heads + 2 * kvHeads; head += gridDim.y * WARPS) {
+            const bool isQuery = head < heads, isValue = head >= heads + kvHeads;
+            __nv_bfloat16* x = isQuery ? q + row * qStride + head * D
+                : isValue ? v + row * vStride + (head - heads - kvHeads) * D : k + row * kStride + (head - heads) * D;
+            Elements<VEC> first[UNITS], second[UNITS];
+            float squares = 0;
+#pragma unroll
+            for (int u = 0; u < UNITS; u++) {
+                const int i = (u * WARP + lane) * VEC;
+                first[u] = second[u] = {};
+                if (i < half) first[u].load(x + i), second[u].load(x + half + i);
+#pragma unroll
+                for (int e = 0; e < VEC; e++) {
+                    float &a = first[u].v[e], &b = second[u].v[e];
+                    if (bound > 0) a = fminf(fmaxf(a, -bound), bound), b = fminf(fmaxf(b, -bound), bound);
+                    squares += a * a + b * b;
+                }
+            }
+            const float* norm = isQuery ? qNorm : isValue ? nullptr : kNorm;
+            if (norm != nullptr) {
+#pragma unroll
+                for (int i = WARP / 2; i > 0; i /= 2) squares += __shfl_xor_sync(~0u, squares, i);
+                const float factor = rsqrtf(squares / D + eps);
+#pragma unroll
+                for (int u = 0; u < UNITS; u++)
+#pragma unroll
+                    for (int e = 0; e < VEC; e++) {
+                        const int i = (u * WARP + lane) * VEC + e;
+                        if (i < half) first[u].v[e] *= factor * norm[i], second[u].v[e] *= factor * norm[half + i];
+                    }
+            }
+            // Heads of keys, then those of values.
+            __nv_bfloat16* target = isQuery ? nullptr
+                : keys + (static_cast<long long>(head - heads) * blockSize + position % blockSize) * padded;
+#pragma unroll
+            for (int u = 0; u < UNITS; u++) {
+                const int i = (u * WARP + lane) * VEC;
+                if (i >= half) continue;
+                if (!isValue) {
+#pragma unroll
+                    for (int e = 0; e < VEC; e++) {
+                        const float a = first[u].v[e], b = second[u].v[e];
+                        first[u].v[e] = a * cosine[u][e] - b * sine[u][e];
+                        second[u].v[e] = b * cosine[u][e] + a * sine[u][e];
+                    }
+                }
+                if (!isValue || bound > 0) first[u].store(x + i), second[u].store(x + half + i);
+                if (!isQuery) first[u].store(target + i), second[u].store(target + half + i);
+            }
+        }
+    }
+};
 
 }  // namespace
 
-// Grid (rows, parts of the heads).
+// Grid (rows, up to (heads + 2 * kvHeads) / 8), 256 threads.
 extern "C" __global__ void __launch_bounds__(THREADS)
     rope_store(__nv_bfloat16* q, long long qStride, __nv_bfloat16* k, long long kStride, __nv_bfloat16* v,
                long long vStride, const int* positions, const int* sequence, const int* tables, int tableStride,
                int heads, int kvHeads, int D, const double* turns, float magnitude, float bound, const float* qNorm,
                const float* kNorm, float eps, __nv_bfloat16* cache, int blockSize) {
-    __shared__ float cosines[MAX_HALF], sines[MAX_HALF];
     allowNextKernel();
-    awaitPreviousKernel();
     const int row = blockIdx.x, position = positions[row];
-    if (position < 0) return;
-    const int half = D / 2, padded = (D + 7) / 8 * 8;
-    for (int i = threadIdx.x; i < half; i += THREADS) {
-        const double turn = position * turns[i];
-        const float angle = 2.0f * static_cast<float>(turn - rint(turn));
-        float sine, cosine;
-        sincospif(angle, &sine, &cosine);
-        cosines[i] = cosine * magnitude;
-        sines[i] = sine * magnitude;
+    if (position < 0) {
+        awaitPreviousKernel();
+        return;
     }
-    __syncthreads();
     const int block = tables[static_cast<long long>(sequence[row]) * tableStride + position / blockSize];
-    const int offset = position % blockSize;
-    __nv_bfloat16* keys = cache + static_cast<long long>(block) * 2 * kvHeads * blockSize * padded;
-    __nv_bfloat16* values = keys + static_cast<long long>(kvHeads) * blockSize * padded;
-    const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
-    for (int head = blockIdx.y * (THREADS / WARP) + warp; head < heads + 2 * kvHeads;
-         head += gridDim.y * (THREADS / WARP)) {
-        if (head >= heads + kvHeads) {
-            const int h = head - heads - kvHeads;
-            __nv_bfloat16* source = v + row * vStride + h * D;
-            __nv_bfloat16* target = values + static_cast<long long>(h * blockSize + offset) * padded;
-            for (int i = lane; i < D; i += WARP) {
-                const __nv_bfloat16 value = __float2bfloat16_rn(bounded(__bfloat162float(source[i]), bound));
-                target[i] = value;
-                if (bound > 0) source[i] = value;
-            }
-            continue;
-        }
-        const bool isKey = head >= heads;
-        __nv_bfloat16* x = isKey ? k + row * kStride + (head - heads) * D : q + row * qStride + head * D;
-        const float* norm = isKey ? kNorm : qNorm;
-        float first[PER_LANE], second[PER_LANE];
-        float squares = 0;
-#pragma unroll
-        for (int j = 0; j < PER_LANE; j++) {
-            const int i = lane + j * WARP;
-            first[j] = i < half ? bounded(__bfloat162float(x[i]), bound) : 0;
-            second[j] = i < half ? bounded(__bfloat162float(x[i + half]), bound) : 0;
-            squares += first[j] * first[j] + second[j] * second[j];
-        }
-        if (norm != nullptr) {
-#pragma unroll
-            for (int i = WARP / 2; i > 0; i /= 2) squares += __shfl_xor_sync(~0u, squares, i);
-            const float factor = rsqrtf(squares / D + eps);
-#pragma unroll
-            for (int j = 0; j < PER_LANE; j++) {
-                const int i = lane + j * WARP;
-                if (i < half) first[j] *= factor * norm[i], second[j] *= factor * norm[i + half];
-            }
-        }
-        __nv_bfloat16* target = isKey ? keys + static_cast<long long>((head - heads) * blockSize + offset) * padded : nullptr;
-#pragma unroll
-        for (int j = 0; j < PER_LANE; j++) {
-            const int i = lane + j * WARP;
-            if (i >= half) continue;
-            const __nv_bfloat16 a = __float2bfloat16_rn(first[j] * cosines[i] - second[j] * sines[i]);
-            const __nv_bfloat16 b = __float2bfloat16_rn(second[j] * cosines[i] + first[j] * sines[i]);
-            x[i] = a, x[i + half] = b;
-            if (isKey) target[i] = a, target[i + half] = b;
-        }
+    const Rope rope{q, k, v, qStride, kStride, vStride, heads, kvHeads, D, qNorm, kNorm, bound, eps, cache, blockSize};
+    if (D % 4 == 0) {
+        rope.run<2>(row, position, block, turns, magnitude);
+    } else {
+        rope.run<1>(row, position, block, turns, magnitude);
     }
 }

@@ -119,7 +119,7 @@ class Checks:
             print(f"FAILED {case}")
 
 
-def check_rope(checks, modules, positions, heads, kv_heads, dim, block_size, bound, norm, theta, magnitude):
+def check_rope(checks, modules, positions, heads, kv_heads, dim, block_size, bound, norm, theta, magnitude, split):
     kernel = modules["rope"].kernel("rope_store")
     case = f"rope positions {positions} heads {heads}/{kv_heads} dim {dim} bound {bound} norm {norm}"
     batch = Batch([p + 1 for p in positions], [1] * len(positions), block_size, pad=2)
@@ -130,7 +130,7 @@ def check_rope(checks, modules, positions, heads, kv_heads, dim, block_size, bou
     cache = new_cache(batch, kv_heads, dim)
     frequencies = theta ** (-2 * torch.arange(dim // 2, device="cuda", dtype=torch.float64) / dim)
     turns = frequencies / (2 * math.pi)
-    kernel((batch.rows,), 256, q.arguments() + k.arguments() + v.arguments() + [
+    kernel(rope_grid(batch.rows, heads + 2 * kv_heads) if split else (batch.rows,), 256, q.arguments() + k.arguments() + v.arguments() + [
         batch.positions, batch.sequence, batch.tables, batch.stride, heads, kv_heads, dim, turns, magnitude, bound,
         weights[0], weights[1], 1e-6, cache, block_size], dependent=True)
     torch.cuda.synchronize()
@@ -154,6 +154,11 @@ def check_rope(checks, modules, positions, heads, kv_heads, dim, block_size, bou
         stored[block, 0, :, place, :dim] = k.memory[s, : k.cols].view(kv_heads, dim)
         stored[block, 1, :, place, :dim] = v.memory[s, : v.cols].view(kv_heads, dim)
     checks.that(f"{case} cache", torch.equal(stored, cache))
+
+
+def rope_grid(rows, heads, multiprocessors=132):
+    """AttentionOps.ropeBlocks."""
+    return rows, max(1, min(16 * multiprocessors // rows, -(-heads // 8)))
 
 
 def reference(batch, q, cache, heads, kv_heads, dim, window, scale, sinks):
@@ -181,18 +186,27 @@ def reference(batch, q, cache, heads, kv_heads, dim, window, scale, sinks):
     return out, size
 
 
-def splits_of(batch, heads, kv_heads, window, multiprocessors=132, per_multiprocessor=4):
-    """AttentionOps.splits."""
+DECODE = {1: (128, 64 << 10, 3), 2: (128, 96 << 10, 2), 4: (64, 96 << 10, 2)}  # threads, memory, blocks per SM
+
+
+def splits_of(batch, heads, kv_heads, group, window, multiprocessors=132):
+    """AttentionOps.splits: how many, and tiles of each at least."""
     positions = batch.stride * batch.block_size
-    positions = positions if window == 0 else min(positions, window + KEYS)
-    useful = max(1, positions // (KEYS * THREADS // 32))
-    return min(useful, max(1, -(-per_multiprocessor * multiprocessors // (batch.rows * kv_heads))))
+    tiles = -(-positions // KEYS) if window == 0 else -(-min(positions, window + KEYS) // KEYS) + 1
+    blocks = batch.rows * kv_heads * -(-(heads // kv_heads) // 16)
+    slots = DECODE[group][2] * multiprocessors
+    wanted = max(1, slots // blocks)
+    least = 4
+    most = max(128, 128 * blocks // slots)
+    part = max(least, min(most, -(-tiles // wanted)))
+    part = max(part, -(-tiles // 256))
+    return -(-tiles // part), part
 
 
 class Attention:
     """One call of the operator as AttentionOps launches it."""
 
-    def __init__(self, modules, batch, heads, kv_heads, dim, window=0, sinks=False, splits=None, scale=None):
+    def __init__(self, modules, batch, heads, kv_heads, dim, window=0, sinks=False, splits=None, scale=None, part=None):
         self.batch, self.heads, self.kv_heads, self.dim, self.window = batch, heads, kv_heads, dim, window
         self.scale = dim ** -0.5 if scale is None else scale
         self.sinks = torch.randn(heads, device="cuda") if sinks else None
@@ -202,10 +216,11 @@ class Attention:
         group = 1 if dim <= 64 else 2 if dim <= 128 else 4
         self.share = heads // kv_heads
         if self.is_decode:
-            self.kernel = modules["decode"].kernel(f"attention_decode_{group}")
+            self.threads, shared, _ = DECODE[group]
+            self.kernel = modules["decode"].kernel(f"attention_decode_{group}", shared)
             self.combine = modules["decode"].kernel("attention_combine")
-            self.splits = splits or splits_of(batch, heads, kv_heads, window)
-            self.partials = torch.full((batch.rows, heads, self.splits, dim), math.nan, device="cuda")
+            self.splits, self.part = (splits, part or 1) if splits else splits_of(batch, heads, kv_heads, group, window)
+            self.partials = torch.full((batch.rows, heads, self.splits, padded(dim)), math.nan, device="cuda")
             self.sums = torch.full((batch.rows, heads, self.splits, 2), math.nan, device="cuda")
         else:
             self.kernel = modules["prefill"].kernel(f"attention_prefill_{group}", PREFILL_SHARED[group])
@@ -220,11 +235,12 @@ class Attention:
             self.kernel((len(self.tiles), self.kv_heads), THREADS, arguments + [self.tiles], dependent=True)
             return
         head_tiles = -(-self.share // 16)
-        self.kernel((self.splits, self.kv_heads * head_tiles, batch.rows), THREADS,
-                    arguments + [self.partials, self.sums], dependent=True)
+        self.kernel((self.splits, self.kv_heads * head_tiles, batch.rows), self.threads,
+                    arguments + [self.part, self.partials, self.sums], dependent=True)
         if self.splits > 1:
-            self.combine((self.heads, batch.rows), -(-self.dim // 32) * 32, [
-                self.partials, self.sums, self.splits, self.dim, batch.positions, self.sinks] + self.out.arguments(),
+            self.combine((self.heads, batch.rows), THREADS, [
+                self.partials, self.sums, self.splits, self.dim, self.part, self.window, batch.positions,
+                self.sinks] + self.out.arguments(),
                 dependent=True)
 
 
@@ -258,8 +274,10 @@ def check(modules):
         ((1, 31), 6, 3, 12, 5, 0.5, True, 1e4, 1.0),
         ((40, 2), 4, 4, 256, 32, 3.0, True, 1e4, 1.0),
         ((40, 2), 3, 1, 80, 16, 1.0, False, 1e4, 1.0),
+        ((7, 130000, 64), 5, 1, 90, 16, 2.0, True, 5e5, 0.9),
     ):
-        check_rope(checks, modules, *arguments)
+        check_rope(checks, modules, *arguments, split=True)
+        check_rope(checks, modules, *arguments, split=False)
     # heads, kv heads, head dimension, block size, window, sinks
     shapes = (
         (32, 4, 128, 16, 0, False), (64, 8, 64, 16, 0, True), (64, 8, 64, 16, 128, True), (8, 8, 128, 16, 0, False),
@@ -310,7 +328,7 @@ def time_decode(modules, name, sequences, length, heads, kv_heads, dim, window=0
     call = Attention(modules, batch, heads, kv_heads, dim, window, sinks, splits)
     us = timed(call, caches, 2 * len(caches))
     limit = size / BANDWIDTH * 1e6
-    print(f"decode  {name:8} {sequences:4} x {length:6} window {window:4} splits {call.splits:3}: {us:8.2f} us, limit "
+    print(f"decode  {name:8} {sequences:4} x {length:6} window {window:4} splits {call.splits:3} of {call.part:3}: {us:8.2f} us, limit "
           f"{limit:8.2f} us, {limit / us * 100:3.0f} %")
 
 
@@ -332,7 +350,7 @@ def time_rope(modules, rows, heads, kv_heads, dim, norm):
     turns = torch.rand(dim // 2, device="cuda", dtype=torch.float64)
     weight = torch.ones(dim, device="cuda") if norm else None
     kernel = modules["rope"].kernel("rope_store")
-    us = timed(lambda c: kernel((rows,), 256, sum([m.arguments() for m in x], []) + [
+    us = timed(lambda c: kernel(rope_grid(rows, heads + 2 * kv_heads), 256, sum([m.arguments() for m in x], []) + [
         batch.positions, batch.sequence, batch.tables, batch.stride, heads, kv_heads, dim, turns, 1.0, 0.0, weight,
         weight, 1e-6, c, 16], dependent=True), [cache], 20)
     size = rows * dim * 2 * (2 * heads + 4 * kv_heads + kv_heads)
@@ -348,9 +366,13 @@ def time_all(modules):
         time_decode(modules, "qwen3", sequences, length, 32, 4, 128)
         if sequences * length <= 65536:
             time_decode(modules, "gpt_oss", sequences, length, 64, 8, 64, 0, True)
-    for splits in (1, 2, 3, 4, 5, 6, 8, 12, 16):
-        time_decode(modules, "qwen3", 32, 1024, 32, 4, 128, splits=splits)
-        time_decode(modules, "gpt_oss", 32, 1024, 64, 8, 64, splits=splits)
+    for sequences, length, cuts in ((1, 256, (1, 2, 4)), (1, 1024, (1, 2, 4, 8, 16)), (1, 8192, (8, 16, 33, 66)),
+                                    (1, 32768, (33, 66, 132)), (8, 1024, (1, 2, 4, 6, 8)), (8, 4096, (2, 4, 8, 16)),
+                                    (16, 1024, (1, 2, 4)), (32, 1024, (1, 2, 3)), (32, 8192, (1, 2, 4, 8, 16)),
+                                    (64, 1024, (1, 2)), (128, 2048, (1, 2, 4))):
+        for splits in cuts:
+            time_decode(modules, "qwen3", sequences, length, 32, 4, 128, splits=splits)
+            time_decode(modules, "gpt_oss", sequences, length, 64, 8, 64, splits=splits)
     time_decode(modules, "gpt_oss", 32, 1024, 64, 8, 64, 128, True)
     time_decode(modules, "gpt_oss", 1, 8192, 64, 8, 64, 128, True)
     for sequences, length, cached in ((1, 128, 0), (1, 512, 0), (1, 512, 4096), (1, 2048, 0), (8, 1024, 0), (1, 8192, 0)):

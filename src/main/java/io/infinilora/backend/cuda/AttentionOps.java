@@ -12,27 +12,28 @@ import io.infinilora.backend.Vec;
 final class AttentionOps {
   private static final int MAX_HEAD_DIM = 256;
   private static final int ROPE_THREADS = 256;
-  private static final int SPREAD_ROWS = 64;
 
-  /** Threads of an attention block, rows of a warp, and rows of a block of prefill. */
-  private static final int THREADS = 128;
+  /** Blocks per multiprocessor that hide each other's waiting for memory. */
+  private static final int ROPE_BLOCKS = 16;
 
+  /** Rows of a warp, and of a block of prefill. */
   private static final int WARP_ROWS = 16;
+
   private static final int TILE_ROWS = 64;
 
-  /** Dynamic shared memory of a block of prefill. */
+  private static final int PREFILL_THREADS = 128;
+
+  /** Dynamic shared memory of a block, by variant. */
   private static final int[] PREFILL_SHARED = {32 << 10, 64 << 10, 96 << 10};
 
-  /** Keys that a warp takes at a time. */
-  private static final int KEYS = 16;
+  private static final int[] DECODE_SHARED = {64 << 10, 96 << 10, 96 << 10};
 
-  /**
-   * Tiles of keys that each warp of a split has at least, so that merging does not outweigh them.
-   */
-  private static final int SPLIT_TILES = 2;
+  private static final int[] DECODE_THREADS = {128, 128, 64};
 
-  /** Blocks per multiprocessor from which on more splits bring no more bandwidth. */
-  private static final int ENOUGH_BLOCKS = 2;
+  /** Blocks of decode that a multiprocessor of Hopper holds. */
+  private static final int[] DECODE_BLOCKS = {3, 2, 2};
+
+  private static final int COMBINE_THREADS = 128;
 
   private final CudaStream stream;
   private final CudaChecks checks;
@@ -57,6 +58,7 @@ final class AttentionOps {
     combine = device.kernel("attention_decode", "attention_combine");
     for (int i = 0; i < decode.length; i++) {
       decode[i] = device.kernel("attention_decode", "attention_decode_" + (1 << i));
+      decode[i].sharedLimit(DECODE_SHARED[i]);
       prefill[i] = device.kernel("attention_prefill", "attention_prefill_" + (1 << i));
       prefill[i].sharedLimit(PREFILL_SHARED[i]);
     }
@@ -139,6 +141,9 @@ final class AttentionOps {
     long qWeights = qNorm == null ? 0 : checks.vec(qNorm, dim, "the norm of q").address();
     long kWeights = kNorm == null ? 0 : checks.vec(kNorm, dim, "the norm of k").address();
     tables(batch, cache);
+    if (batch.rows() == 0) {
+      return;
+    }
     stream
         .launch(ropeStore)
         .pointer(q.address())
@@ -162,17 +167,10 @@ final class AttentionOps {
         .float32(eps)
         .pointer(cache.layer(layer))
         .int32(layout.blockSize())
-        .grid(onDevice.rows(), ropeParts(onDevice.rows(), q.cols() / dim + 2 * layout.kvHeads()))
+        .grid(onDevice.rows(), ropeBlocks(onDevice.rows(), q.cols() / dim + 2 * layout.kvHeads()))
         .block(ROPE_THREADS)
         .dependent()
         .go();
-  }
-
-  /**
-   * Blocks per row: few rows are spread over the device, many are not worth the repeated angles.
-   */
-  private static int ropeParts(int rows, int heads) {
-    return rows > SPREAD_ROWS ? 1 : Math.ceilDiv(heads, ROPE_THREADS / 32);
   }
 
   /** See {@link io.infinilora.backend.OpStream#attention}. */
@@ -198,11 +196,20 @@ final class AttentionOps {
             ? 0
             : checks.vec(params.sinks(), params.heads(), "the sinks").address();
     tables(batch, cache);
+    if (batch.rows() == 0) {
+      return;
+    }
     if (batch.rows() == batch.sequences()) {
       decode(onDevice, q, cache, layer, params, sinks, out);
     } else {
       prefill(onDevice, batch, q, cache, layer, params, sinks, out);
     }
+  }
+
+  /** Blocks per row: with few rows, a warp for each head. */
+  private int ropeBlocks(int rows, int heads) {
+    int most = Math.ceilDiv(heads, ROPE_THREADS / 32);
+    return Math.clamp(ROPE_BLOCKS * stream.device().multiprocessors() / rows, 1, most);
   }
 
   private static int variant(int headDim) {
@@ -237,17 +244,6 @@ final class AttentionOps {
         .int64(out.stride());
   }
 
-  /** Splits of a sequence's keys, so that all multiprocessors have work. */
-  private int splits(DeviceBatch batch, CudaKvCache cache, AttentionParams params) {
-    int positions = batch.tableStride() * cache.blockSize();
-    int window = params.window() == 0 ? positions : Math.min(positions, params.window() + KEYS);
-    int useful = Math.max(1, window / (KEYS * THREADS / 32 * SPLIT_TILES));
-    int wanted =
-        Math.ceilDiv(
-            ENOUGH_BLOCKS * stream.device().multiprocessors(), batch.rows() * params.kvHeads());
-    return Math.min(useful, Math.max(1, wanted));
-  }
-
   private void decode(
       DeviceBatch batch,
       CudaTensor q,
@@ -257,31 +253,41 @@ final class AttentionOps {
       long sinks,
       CudaTensor out) {
     int rows = batch.rows();
-    int splits = splits(batch, cache, params);
+    int variant = variant(params.headDim());
+    int tiles = DecodeSplits.tiles(batch.tableStride() * cache.blockSize(), params.window());
     int headTiles = Math.ceilDiv(params.heads() / params.kvHeads(), WARP_ROWS);
-    long parts = (long) rows * params.heads() * splits;
-    long partialBytes = (parts * params.headDim() * Float.BYTES + 15) / 16 * 16;
-    long partials = splits == 1 ? 0 : stream.scratch(partialBytes + parts * 2 * Float.BYTES);
-    begin(decode[variant(params.headDim())], batch, q, cache, layer, params, sinks, out)
+    DecodeSplits splits =
+        DecodeSplits.of(
+            tiles,
+            (long) rows * params.kvHeads() * headTiles,
+            (long) DECODE_BLOCKS[variant] * stream.device().multiprocessors());
+    long parts = (long) rows * params.heads() * splits.most();
+    long partialBytes = parts * CudaTensor.padded(params.headDim()) * Float.BYTES;
+    long partials = splits.most() == 1 ? 0 : stream.scratch(partialBytes + parts * 2 * Float.BYTES);
+    begin(decode[variant], batch, q, cache, layer, params, sinks, out)
+        .int32(splits.part())
         .pointer(partials)
         .pointer(partials + partialBytes)
-        .grid(splits, params.kvHeads() * headTiles, rows)
-        .block(THREADS)
+        .grid(splits.most(), params.kvHeads() * headTiles, rows)
+        .block(DECODE_THREADS[variant])
+        .shared(DECODE_SHARED[variant])
         .dependent()
         .go();
-    if (splits > 1) {
+    if (splits.most() > 1) {
       stream
           .launch(combine)
           .pointer(partials)
           .pointer(partials + partialBytes)
-          .int32(splits)
+          .int32(splits.most())
           .int32(params.headDim())
+          .int32(splits.part())
+          .int32(params.window())
           .pointer(batch.positions())
           .pointer(sinks)
           .pointer(out.address())
           .int64(out.stride())
           .grid(params.heads(), rows)
-          .block(Math.ceilDiv(params.headDim(), 32) * 32)
+          .block(COMBINE_THREADS)
           .dependent()
           .go();
     }
@@ -320,7 +326,7 @@ final class AttentionOps {
     begin(prefill[variant], onDevice, q, cache, layer, params, sinks, out)
         .pointer(list)
         .grid(count, params.kvHeads())
-        .block(THREADS)
+        .block(PREFILL_THREADS)
         .shared(PREFILL_SHARED[variant])
         .dependent()
         .go();

@@ -53,7 +53,7 @@ public final class CudaLimits {
         DeviceMemory weights = device.allocate(2L * MATRIX * MATRIX, "benchmark")) {
       fill(device, x.address(), 2L * MATRIX * MATRIX);
       fill(device, weights.address(), 2L * MATRIX * MATRIX);
-      ManyRowsMatrix many = ManyRows.open(stream);
+      ManyRowsMatrix many = ManyRowsMatrix.open(stream);
       double seconds =
           best(stream, () -> many.multiply(x, MATRIX, weights.address(), 0, MATRIX, MATRIX, y));
       return 2.0 * MATRIX * MATRIX * MATRIX / seconds;

@@ -52,9 +52,8 @@ final class CudaOpStream implements OpStream {
     rows = new RowOps(stream, checks, results);
     transfers = new TransferOps(stream, checks, rows, results);
     FewRows few = new FewRows(stream);
-    ManyRowsMatrix many = ManyRows.open(stream);
-    matrices = new MatrixOps(stream, checks, few, many);
-    experts = new ExpertOps(stream, checks, routings, few, many);
+    matrices = new MatrixOps(stream, checks, few, ManyRowsMatrix.open(stream));
+    experts = new ExpertOps(stream, checks, routings, few, new ManyRoutedRows(stream));
     attention = new AttentionOps(stream, checks);
     lora = new LoraOps(stream, checks);
     sampling = new SamplingOps(stream, checks, results);

@@ -10,23 +10,26 @@ final class ExpertOps {
   private static final int MANY_ROWS_PER_EXPERT = 24;
 
   private static final int COMBINE_THREADS = 128;
+  private static final int SUM_THREADS = 256;
   private static final int COMBINE_FEATURES = 8 * COMBINE_THREADS;
 
   private final CudaStream stream;
   private final CudaChecks checks;
   private final RoutingOps routings;
   private final FewRows few;
-  private final ManyRowsMatrix many;
+  private final ManyRoutedRows many;
   private final Kernel combine;
+  private final Kernel sumChoices;
 
   ExpertOps(
-      CudaStream stream, CudaChecks checks, RoutingOps routings, FewRows few, ManyRowsMatrix many) {
+      CudaStream stream, CudaChecks checks, RoutingOps routings, FewRows few, ManyRoutedRows many) {
     this.stream = stream;
     this.checks = checks;
     this.routings = routings;
     this.few = few;
     this.many = many;
     combine = stream.device().kernel("matrix_few", "experts_combine");
+    sumChoices = stream.device().kernel("row_sums", "sum_choices");
   }
 
   private CudaExpertProjection projection(ExpertProjection projection) {
@@ -103,12 +106,22 @@ final class ExpertOps {
       return;
     }
     routings.plan(routing);
+    if (isMany(w, routed)) {
+      sumMany(w, routing, x, rows, out);
+    } else {
+      sumFew(w, routing, x, rows, out);
+    }
+  }
+
+  private void sumFew(
+      CudaExpertProjection w, CudaRouting routing, CudaTensor x, int rows, CudaTensor out) {
+    int routed = rows * routing.topK();
     int features = w.shape().paddedOut();
-    long scratch = stream.scratch((long) routed * features * Float.BYTES);
-    multiply(w, routing, x, routed, 1, scratch, features, true);
+    long terms = stream.scratch((long) routed * features * Float.BYTES);
+    multiply(w, routing, x, routed, 1, terms, features, true);
     stream
         .launch(combine)
-        .pointer(scratch)
+        .pointer(terms)
         .int64(features)
         .pointer(routing.choices())
         .pointer(routing.weights())
@@ -123,6 +136,34 @@ final class ExpertOps {
         .go();
   }
 
+  /** The same with terms in bf16, since with many rows they are what memory is busy with. */
+  private void sumMany(
+      CudaExpertProjection w, CudaRouting routing, CudaTensor x, int rows, CudaTensor out) {
+    int routed = rows * routing.topK();
+    int features = w.shape().paddedOut();
+    long terms = stream.scratch((long) routed * features * Short.BYTES);
+    multiply(w, routing, x, routed, 1, terms, features, false);
+    stream
+        .launch(sumChoices)
+        .pointer(terms)
+        .int32(features)
+        .pointer(routing.weights())
+        .int32(routing.topK())
+        .pointer(out.address())
+        .int32(out.stride())
+        .int32(out.wide() ? 1 : 0)
+        .int32(features)
+        .pointer(0)
+        .grid(rows)
+        .block(Math.min(SUM_THREADS, Math.ceilDiv(features / 8, 32) * 32))
+        .dependent()
+        .go();
+  }
+
+  private boolean isMany(CudaExpertProjection w, int routed) {
+    return routed >= MANY_ROWS_PER_EXPERT * w.experts();
+  }
+
   private void multiply(
       CudaExpertProjection w,
       CudaRouting routing,
@@ -133,10 +174,10 @@ final class ExpertOps {
       long yStride,
       boolean wide) {
     checks.that(!x.wide(), () -> "x is float32, but products take bf16");
-    if (many == null || routed < MANY_ROWS_PER_EXPERT * w.experts()) {
+    if (!isMany(w, routed)) {
       few.multiplyRouted(w, routing, x, routed, choices, y, yStride, wide);
     } else {
-      many.multiplyRouted(w, routing, x, routed, choices, y, yStride, wide);
+      many.multiply(w, routing, x, routed, choices, y, yStride, wide);
     }
   }
 }

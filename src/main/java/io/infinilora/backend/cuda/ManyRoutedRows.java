@@ -17,6 +17,9 @@ final class ManyRoutedRows {
   private static final int GATHER_THREADS = 128;
   private static final int HOPPER = 90;
 
+  /** Tensor maps that are kept: those of the weights, and of x by number of rows. */
+  private static final int MAX_MAPS = 4096;
+
   private final CudaStream stream;
   private final TensorMaps maps;
   private final Kernel gather;
@@ -66,7 +69,14 @@ final class ManyRoutedRows {
     narrowTiles = hopper ? Variant.of(device, 128, 6) : null;
   }
 
-  /** See {@link ManyRowsMatrix#multiplyRouted}. */
+  /**
+   * {@code y[i] = x[i / choices] W_e^T + b_e} for each routed row i, e being its expert.
+   *
+   * @param routed routed rows to launch for
+   * @param choices routed rows per row of {@code x}
+   * @param y device address of the result, a row per routed row
+   * @param wide whether y is float32
+   */
   void multiply(
       CudaExpertProjection w,
       CudaRouting routing,
@@ -96,6 +106,9 @@ final class ManyRoutedRows {
         .block(GATHER_THREADS)
         .dependent()
         .go();
+    if (encoded.size() > MAX_MAPS) {
+      encoded.clear();
+    }
     Variant variant = shape.paddedOut() <= narrowTiles.columns() ? narrowTiles : wideTiles;
     MemorySegment mapX =
         encoded.computeIfAbsent(

@@ -1,26 +1,25 @@
 package io.infinilora.backend.cuda;
 
-/** Products of so many rows that arithmetic is the limit, not the weights' bytes. */
+import java.util.Optional;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/** Dense products of so many rows that arithmetic is the limit, not the weights' bytes. */
 interface ManyRowsMatrix {
 
-  /** {@code y = x W^T + b} for the outputs from {@code weights} on, like {@link FewRows}. */
+  /** {@code y = x W^T + b}, like {@link FewRows#multiply}. */
   void multiply(
       CudaTensor x, int rows, long weights, long bias, int features, int in, CudaTensor y);
 
-  /**
-   * The same by expert, like {@link FewRows}.
-   *
-   * @param routed routed rows
-   * @param choices routed rows per row of {@code x}
-   * @param y device address of the result, a row per routed row
-   */
-  void multiplyRouted(
-      CudaExpertProjection w,
-      CudaRouting routing,
-      CudaTensor x,
-      int routed,
-      int choices,
-      long y,
-      long yStride,
-      boolean wide);
+  /** By the cuBLASLt of this machine; without one, by a slower kernel of our own. */
+  static ManyRowsMatrix open(CudaStream stream) {
+    Optional<CublasLt> blas = CublasLt.find();
+    if (blas.isPresent()) {
+      return new CublasRows(stream, blas.get());
+    }
+    Logger log = LoggerFactory.getLogger(ManyRowsMatrix.class);
+    log.warn(
+        "no cuBLASLt was found, prompts will be read slowly; looked for {}", CublasLt.places());
+    return new PortableRows(stream);
+  }
 }

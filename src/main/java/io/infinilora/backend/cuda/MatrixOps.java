@@ -61,7 +61,7 @@ final class MatrixOps {
 
   private void multiply(
       CudaTensor x, int rows, long weights, long bias, int features, int in, CudaTensor y) {
-    if (rows < MANY_ROWS || many == null) {
+    if (rows < MANY_ROWS) {
       few.multiply(x, rows, weights, bias, features, in, y);
     } else {
       many.multiply(x, rows, weights, bias, features, in, y);

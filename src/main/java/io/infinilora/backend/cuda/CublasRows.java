@@ -3,11 +3,8 @@ package io.infinilora.backend.cuda;
 import java.util.LinkedHashMap;
 import java.util.Map;
 
-/**
- * Products of many rows: dense ones by cuBLASLt, routed ones by kernels of our own. The stream's
- * thread only.
- */
-final class ManyRows implements ManyRowsMatrix {
+/** Products of many rows by cuBLASLt. The stream's thread only. */
+final class CublasRows implements ManyRowsMatrix {
   private static final long WORKSPACE_BYTES = 32L << 20;
 
   /** Shapes whose plans are kept. */
@@ -19,22 +16,15 @@ final class ManyRows implements ManyRowsMatrix {
   private final CublasLt blas;
   private final long workspace;
   private final Kernel addBias;
-  private final ManyRoutedRows routedRows;
   private final Map<Shape, CublasLt.Plan> plans = new LinkedHashMap<>();
 
   private record Shape(int rows, int n, int k, int xStride, int yStride, boolean wide) {}
 
-  private ManyRows(CudaStream stream, CublasLt blas) {
+  CublasRows(CudaStream stream, CublasLt blas) {
     this.stream = stream;
     this.blas = blas;
-    routedRows = new ManyRoutedRows(stream);
     workspace = stream.device().allocate(WORKSPACE_BYTES, "workspace").address();
     addBias = stream.device().kernel("matrix_few", "add_bias");
-  }
-
-  /** With the cuBLASLt of this machine; without one, few-row kernels do it all. */
-  static ManyRowsMatrix open(CudaStream stream) {
-    return CublasLt.find().map(blas -> new ManyRows(stream, blas)).orElse(null);
   }
 
   @Override
@@ -68,18 +58,5 @@ final class ManyRows implements ManyRowsMatrix {
           .dependent()
           .go();
     }
-  }
-
-  @Override
-  public void multiplyRouted(
-      CudaExpertProjection w,
-      CudaRouting routing,
-      CudaTensor x,
-      int routed,
-      int choices,
-      long y,
-      long yStride,
-      boolean wide) {
-    routedRows.multiply(w, routing, x, routed, choices, y, yStride, wide);
   }
 }
