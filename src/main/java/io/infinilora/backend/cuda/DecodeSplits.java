@@ -15,7 +15,7 @@ record DecodeSplits(int most, int part) {
   private static final int LEAST_PART = 4;
 
   /** Tiles of a split that need not be cut further to balance long and short rows. */
-  private static final int BALANCED_PART = 64;
+  private static final int BALANCED_PART = 128;
 
   /** What attention_combine has room for. */
   private static final int MOST = 256;

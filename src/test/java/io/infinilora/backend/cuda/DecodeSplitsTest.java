@@ -57,7 +57,7 @@ class DecodeSplitsTest {
 
   @Test
   void aLongRowAmongManyDoesNotHoldUpTheOthers() {
-    assertThat(DecodeSplits.of(2048, 128, SLOTS)).isEqualTo(new DecodeSplits(32, 64));
-    assertThat(DecodeSplits.of(2048, 1056, SLOTS)).isEqualTo(new DecodeSplits(8, 256));
+    assertThat(DecodeSplits.of(2048, 128, SLOTS)).isEqualTo(new DecodeSplits(16, 128));
+    assertThat(DecodeSplits.of(2048, 1056, SLOTS)).isEqualTo(new DecodeSplits(4, 512));
   }
 }
