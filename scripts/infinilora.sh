@@ -1,12 +1,11 @@
 #!/bin/sh
 # Starts InfiniLoRA with the Java runtime that lies beside it (see scripts/bundle.sh).
 #
-# INFINILORA_JAVA_OPTIONS holds further options of the Java virtual machine, such as -Xmx8g.
+# JDK_JAVA_OPTIONS holds further options of the Java virtual machine, such as -Xmx8g.
 
 set -eu
 
 home=$(dirname "$(dirname "$(readlink -f "$0")")")
 
-# shellcheck disable=SC2086 # Several options are several words.
 exec "$home/lib/runtime/bin/java" --add-modules=jdk.incubator.vector --enable-native-access=ALL-UNNAMED \
-    ${INFINILORA_JAVA_OPTIONS-} -jar "$home/lib/infinilora.jar" "$@"
+    -jar "$home/lib/infinilora.jar" "$@"
