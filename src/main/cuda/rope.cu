@@ -21,7 +21,7 @@ __device__ __forceinline__ float bounded(float v, float bound) { return bound > 
 
 }  // namespace
 
-// Grid (rows).
+// Grid (rows, parts of the heads).
 extern "C" __global__ void __launch_bounds__(THREADS)
     rope_store(__nv_bfloat16* q, long long qStride, __nv_bfloat16* k, long long kStride, __nv_bfloat16* v,
                long long vStride, const int* positions, const int* sequence, const int* tables, int tableStride,
@@ -47,7 +47,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     __nv_bfloat16* keys = cache + static_cast<long long>(block) * 2 * kvHeads * blockSize * padded;
     __nv_bfloat16* values = keys + static_cast<long long>(kvHeads) * blockSize * padded;
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
-    for (int head = warp; head < heads + 2 * kvHeads; head += THREADS / WARP) {
+    for (int head = blockIdx.y * (THREADS / WARP) + warp; head < heads + 2 * kvHeads;
+         head += gridDim.y * (THREADS / WARP)) {
         if (head >= heads + kvHeads) {
             const int h = head - heads - kvHeads;
             __nv_bfloat16* source = v + row * vStride + h * D;

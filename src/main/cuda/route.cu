@@ -27,6 +27,16 @@ __device__ __forceinline__ float warpSum(float v) {
     return v;
 }
 
+// A key above 0 that orders as v does; both zeros have the same.
+__device__ __forceinline__ unsigned orderedKey(float v) {
+    const unsigned bits = __float_as_uint(v + 0.0f);
+    return bits >> 31 ? ~bits : bits | 0x80000000u;
+}
+
+__device__ __forceinline__ float valueOf(unsigned key) {
+    return __uint_as_float(key >> 31 ? key & 0x7fffffffu : ~key);
+}
+
 // One warp chooses for one row. Lane l holds experts l, l + 32, ...
 __device__ void routeRow(const float* logits, int count, int topK, bool softmaxFirst, bool normalise, int* experts,
                          float* weights) {
@@ -46,27 +56,27 @@ __device__ void routeRow(const float* logits, int count, int topK, bool softmaxF
             if (lane + i * WARP < count) total += expf(values[i] - most);
         total = warpSum(total);
     }
-    unsigned taken = 0;  // bit i: values[i]
-    float mine = 0;      // of the choice that this lane writes
+    unsigned keys[PER_LANE];  // ordered as the values are; 0 once taken, and where there is no expert
+#pragma unroll
+    for (int i = 0; i < PER_LANE; i++) keys[i] = lane + i * WARP < count ? orderedKey(values[i]) : 0;
+    float mine = 0;  // of the choice that this lane writes
     int choice = 0;
     float kept = 0;
     for (int j = 0; j < topK; j++) {
-        float best = -INFINITY;
-        int at = MAX_EXPERTS;
+        unsigned best = 0;
+        int slot = 0;
 #pragma unroll
-        for (int i = PER_LANE - 1; i >= 0; i--) {
-            const bool free = lane + i * WARP < count && !(taken >> i & 1);
-            if (free && (values[i] >= best || at == MAX_EXPERTS)) best = values[i], at = lane + i * WARP;
-        }
+        for (int i = 0; i < PER_LANE; i++)
+            if (keys[i] > best) best = keys[i], slot = i;
+        const unsigned highest = __reduce_max_sync(ALL, best);
+        const unsigned own = lane + slot * WARP;
+        const unsigned at = __reduce_min_sync(ALL, best == highest ? own : MAX_EXPERTS);
+        if (at == own) {
 #pragma unroll
-        for (int i = WARP / 2; i > 0; i /= 2) {
-            const float otherBest = __shfl_xor_sync(ALL, best, i);
-            const int otherAt = __shfl_xor_sync(ALL, at, i);
-            if (otherAt < MAX_EXPERTS && (at == MAX_EXPERTS || otherBest > best || (otherBest == best && otherAt < at)))
-                best = otherBest, at = otherAt;
+            for (int i = 0; i < PER_LANE; i++)
+                if (i == slot) keys[i] = 0;
         }
-        if (at % WARP == lane) taken |= 1u << (at / WARP);
-        const float weight = expf(best - most);
+        const float weight = expf(valueOf(highest) - most);
         kept += weight;
         if (lane == j) mine = weight, choice = at;
     }
@@ -94,7 +104,7 @@ extern "C" __global__ void __launch_bounds__(ROUTE_THREADS)
              weights + row * topK);
 }
 
-// Grid (1), max(256, rows * topK) threads: all of it for at most 64 rows.
+// Grid (1), max(256, rows * topK) threads or more, so that there are warps for the rows: all of it for at most 64 rows.
 extern "C" __global__ void __launch_bounds__(PLAN_THREADS)
     route_few(const float* logits, int stride, int rows, const int* rowCount, int count, int topK, int softmaxFirst,
               int normalise, int* experts, float* weights, int* starts, int* sorted, int* active) {
@@ -107,7 +117,8 @@ extern "C" __global__ void __launch_bounds__(PLAN_THREADS)
     allowNextKernel();
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
     const int present = rowCount != nullptr ? min(rows, *rowCount) : rows;
-    for (int row = warp; row < present; row += blockDim.x / WARP)
+    // Padded rows too, to no effect: so logits need not wait for the number of rows.
+    for (int row = warp; row < rows; row += blockDim.x / WARP)
         routeRow(logits + static_cast<long long>(row) * stride, count, topK, softmaxFirst, normalise,
                  chosen + row * topK, chosenWeights + row * topK);
     for (int e = lane; e < count; e += WARP) before[warp][e] = 0;

@@ -179,6 +179,7 @@ def main():
     options.add_argument("--parts", type=int, default=1)
     options.add_argument("--no-check", action="store_true")
     options.add_argument("--check-only", action="store_true")
+    options.add_argument("--checks", choices=("all", "dense", "routed"), default="all")
     options.add_argument("--modes", default="+=")
     options = options.parse_args()
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -189,7 +190,8 @@ def main():
     kernels = Kernels(*[gpu.Module(os.path.join(options.directory, f"lora_{name}.fatbin")) for name in ("decode", "rows", "experts")])
     print(torch.cuda.get_device_name(), options.directory)
     if not options.no_check:
-        print("largest error of the checks:", check.check(kernels))
+        print("largest error of the checks:", check.check(kernels, dense=options.checks != "routed",
+                                                                routed=options.checks != "dense"))
     if options.check_only:
         return 0
     pages = Pages(30_000, 8 << 20)

@@ -125,10 +125,11 @@ class RoutedWork:
 
     def launch_plan(self, kernels, dependent=False):
         t = self.tiling
+        fetched = int(self.routed <= plan.FETCH_TABLES)
         arguments = [self.group_of, self.sites, self.experts, self.weights, self.routed, self.top_k, self.groups,
                      self.expert_count, len(self.features), int(self.per_choice), t.shrink_rows, t.shrink_tiles,
-                     t.expand_rows, t.expand_tiles, 8 * -(-self.hidden // plan.SHRINK_K),
-                     16 + 8 * max(-(-n // 64) for n in self.features), self.x_rows, self.y_rows, self.factors, self.hits,
+                     t.expand_rows, t.expand_tiles, fetched * 8 * -(-self.hidden // plan.SHRINK_K),
+                     fetched * (16 + 8 * max(-(-n // 64) for n in self.features)), self.x_rows, self.y_rows, self.factors, self.hits,
                      self.shrink, self.shrink_names, self.expand, self.expand_names]
         pairs = self.groups * self.expert_count
         if self.blocks == 0:

@@ -16,6 +16,7 @@ MANY_SHRINK_FROM, MANY_SHRINK_IN_ALL = 48, 1024
 MANY_EXPAND_FROM = 24        # and the mean at least as large,
 MANY_EXPAND_BLOCKS = 100     # and so much to do, in shares of 64 rows and 256 features
 FEW_ROWS_BLOCKS = 8 * 132    # few adapters with many rows are cut finer below this many blocks of lora_expand
+FETCH_TABLES = 512           # routed rows up to which the plan fetches tables: one multiprocessor would take too long
 
 
 class Group:

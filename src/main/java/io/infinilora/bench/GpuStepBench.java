@@ -12,7 +12,8 @@ import java.nio.file.Path;
 /**
  * Decode and prefill steps of random weights on a GPU.
  *
- * <p>Usage: {@code GpuStepBench CONFIG [CONTEXT]}; CONFIG is a {@code config.json}.
+ * <p>Usage: {@code GpuStepBench CONFIG [CONTEXT [BATCH]]}; CONFIG is a {@code config.json}. With
+ * BATCH, only decode steps of that size, launched operator by operator, for a profiler.
  */
 public final class GpuStepBench {
   private static final int[] BATCHES = {1, 8, 32, 64};
@@ -49,6 +50,10 @@ public final class GpuStepBench {
               PROMPTS * PROMPT_TOKENS,
               bandwidth,
               rate);
+      if (args.length > 2) {
+        System.out.println(bench.decodeUnrecorded(Integer.parseInt(args[2]), context));
+        return;
+      }
       for (int batch : BATCHES) {
         System.out.println(bench.decode(batch, context, 0, 0, 0));
       }

@@ -12,6 +12,7 @@ import io.infinilora.backend.Vec;
 final class AttentionOps {
   private static final int MAX_HEAD_DIM = 256;
   private static final int ROPE_THREADS = 256;
+  private static final int SPREAD_ROWS = 64;
 
   /** Threads of an attention block, rows of a warp, and rows of a block of prefill. */
   private static final int THREADS = 128;
@@ -19,11 +20,19 @@ final class AttentionOps {
   private static final int WARP_ROWS = 16;
   private static final int TILE_ROWS = 64;
 
+  /** Dynamic shared memory of a block of prefill. */
+  private static final int[] PREFILL_SHARED = {32 << 10, 64 << 10, 96 << 10};
+
   /** Keys that a warp takes at a time. */
   private static final int KEYS = 16;
 
+  /**
+   * Tiles of keys that each warp of a split has at least, so that merging does not outweigh them.
+   */
+  private static final int SPLIT_TILES = 2;
+
   /** Blocks per multiprocessor from which on more splits bring no more bandwidth. */
-  private static final int ENOUGH_BLOCKS = 4;
+  private static final int ENOUGH_BLOCKS = 2;
 
   private final CudaStream stream;
   private final CudaChecks checks;
@@ -45,10 +54,11 @@ final class AttentionOps {
     this.checks = checks;
     CudaDevice device = stream.device();
     ropeStore = device.kernel("rope", "rope_store");
-    combine = device.kernel("attention", "attention_combine");
+    combine = device.kernel("attention_decode", "attention_combine");
     for (int i = 0; i < decode.length; i++) {
-      decode[i] = device.kernel("attention", "attention_decode_" + (1 << i));
-      prefill[i] = device.kernel("attention", "attention_prefill_" + (1 << i));
+      decode[i] = device.kernel("attention_decode", "attention_decode_" + (1 << i));
+      prefill[i] = device.kernel("attention_prefill", "attention_prefill_" + (1 << i));
+      prefill[i].sharedLimit(PREFILL_SHARED[i]);
     }
   }
 
@@ -152,10 +162,17 @@ final class AttentionOps {
         .float32(eps)
         .pointer(cache.layer(layer))
         .int32(layout.blockSize())
-        .grid(onDevice.rows())
+        .grid(onDevice.rows(), ropeParts(onDevice.rows(), q.cols() / dim + 2 * layout.kvHeads()))
         .block(ROPE_THREADS)
         .dependent()
         .go();
+  }
+
+  /**
+   * Blocks per row: few rows are spread over the device, many are not worth the repeated angles.
+   */
+  private static int ropeParts(int rows, int heads) {
+    return rows > SPREAD_ROWS ? 1 : Math.ceilDiv(heads, ROPE_THREADS / 32);
   }
 
   /** See {@link io.infinilora.backend.OpStream#attention}. */
@@ -172,6 +189,7 @@ final class AttentionOps {
     checks.that(
         params.headDim() == layout.headDim() && params.kvHeads() == layout.kvHeads(),
         () -> "attention %s with a cache for %s".formatted(params, layout));
+    checks.that(params.scale() > 0, () -> "scores times " + params.scale());
     CudaTensor q = checks.tensor(queries, batch.rows(), params.heads() * params.headDim(), "q");
     CudaTensor out = checks.sameShape(result, q, "out");
     checks.that(!q.wide() && !out.wide(), () -> "q and out must be bf16");
@@ -223,7 +241,7 @@ final class AttentionOps {
   private int splits(DeviceBatch batch, CudaKvCache cache, AttentionParams params) {
     int positions = batch.tableStride() * cache.blockSize();
     int window = params.window() == 0 ? positions : Math.min(positions, params.window() + KEYS);
-    int useful = Math.max(1, window / (KEYS * THREADS / 32));
+    int useful = Math.max(1, window / (KEYS * THREADS / 32 * SPLIT_TILES));
     int wanted =
         Math.ceilDiv(
             ENOUGH_BLOCKS * stream.device().multiprocessors(), batch.rows() * params.kvHeads());
@@ -298,10 +316,12 @@ final class AttentionOps {
       }
     }
     long list = stream.upload(tiles, 0, tiles.length, tiles.length);
-    begin(prefill[variant(params.headDim())], onDevice, q, cache, layer, params, sinks, out)
+    int variant = variant(params.headDim());
+    begin(prefill[variant], onDevice, q, cache, layer, params, sinks, out)
         .pointer(list)
         .grid(count, params.kvHeads())
         .block(THREADS)
+        .shared(PREFILL_SHARED[variant])
         .dependent()
         .go();
   }

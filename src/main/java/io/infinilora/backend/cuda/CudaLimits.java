@@ -1,5 +1,9 @@
 package io.infinilora.backend.cuda;
 
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.util.SplittableRandom;
 import jcuda.driver.CUevent;
 import jcuda.driver.JCudaDriver;
 
@@ -47,10 +51,25 @@ public final class CudaLimits {
     CudaTensor y = (CudaTensor) backend.tensor(MATRIX, MATRIX);
     try (CudaStream stream = new CudaStream(device);
         DeviceMemory weights = device.allocate(2L * MATRIX * MATRIX, "benchmark")) {
-      ManyRowsMatrix many = ManyRows.open(stream, new FewRows(stream));
+      fill(device, x.address(), 2L * MATRIX * MATRIX);
+      fill(device, weights.address(), 2L * MATRIX * MATRIX);
+      ManyRowsMatrix many = ManyRows.open(stream);
       double seconds =
           best(stream, () -> many.multiply(x, MATRIX, weights.address(), 0, MATRIX, MATRIX, y));
       return 2.0 * MATRIX * MATRIX * MATRIX / seconds;
+    }
+  }
+
+  /** Random numbers from -1 to 1: zeros are multiplied faster, since they take less power. */
+  private static void fill(CudaDevice device, long address, long bytes) {
+    try (Arena arena = Arena.ofConfined()) {
+      MemorySegment values = arena.allocate(bytes, 64);
+      SplittableRandom random = new SplittableRandom(1);
+      for (long at = 0; at < bytes; at += Short.BYTES) {
+        float value = (float) (2 * random.nextDouble() - 1);
+        values.set(ValueLayout.JAVA_SHORT, at, (short) (Float.floatToRawIntBits(value) >>> 16));
+      }
+      device.upload(values, address);
     }
   }
 

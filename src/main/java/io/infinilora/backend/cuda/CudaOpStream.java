@@ -52,7 +52,7 @@ final class CudaOpStream implements OpStream {
     rows = new RowOps(stream, checks, results);
     transfers = new TransferOps(stream, checks, rows, results);
     FewRows few = new FewRows(stream);
-    ManyRowsMatrix many = ManyRows.open(stream, few);
+    ManyRowsMatrix many = ManyRows.open(stream);
     matrices = new MatrixOps(stream, checks, few, many);
     experts = new ExpertOps(stream, checks, routings, few, many);
     attention = new AttentionOps(stream, checks);

@@ -26,6 +26,7 @@ final class CudaStream implements AutoCloseable {
   private final UploadRing ring;
   private final StepRecorder recorder;
   private DeviceMemory scratch;
+  private DeviceMemory sideScratch;
 
   /** The thread that used the stream last. */
   private Thread bound;
@@ -47,6 +48,7 @@ final class CudaStream implements AutoCloseable {
     ring = new UploadRing(this);
     recorder = new StepRecorder(this);
     scratch = device.allocate(INITIAL_SCRATCH, "workspace");
+    sideScratch = device.allocate(INITIAL_SCRATCH, "workspace");
   }
 
   CudaDevice device() {
@@ -202,13 +204,24 @@ final class CudaStream implements AutoCloseable {
    * @return device address, aligned to 256 bytes
    */
   long scratch(long bytes) {
-    if (bytes > scratch.bytes() && !recorder.staging()) {
-      recorder.forget(); // Recordings hold the old address.
-      synchronize();
-      scratch.close();
-      scratch = device.allocate(Long.highestOneBit(bytes) * 2, "workspace");
-    }
+    scratch = grown(scratch, bytes);
     return scratch.address();
+  }
+
+  /** The same, besides {@link #scratch}, for a part of the operator. */
+  long sideScratch(long bytes) {
+    sideScratch = grown(sideScratch, bytes);
+    return sideScratch.address();
+  }
+
+  private DeviceMemory grown(DeviceMemory memory, long bytes) {
+    if (bytes <= memory.bytes() || recorder.staging()) {
+      return memory;
+    }
+    recorder.forget(); // Recordings hold the old address.
+    synchronize();
+    memory.close();
+    return device.allocate(Long.highestOneBit(bytes) * 2, "workspace");
   }
 
   /** Waits until everything that was called so far is done. */
@@ -225,6 +238,7 @@ final class CudaStream implements AutoCloseable {
       recorder.close();
       ring.close();
       scratch.close();
+      sideScratch.close();
       device.check(JCudaDriver.cuStreamDestroy(stream), "cuStreamDestroy");
     }
     arena.close();

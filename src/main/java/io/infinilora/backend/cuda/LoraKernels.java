@@ -32,6 +32,10 @@ final class LoraKernels {
   private static final int PLAN_MANY_ROWS = 4096;
 
   private static final int PLAN_MANY_BLOCKS = 8;
+
+  /** Routed rows up to which a plan fetches tables: one multiprocessor would take too long. */
+  private static final int FETCH_TABLES = 512;
+
   private static final int TARGET_BYTES = 32;
 
   private final CudaStream stream;
@@ -207,6 +211,9 @@ final class LoraKernels {
     for (CudaTensor out : outs) {
       features = Math.max(features, out == null ? 0 : out.cols());
     }
+    int tableBytes =
+        LoraLayout.HEAD_BYTES + Math.ceilDiv(features, LoraPieces.FEATURE_BLOCK) * Long.BYTES;
+    boolean fetch = routed <= FETCH_TABLES;
     stream
         .launch(few ? planFew : plan)
         .pointer(groupOf)
@@ -223,9 +230,8 @@ final class LoraKernels {
         .int32(shrinkTiles.capacity())
         .int32(expandRows)
         .int32(expandTiles.capacity())
-        .int32(LoraPieces.chunks(products.x().cols()) * Long.BYTES)
-        .int32(
-            LoraLayout.HEAD_BYTES + Math.ceilDiv(features, LoraPieces.FEATURE_BLOCK) * Long.BYTES)
+        .int32(fetch ? LoraPieces.chunks(products.x().cols()) * Long.BYTES : 0)
+        .int32(fetch ? tableBytes : 0)
         .pointer(products.xRows())
         .pointer(products.yRows())
         .pointer(products.factors())

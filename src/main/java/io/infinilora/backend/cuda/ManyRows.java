@@ -3,7 +3,10 @@ package io.infinilora.backend.cuda;
 import java.util.LinkedHashMap;
 import java.util.Map;
 
-/** Products of many rows: dense ones by cuBLASLt. The stream's thread only. */
+/**
+ * Products of many rows: dense ones by cuBLASLt, routed ones by kernels of our own. The stream's
+ * thread only.
+ */
 final class ManyRows implements ManyRowsMatrix {
   private static final long WORKSPACE_BYTES = 32L << 20;
 
@@ -16,22 +19,22 @@ final class ManyRows implements ManyRowsMatrix {
   private final CublasLt blas;
   private final long workspace;
   private final Kernel addBias;
-  private final FewRows few;
+  private final ManyRoutedRows routedRows;
   private final Map<Shape, CublasLt.Plan> plans = new LinkedHashMap<>();
 
   private record Shape(int rows, int n, int k, int xStride, int yStride, boolean wide) {}
 
-  private ManyRows(CudaStream stream, CublasLt blas, FewRows few) {
+  private ManyRows(CudaStream stream, CublasLt blas) {
     this.stream = stream;
     this.blas = blas;
-    this.few = few;
+    routedRows = new ManyRoutedRows(stream);
     workspace = stream.device().allocate(WORKSPACE_BYTES, "workspace").address();
     addBias = stream.device().kernel("matrix_few", "add_bias");
   }
 
   /** With the cuBLASLt of this machine; without one, few-row kernels do it all. */
-  static ManyRowsMatrix open(CudaStream stream, FewRows few) {
-    return CublasLt.find().map(blas -> new ManyRows(stream, blas, few)).orElse(null);
+  static ManyRowsMatrix open(CudaStream stream) {
+    return CublasLt.find().map(blas -> new ManyRows(stream, blas)).orElse(null);
   }
 
   @Override
@@ -77,6 +80,6 @@ final class ManyRows implements ManyRowsMatrix {
       long y,
       long yStride,
       boolean wide) {
-    few.multiplyRouted(w, routing, x, routed, choices, y, yStride, wide);
+    routedRows.multiply(w, routing, x, routed, choices, y, yStride, wide);
   }
 }

@@ -148,8 +148,7 @@ class RecordedLoraTest {
       int rows = new int[] {1, 5, 33, 64}[step % 4];
       int present = new int[] {1, 3, 9}[step % 3];
       RowGroups groups = groups(rows, present);
-      ops.embed(
-          backend.embedding(TestData.f32(data.matrix(CAPACITY, EXPERTS, 1))), all, logits);
+      ops.embed(backend.embedding(TestData.f32(data.matrix(CAPACITY, EXPERTS, 1))), all, logits);
       ops.route(logits, moe, routing);
       Routing some = routing.first(rows);
       Runnable operators =
@@ -182,12 +181,9 @@ class RecordedLoraTest {
                 outs[5].first(rows * TOP_K));
           };
       List<float[][]> direct = results(outs, operators);
-      List<float[][]> recorded =
-          results(outs, () -> ops.step(decode(rows), true, operators));
+      List<float[][]> recorded = results(outs, () -> ops.step(decode(rows), true, operators));
       for (int t = 0; t < outs.length; t++) {
-        assertThat(recorded.get(t))
-            .as("step %d, output %d", step, t)
-            .isDeepEqualTo(direct.get(t));
+        assertThat(recorded.get(t)).as("step %d, output %d", step, t).isDeepEqualTo(direct.get(t));
       }
     }
     ops.synchronize();

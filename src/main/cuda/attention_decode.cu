@@ -1,4 +1,4 @@
-// Causal attention over paged keys and values: softmax(scale q K^T) V, with grouped heads, windows and sinks.
+// Causal attention of one row per sequence over paged keys and values: softmax(scale q K^T) V, with grouped heads, windows and sinks.
 //
 // Shapes    q, out [rows, heads * D] bf16 with strides; positions [rows], tables [sequences, tableStride] int32; D <= 256; sinks
 //           [heads] float32 or null. Position i attends to i - window + 1 .. i (window 0: all up to i).
@@ -7,12 +7,11 @@
 //           time go from memory to registers and straight into mma.m16n8k16: for q K^T both operands permute the
 //           head's elements alike, for P V the lanes' columns are permuted, so that every load is 16 bytes and nothing is
 //           staged. Softmax is done on the way (Milakov and Gimelshein, arXiv 1805.02867).
-//           attention_decode: one query per sequence; SPLITS blocks share a sequence's keys, attention_combine merges.
-//           attention_prefill: tiles of up to 64 rows of one sequence, made by the host.
-// Bytes     decode: keys and values once, the rest is small. Prefill: they come from the L2, arithmetic is the limit.
+//           One query per sequence; several blocks, splits, share a sequence's keys, and attention_combine merges.
+// Bytes     keys and values once, the rest is small.
 // Order     keys ascending within a warp, then warps, then splits: none depends on other sequences.
 
-#include "device.cuh"
+#include "attention.cuh"
 
 namespace {
 
@@ -20,7 +19,6 @@ constexpr int ROWS = 16;
 constexpr int KEYS = 16;
 constexpr int WARPS = 4;
 constexpr int THREADS = WARPS * WARP;
-constexpr float LOG2E = 1.4426950408889634f;
 
 struct Cache {
     const __nv_bfloat16* keys;    // of the kv head in block 0
@@ -133,7 +131,7 @@ struct Attention {
             best[h] = fmaxf(best[h], __shfl_xor_sync(~0u, best[h], 1));
             best[h] = fmaxf(best[h], __shfl_xor_sync(~0u, best[h], 2));
             const float shift = best[h] == -INFINITY ? 0 : best[h];
-            const float factor = exp2f(most[h] - shift);
+            const float factor = power2(most[h] - shift);
             most[h] = best[h];
             sum[h] *= factor;
 #pragma unroll
@@ -142,7 +140,7 @@ struct Attention {
             for (int n = 0; n < 2; n++)
 #pragma unroll
                 for (int e = 0; e < 2; e++) {
-                    s[n][2 * h + e] = exp2f(s[n][2 * h + e] - shift);
+                    s[n][2 * h + e] = power2(s[n][2 * h + e] - shift);
                     sum[h] += s[n][2 * h + e];
                 }
         }
@@ -168,25 +166,6 @@ struct Attention {
                 for (int e = 0; e < 4; e++) use(e / 2, 64 * i + 8 * (2 * c + e % 2) + j, o[8 * i + j][e]);
     }
 };
-
-// Factor of the sums, sinks included.
-__device__ __forceinline__ float normaliser(float most, float sum, const float* sinks, int head) {
-    if (sinks == nullptr) return sum > 0 ? 1 / sum : 0;
-    const float sink = sinks[head] * LOG2E, top = fmaxf(most, sink);
-    const float part = most == -INFINITY ? 0 : exp2f(most - top);
-    return part / (sum * part + exp2f(sink - top));
-}
-
-}  // namespace
-
-
-// Arguments of both kernels.
-#define ATTENTION_PARAMETERS                                                                                          \
-    const __nv_bfloat16 *q, long long qStride, const int *positions, const int *tables, int tableStride, int heads,   \
-        int kvHeads, int D, const __nv_bfloat16 *cache, int blockSize, int window, float scale, const float *sinks,   \
-        __nv_bfloat16 *out, long long outStride
-
-namespace {
 
 template <int GROUPS>
 __device__ __forceinline__ void decode(ATTENTION_PARAMETERS, float* partials, float2* partialSums) {
@@ -231,8 +210,8 @@ __device__ __forceinline__ void decode(ATTENTION_PARAMETERS, float* partials, fl
     for (int h = 0; h < 2; h++) {
         for (int w = 0; w < WARPS; w++) most[h] = fmaxf(most[h], mosts[w][g + 8 * h]);
         const float shift = most[h] == -INFINITY ? 0 : most[h];
-        for (int w = 0; w < WARPS; w++) sum[h] += sums[w][g + 8 * h] * exp2f(mosts[w][g + 8 * h] - shift);
-        factor[h] = exp2f(work.most[h] - shift);
+        for (int w = 0; w < WARPS; w++) sum[h] += sums[w][g + 8 * h] * power2(mosts[w][g + 8 * h] - shift);
+        factor[h] = power2(work.most[h] - shift);
     }
     for (int w = 0; w < WARPS; w++) {
         if (w == warp) work.each([&](int h, int e, float value) { merged[g + 8 * h][e] += value * factor[h]; });
@@ -264,72 +243,21 @@ __device__ __forceinline__ void decode(ATTENTION_PARAMETERS, float* partials, fl
     }
 }
 
-// tile: sequence, its first row, its rows, first of the tile's rows * heads (of the kv head).
-template <int GROUPS>
-__device__ __forceinline__ void prefill(ATTENTION_PARAMETERS, const int4* tileList) {
-    using Work = Attention<GROUPS>;
-    constexpr int WIDTH = 64 * GROUPS;
-    __shared__ __align__(16) __nv_bfloat16 stages[WARPS][ROWS * Work::Q_STRIDE];
-    allowNextKernel();
-    awaitPreviousKernel();
-    const int4 tile = tileList[blockIdx.x];
-    const int share = heads / kvHeads, kvHead = blockIdx.y;
-    const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, g = lane / 4;
-    const int flat = tile.w + warp * ROWS, flats = tile.z * share;
-    if (flat >= flats) return;
-    __nv_bfloat16* staged = stages[warp];
-    for (int i = lane; i < ROWS * WIDTH; i += WARP) {
-        const int r = i / WIDTH, e = i % WIDTH;
-        const int row = tile.y + (flat + r) / share, head = kvHead * share + (flat + r) % share;
-        staged[r * Work::Q_STRIDE + e] =
-            flat + r < flats && e < D ? q[row * qStride + head * D + e] : __float2bfloat16_rn(0);
-    }
-    __syncwarp();
-    Work work;
-    work.loadQ(staged);
-#pragma unroll
-    for (int h = 0; h < 2; h++) {
-        const int f = flat + g + 8 * h;
-        work.position[h] = f < flats ? positions[tile.y + f / share] : -1;
-    }
-    const int firstPosition = positions[tile.y + flat / share];
-    const int last = positions[tile.y + (min(flat + ROWS, flats) - 1) / share];
-    const int begin = window == 0 ? 0 : max(0, firstPosition - window + 1) / KEYS;
-    work.run(cacheOf(cache, kvHeads, kvHead, tables + static_cast<long long>(tile.x) * tableStride, blockSize, D), begin,
-             last / KEYS + 1, 1, last, window, scale * LOG2E);
-    work.finishSums();
-    float factor[2];
-#pragma unroll
-    for (int h = 0; h < 2; h++)
-        factor[h] = normaliser(work.most[h], work.sum[h], sinks, kvHead * share + (flat + g + 8 * h) % share);
-    work.each([&](int h, int e, float value) {
-        const int f = flat + g + 8 * h;
-        if (f < flats && e < D)
-            out[(tile.y + f / share) * outStride + (kvHead * share + f % share) * D + e] =
-                __float2bfloat16_rn(value * factor[h]);
-    });
-}
-
 }  // namespace
 
 // attention_decode_G: grid (splits, kvHeads * ceil(heads / kvHeads / 16), rows); partials [rows][heads][splits][D] and
 // partialSums [rows][heads][splits] of workspace if there are several splits.
-// attention_prefill_G: grid (tiles, kvHeads). G: groups of 64 elements of a head.
-#define KERNELS(GROUPS)                                                                                               \
+// G: groups of 64 elements of a head.
+#define KERNEL(GROUPS)                                                                                               \
     extern "C" __global__ void __launch_bounds__(THREADS) attention_decode_##GROUPS(                                  \
         ATTENTION_PARAMETERS, float* partials, float2* partialSums) {                                                 \
         decode<GROUPS>(q, qStride, positions, tables, tableStride, heads, kvHeads, D, cache, blockSize, window,       \
                        scale, sinks, out, outStride, partials, partialSums);                                          \
-    }                                                                                                                 \
-    extern "C" __global__ void __launch_bounds__(THREADS) attention_prefill_##GROUPS(                                 \
-        ATTENTION_PARAMETERS, const int4* tileList) {                                                                 \
-        prefill<GROUPS>(q, qStride, positions, tables, tableStride, heads, kvHeads, D, cache, blockSize, window,      \
-                        scale, sinks, out, outStride, tileList);                                                      \
     }
 
-KERNELS(1)
-KERNELS(2)
-KERNELS(4)
+KERNEL(1)
+KERNEL(2)
+KERNEL(4)
 
 // Grid (heads, rows), D threads or more.
 extern "C" __global__ void attention_combine(const float* partials, const float2* partialSums, int splits, int D,
@@ -341,12 +269,14 @@ extern "C" __global__ void attention_combine(const float* partials, const float2
     if (positions[row] < 0) return;
     const long long first = (static_cast<long long>(row) * gridDim.x + head) * splits;
     float most = -INFINITY;
+#pragma unroll 8
     for (int s = 0; s < splits; s++) most = fmaxf(most, partialSums[first + s].x);
     const float shift = most == -INFINITY ? 0 : most;
     float sum = 0, value = 0;
+#pragma unroll 8
     for (int s = 0; s < splits; s++) {
         const float2 part = partialSums[first + s];
-        const float factor = exp2f(part.x - shift);
+        const float factor = power2(part.x - shift);
         sum += part.y * factor;
         if (e < D) value += partials[(first + s) * D + e] * factor;
     }
