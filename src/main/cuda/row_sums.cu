@@ -81,12 +81,13 @@ extern "C" __global__ void add_bias(void* y, int stride, int wide, const float* 
 }
 
 // out[p] = x[sorted[p] / choices]: rows in the order of experts. bf16, columns a multiple of 8, rows of out without gaps; one
-// block per row.
-extern "C" __global__ void gather_sorted(const __nv_bfloat16* x, long long xStride, const int* sorted, int choices,
-                                         int columns, __nv_bfloat16* out) {
+// block per place. places: device address of how many there are; what `sorted` holds beyond, for padded rows, is stale.
+extern "C" __global__ void gather_sorted(const __nv_bfloat16* x, long long xStride, const int* sorted, const int* places,
+                                         int choices, int columns, __nv_bfloat16* out) {
     awaitPreviousKernel();
     allowNextKernel();
     const long long place = blockIdx.x;
+    if (place >= *places) return;
     const uint4* source = reinterpret_cast<const uint4*>(x + sorted[place] / choices * xStride);
     uint4* target = reinterpret_cast<uint4*>(out + place * columns);
     for (int i = threadIdx.x; i < columns / 8; i += blockDim.x) target[i] = source[i];

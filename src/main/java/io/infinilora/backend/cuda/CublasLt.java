@@ -32,6 +32,11 @@ final class CublasLt {
   private static final int DESC_TRANSA = 3;
   private static final int PREFERENCE_MAX_WORKSPACE = 1;
 
+  /** Of A, B, C and D: 256 bytes unless told otherwise, but rows here begin at any 16. */
+  private static final int[] PREFERENCE_MIN_ALIGNMENTS = {5, 6, 7, 8};
+
+  private static final int ALIGNMENT = 16;
+
   /** Bytes of {@code cublasLtMatmulAlgo_t} and of the heuristic's result that begins with it. */
   static final int ALGORITHM_BYTES = 64;
 
@@ -202,6 +207,10 @@ final class CublasLt {
       MemorySegment limit = arena.allocateFrom(JAVA_LONG, workspace);
       check(
           (int) preferenceSet.invokeExact(preference, PREFERENCE_MAX_WORKSPACE, limit, 8L), shape);
+      MemorySegment alignment = arena.allocateFrom(JAVA_INT, ALIGNMENT);
+      for (int operand : PREFERENCE_MIN_ALIGNMENTS) {
+        check((int) preferenceSet.invokeExact(preference, operand, alignment, 4L), shape);
+      }
       MemorySegment result = arena.allocate(RESULT_BYTES, 8);
       MemorySegment count = arena.allocate(JAVA_INT);
       check(

@@ -88,6 +88,7 @@ final class ManyRoutedRows {
         .pointer(x.address())
         .int64(x.stride())
         .pointer(routing.plan().sorted())
+        .pointer(routing.plan().starts() + (long) Integer.BYTES * w.experts())
         .int32(choices)
         .int32(width)
         .pointer(sorted)
