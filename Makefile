@@ -9,7 +9,7 @@ TOOLS = JAVA_HOME=$$(scripts/find-jdk.sh) && export JAVA_HOME && \
 	{ command -v mvn >/dev/null || { echo "error: mvn was not found; install Maven 3.8 or newer" >&2; exit 1; }; }
 
 .DEFAULT_GOAL := help
-.PHONY: help build cuda run test format bench clean
+.PHONY: help build bundle cuda run test format bench clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -22,6 +22,9 @@ $(JAR): $(SOURCES)
 		else echo "no CUDA compiler was found: the jar is for CPUs only (\`make cuda\` fetches one)"; fi
 	@$(TOOLS) && mvn -q -B -Dmaven.test.skip=true package
 	@touch $@
+
+bundle: $(JAR) ## Pack the jar with a Java runtime of its own, below target/bundle
+	@$(TOOLS) && scripts/bundle.sh $(JAR) target/bundle
 
 cuda: ## Compile the CUDA kernels, fetching a compiler (105 MB) if there is none
 	@NVCC=$$(scripts/find-nvcc.sh || scripts/fetch-nvcc.sh) && scripts/compile-kernels.sh "$$NVCC" $(KERNELS)

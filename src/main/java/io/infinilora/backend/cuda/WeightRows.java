@@ -17,6 +17,9 @@ import java.lang.foreign.ValueLayout;
 final class WeightRows implements AutoCloseable {
   private static final ValueLayout.OfShort SHORT = ValueLayout.JAVA_SHORT_UNALIGNED;
 
+  /** Rows and columns of a piece of a transposed matrix. */
+  private static final int TILE = 64;
+
   private final WeightMatrix source;
   private final MemorySegment data;
   private final int stride;
@@ -63,10 +66,42 @@ final class WeightRows implements AutoCloseable {
       MemorySegment.copy(data, first, into, 0, (to - from) * rowBytes);
       return;
     }
+    if (plain && source.rowStride() < source.colStride()) {
+      for (int row = from; row < to; row += TILE) {
+        writeTransposed(row, Math.min(TILE, to - row), into.asSlice((row - from) * strideBytes));
+      }
+      return;
+    }
     for (int row = from; row < to; row++) {
       long at = (row - from) * strideBytes;
       writeRow(row, into.asSlice(at, rowBytes));
       into.asSlice(at + rowBytes, strideBytes - rowBytes).fill((byte) 0);
+    }
+  }
+
+  /**
+   * Neighbours in the file are in different rows: tiles let both sides be read and written in runs.
+   */
+  private void writeTransposed(int from, int rows, MemorySegment into) {
+    long strideBytes = (long) Short.BYTES * stride;
+    int cols = source.cols();
+    short[] tile = new short[TILE * TILE];
+    for (int col = 0; col < cols; col += TILE) {
+      int width = Math.min(TILE, cols - col);
+      for (int k = 0; k < width; k++) {
+        long step = (col + k) * source.colStride();
+        for (int r = 0; r < rows; r++) {
+          tile[r * TILE + k] = data.get(SHORT, Short.BYTES * (source.element(from + r) + step));
+        }
+      }
+      for (int r = 0; r < rows; r++) {
+        long at = r * strideBytes + (long) Short.BYTES * col;
+        MemorySegment.copy(tile, r * TILE, into, SHORT, at, width);
+      }
+    }
+    long rowBytes = (long) Short.BYTES * cols;
+    for (int r = 0; r < rows; r++) {
+      into.asSlice(r * strideBytes + rowBytes, strideBytes - rowBytes).fill((byte) 0);
     }
   }
 

@@ -66,10 +66,24 @@ public final class QuantBlocks {
     return dtype == DType.Q6_K ? 16 : 32;
   }
 
-  /** Value of an element of the block last read. */
-  public float value(int i) {
-    int g = i / (q.length / scale.length);
-    return floats(dtype) ? scale[g] * E2M1[q[i]] : scale[g] * q[i] + min[g];
+  /** Writes the values of the block last read. */
+  public void values(float[] into) {
+    int group = q.length / scale.length;
+    boolean floats = floats(dtype);
+    for (int g = 0; g < scale.length; g++) {
+      float factor = scale[g];
+      float least = min[g];
+      int end = (g + 1) * group;
+      if (floats) {
+        for (int i = g * group; i < end; i++) {
+          into[i] = factor * E2M1[q[i]];
+        }
+      } else {
+        for (int i = g * group; i < end; i++) {
+          into[i] = factor * q[i] + least;
+        }
+      }
+    }
   }
 
   /** Whether quants are floats of 4 bits. */

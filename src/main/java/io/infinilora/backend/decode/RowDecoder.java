@@ -17,11 +17,15 @@ public final class RowDecoder {
   private final MemorySegment data;
   private final QuantBlocks blocks;
 
+  /** Values of a block. */
+  private final float[] values;
+
   /** A decoder of one matrix. */
   public RowDecoder(WeightMatrix source) {
     this.source = source;
     this.data = source.tensor().data();
     this.blocks = source.dtype().quantised() ? new QuantBlocks(source) : null;
+    this.values = new float[source.dtype().blockElements()];
   }
 
   /**
@@ -67,16 +71,19 @@ public final class RowDecoder {
     long block = first / dtype.blockElements();
     for (int at = 0; at < cols; at += dtype.blockElements()) {
       blocks.read(block++);
-      for (int i = 0; i < dtype.blockElements(); i++) {
-        float value = blocks.value(i);
-        if (Float.isNaN(value)) {
-          TensorView tensor = source.tensor();
-          throw new InfiniLoraException(
-              ErrorCode.BAD_MODEL_FILE,
-              "%s: tensor %s holds NaN".formatted(tensor.source(), tensor.name()));
-        }
-        set(into + 4L * (at + i), value);
+      blocks.values(values);
+      boolean nan = false;
+      for (float value : values) {
+        nan |= Float.isNaN(value);
       }
+      if (nan) {
+        TensorView tensor = source.tensor();
+        throw new InfiniLoraException(
+            ErrorCode.BAD_MODEL_FILE,
+            "%s: tensor %s holds NaN".formatted(tensor.source(), tensor.name()));
+      }
+      MemorySegment.copy(
+          values, 0, ALL, ValueLayout.JAVA_FLOAT_UNALIGNED, into + 4L * at, values.length);
     }
   }
 

@@ -49,6 +49,19 @@ class WeightRowsTest {
     check(matrix.cols(1, 2, 16), 16);
   }
 
+  @Test
+  void largeTransposedMatricesAreReadInPieces() {
+    WeightMatrix matrix = WeightMatrix.of(random(DType.BF16, 300)).transposed();
+    check(matrix, 8);
+    check(new WeightMatrix(matrix.tensor(), 3, 150, 5, 2, 300, null, null), 8);
+    MemorySegment square = arena.allocate(2L * 150 * 150);
+    for (int i = 0; i < 150 * 150; i++) {
+      square.set(ValueLayout.JAVA_SHORT_UNALIGNED, 2L * i, (short) i);
+    }
+    TensorView view = new TensorView("w", DType.BF16, new long[] {150, 150}, square, "this test");
+    check(WeightMatrix.of(view).transposed().rows(4, 1, 139).cols(2, 1, 141), 144);
+  }
+
   /** Halves go to the even neighbour, and infinities and NaNs stay what they are. */
   @Test
   void roundingIsThatOfTheFormat() {
