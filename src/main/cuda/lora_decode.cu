@@ -1,12 +1,12 @@
-// LoRA for few rows per adapter: y[row, :] (+)= scale[row] * B_a (A_a x[row, :]) for rows sorted by adapter a (or by adapter and
+// LoRA for few rows per adapter: y[row, :] (+)= factor[row] * scale_a * B_a (A_a x[row, :]) for rows sorted by adapter a (or by adapter and
 // expert), ranks mixed in one launch; bf16 in and out, fp32 sums. Two kernels: lora_shrink, then lora_expand, which
 // with programmatic dependent launch fetches its weights while lora_shrink still runs.
 //
-// Shapes    x [*, H] bf16, v [S][rows][vStride] fp32 (workspace), y [*, N] bf16; xRows, yRows [rows] map sorted rows to
-//           rows of x and y (a row of x may occur more than once, a row of y not), scale [rows] or null.
+// Shapes    x [*, H] bf16, v [S][vRows][vStride] fp32 (workspace), up to three y_t [*, N_t] bf16; xRows, yRows map sorted rows
+//           to rows of x and y (a row of x may occur more than once, a row of y not), factors per sorted row or null.
 // Layout    lora.cuh.
-// Limits    H and every rank padded to multiples of 32 and 16; features of a target multiples of 8, packed in
-//           blocks of 64; strides multiples of 8 values, pointers aligned to 16 bytes.
+// Limits    H and features of a target multiples of 8, packed in multiples of 32 and 64; ranks multiples of 16; strides
+//           multiples of 8 values, pointers aligned to 16 bytes; up to 64 rows per tile.
 // Bytes     A and B of every adapter once, x once per 32 ranks (from the L2 after the first), y once (twice if added to).
 // Order     a value of v is summed over 16-wide k steps, warps, blocks of a cluster and clusters in this order, a value
 //           of y over rank blocks: neither depends on the other rows, nor on how the work was cut into items.
@@ -16,35 +16,37 @@
 constexpr int SHRINK_WARPS = 8;
 constexpr int SHRINK_THREADS = SHRINK_WARPS * WARP;
 constexpr int WARP_K = 64;                          // reduced values per warp
-constexpr int SHRINK_K = SHRINK_WARPS * WARP_K;     // and per block
-constexpr int SHRINK_RANK_BLOCKS = 2;               // rank blocks of an item at most: 128 bytes of A per lane
-constexpr int SHRINK_ROWS = 64;                     // rows of an item at most
+static_assert(SHRINK_WARPS * WARP_K == CHUNK);       // per block
+constexpr int SHRINK_RANK_BLOCKS = 2;               // rank blocks at a time: 128 bytes of A per lane
+constexpr int SHRINK_ROWS = 64;                     // rows of a tile at most
 constexpr int SHRINK_RANKS = SHRINK_RANK_BLOCKS * RANK_BLOCK;
 constexpr int PARTIAL_STRIDE = SHRINK_RANKS + 4;    // + 4: no bank conflicts between the lanes of a fragment
 
 constexpr int EXPAND_WARPS = 4;
 constexpr int EXPAND_THREADS = EXPAND_WARPS * WARP;
 constexpr int EXPAND_FRAGMENTS = 16;                // fragments of B that a lane holds: 256 bytes
+constexpr int MOST_ROUND = 4;                       // rank blocks of a round at most
 
-// RB: rank blocks held by a warp (1 or 2).
+// RB: rank blocks held by a warp (1 or 2), from rank block `block` on.
 template <int RB>
-__device__ void shrink(const LoraItem& item, const __nv_bfloat16* __restrict__ x,
-                       long long xStride, const int* __restrict__ xRows, int hidden, float* partials, float* sums) {
+__device__ void shrink(const LoraItem& item, int block, const __nv_bfloat16* __restrict__ x,
+                       long long xStride, const int* xRows, int hidden, float* partials, float* sums) {
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, g = lane / 4, c = lane % 4;
-    const int pair = (blockIdx.x * SHRINK_K + warp * WARP_K) / 32;  // first 32 reduced values
-    const int pairs = hidden / 32;
+    const int chunks = (hidden + CHUNK - 1) / CHUNK;
+    const int pair = (blockIdx.x * CHUNK + warp * WARP_K) / 32;  // first 32 reduced values
+    const int pairs = (hidden + 31) / 32;
 
-    int xRow = g < item.rows ? __ldg(xRows + item.row + g) : 0;
+    int xRow = g < item.rows ? loadInt(xRows + item.row + g) : 0;
+    const uint4* pieces[RB];
+#pragma unroll
+    for (int rb = 0; rb < RB; rb++)
+        pieces[rb] = pair < pairs ? loadPiece(item.pieces + (block + rb) * chunks + blockIdx.x) : nullptr;
     uint4 weights[RB][4];
 #pragma unroll
     for (int k = 0; k < 4; k++) {
 #pragma unroll
-        for (int rb = 0; rb < RB; rb++) {
-            const int p = pair + k / 2;
-            weights[rb][k] = p < pairs
-                ? loadWeights(item.weights + ((p * item.rankBlocks + rb) * 2 + k % 2) * FRAGMENT + lane)
-                : uint4{};
-        }
+        for (int rb = 0; rb < RB; rb++)
+            weights[rb][k] = pair + k / 2 < pairs ? loadWeights(pieces[rb] + (warp * 4 + k) * FRAGMENT + lane) : uint4{};
     }
     awaitPreviousKernel();
 
@@ -52,9 +54,9 @@ __device__ void shrink(const LoraItem& item, const __nv_bfloat16* __restrict__ x
         values[0] = values[1] = uint4{};
         if (row + g < item.rows) {
             const uint4* source = reinterpret_cast<const uint4*>(x + xRow * xStride) + pair * 4 + c;
-            if (pair < pairs) values[0] = __ldg(source);
-            if (pair + 1 < pairs) values[1] = __ldg(source + 4);
-            if (row + TILE_ROWS + g < item.rows) xRow = __ldg(xRows + item.row + row + TILE_ROWS + g);
+            if (pair * 32 + c * 8 < hidden) values[0] = loadInput(source);
+            if ((pair + 1) * 32 + c * 8 < hidden) values[1] = loadInput(source + 4);
+            if (row + TILE_ROWS + g < item.rows) xRow = loadInt(xRows + item.row + row + TILE_ROWS + g);
         }
     };
     uint4 next[2];
@@ -90,62 +92,73 @@ __device__ void shrink(const LoraItem& item, const __nv_bfloat16* __restrict__ x
     }
 }
 
-// Grid (C * S, items), clusters of C blocks along x: block b of an item reduces values [512 b, 512 b + 512) of x, a cluster's
-// blocks are summed up here, the S clusters' by lora_expand.
+// Grid (C * S, tiles, shares), clusters of C blocks along x: block b of a tile reduces values [512 b, 512 b + 512) of x, a
+// cluster's blocks are summed up here, the S clusters' by lora_expand. planned: tiles are written by the previous kernel.
 extern "C" __global__ void __launch_bounds__(SHRINK_THREADS, 4)
-    lora_shrink(const LoraItem* items, const __nv_bfloat16* __restrict__ x, long long xStride,
-                const int* __restrict__ xRows, int hidden, float* v, int vStride, int vRows) {
+    lora_shrink(const void* tiles, const void* names, int planned, const __nv_bfloat16* __restrict__ x, long long xStride,
+                const int* xRows, int hidden, float* v, int vStride, int vRows) {
     __shared__ float partials[SHRINK_WARPS * TILE_ROWS * PARTIAL_STRIDE];
     __shared__ float sums[SHRINK_ROWS * SHRINK_RANKS];
+    // Only after it, so that what the previous kernel wrote is there when a block of the next one starts.
+    if (planned) awaitPreviousKernel();
     allowNextKernel();
-    const LoraItem item = loadItem(items, blockIdx.y);
-    if (item.rows == 0) return;
-    if (item.blocks > 1) {
-        shrink<2>(item, x, xStride, xRows, hidden, partials, sums);
-    } else {
-        shrink<1>(item, x, xStride, xRows, hidden, partials, sums);
+    const LoraItem item = loadItem(tiles, names, blockIdx.y);
+    if (item.rows == 0) {
+        if (blockIdx.y == 0) awaitPreviousKernel();
+        return;
     }
-    clusterBarrier();
-    sumOverCluster<SHRINK_RANKS>(sums, SHRINK_RANKS, item, v, vStride, vRows);
-    clusterBarrier();  // no block may leave while others read its sums
+    for (int block = blockIdx.z * SHRINK_RANK_BLOCKS; block < item.rankBlocks; block += gridDim.z * SHRINK_RANK_BLOCKS) {
+        const int blocks = min(SHRINK_RANK_BLOCKS, item.rankBlocks - block);
+        if (blocks > 1) {
+            shrink<2>(item, block, x, xStride, xRows, hidden, partials, sums);
+        } else {
+            shrink<1>(item, block, x, xStride, xRows, hidden, partials, sums);
+        }
+        clusterBarrier();
+        sumOverCluster<SHRINK_RANKS>(sums, SHRINK_RANKS, item, block, blocks * RANK_BLOCK, v, vStride, vRows);
+        clusterBarrier();  // no block may leave or go on while others read its sums
+    }
 }
 
 // RB: rank blocks of a round (1, 2 or 4; ranks between are guarded, larger ones take several rounds).
 template <int RB>
-__device__ void expand(const LoraItem& item, const float* v, int vStride, int vRows, int splits,
-                       const int* __restrict__ yRows, const float* __restrict__ scale, __nv_bfloat16* y, long long yStride,
-                       bool add) {
+__device__ void expand(const LoraItem& item, const LoraTarget& target, int first, int blocks, const float* v, int vStride,
+                       int vRows, int splits, const int* yRows, const float* factors, bool add) {
     constexpr int BLOCKS = EXPAND_FRAGMENTS / (RB * 4);  // feature blocks per warp
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, g = lane / 4, c = lane % 4;
     const int rankBlocks = item.rankBlocks;
 
+    const uint4* pieces[BLOCKS];
+#pragma unroll
+    for (int b = 0; b < BLOCKS; b++)
+        pieces[b] = b * EXPAND_WARPS + warp < blocks ? loadPiece(item.pieces + 2 + first + b * EXPAND_WARPS + warp) : nullptr;
     uint4 weights[BLOCKS][RB][4];
     auto loadRound = [&](int round) {
 #pragma unroll
         for (int b = 0; b < BLOCKS; b++) {
-            const int block = b * EXPAND_WARPS + warp;
-            const uint4* source = item.weights + (block * rankBlocks + round) * 4 * FRAGMENT + lane;
+            const uint4* source = pieces[b] + round * 4 * FRAGMENT + lane;
 #pragma unroll
             for (int rb = 0; rb < RB; rb++)
 #pragma unroll
                 for (int f = 0; f < 4; f++)
-                    weights[b][rb][f] = block < item.blocks && round + rb < rankBlocks
+                    weights[b][rb][f] = pieces[b] && round + rb < rankBlocks
                         ? loadWeights(source + (rb * 4 + f) * FRAGMENT) : uint4{};
         }
     };
     // A lane's features: 8 of each of its blocks, of two rows per tile.
-    const int feature = warp * FEATURE_BLOCK + 8 * g;
+    const int feature = (first + warp) * FEATURE_BLOCK + 8 * g;
     auto locate = [&](int row, int half) -> uint4* {
         const int r = row + 2 * c + half;
         if (r >= item.rows) return nullptr;
-        return reinterpret_cast<uint4*>(y + __ldg(yRows + item.row + r) * yStride + item.yOffset + feature);
+        return reinterpret_cast<uint4*>(target.y + loadInt(yRows + item.row + r) * target.stride + feature);
     };
     auto inside = [&](int b) {
-        return b * EXPAND_WARPS + warp < item.blocks && feature + b * EXPAND_WARPS * FEATURE_BLOCK < item.features;
+        return b * EXPAND_WARPS + warp < blocks && feature + b * EXPAND_WARPS * FEATURE_BLOCK < target.features;
     };
     constexpr int STEP = EXPAND_WARPS * FEATURE_BLOCK / 8;  // from one block of a warp to the next, in 16 bytes
 
     loadRound(0);
+    const float scale = __ldg(reinterpret_cast<const float*>(item.pieces));
     uint4* rows[2] = {locate(0, 0), locate(0, 1)};
     if (add) {
 #pragma unroll
@@ -180,8 +193,8 @@ __device__ void expand(const LoraItem& item, const float* v, int vStride, int vR
 #pragma unroll
         for (int b = 0; b < BLOCKS; b++) {
             float d[4][4] = {};
-            for (int round = 0; round == 0 || round < rankBlocks; round += RB) {
-                if (rankBlocks > RB) {
+            for (int round = 0; round == 0 || (RB == MOST_ROUND && round < rankBlocks); round += RB) {
+                if (RB == MOST_ROUND && rankBlocks > RB) {
                     loadRound(round);
                     loadV(round);
                 }
@@ -193,7 +206,7 @@ __device__ void expand(const LoraItem& item, const float* v, int vStride, int vR
 #pragma unroll
             for (int half = 0; half < 2; half++) {
                 if (!rows[half] || !inside(b)) continue;
-                const float factor = scale ? __ldg(scale + item.row + row + 2 * c + half) : 1.0f;
+                const float factor = factors ? scale * loadFactor(factors + item.row + row + 2 * c + half) : scale;
                 rows[half][b * STEP] = addScaled(old[b][half], factor, d, half);
             }
         }
@@ -202,17 +215,29 @@ __device__ void expand(const LoraItem& item, const float* v, int vStride, int vR
     }
 }
 
-// Grid (items). Without add, items of rank 0 write zeros.
+// Grid (tiles, shares of all targets). A block takes as many feature blocks as its warps hold, but at most `most`, a
+// multiple of 4. Without add, y is written where a tile has the target, and nowhere else.
 extern "C" __global__ void __launch_bounds__(EXPAND_THREADS, 4)
-    lora_expand(const LoraItem* items, const float* v, int vStride, int vRows, int splits,
-                const int* __restrict__ yRows, const float* __restrict__ scale, __nv_bfloat16* y, long long yStride, int add) {
-    const LoraItem item = loadItem(items, blockIdx.x);
-    if (item.rows == 0) return;
-    if (item.rankBlocks > 2) {
-        expand<4>(item, v, vStride, vRows, splits, yRows, scale, y, yStride, add);
-    } else if (item.rankBlocks > 1) {
-        expand<2>(item, v, vStride, vRows, splits, yRows, scale, y, yStride, add);
-    } else {
-        expand<1>(item, v, vStride, vRows, splits, yRows, scale, y, yStride, add);
+    lora_expand(const void* tiles, const LoraTarget t0, const LoraTarget t1, const LoraTarget t2, int most, const float* v,
+                int vStride, int vRows, int splits, const int* yRows, const float* factors, int add) {
+    allowNextKernel();
+    int share;
+    const LoraTarget target = chooseTarget(t0, t1, t2, share);
+    const LoraItem item = loadItem(tiles, target.names, blockIdx.x);
+    const int held = min(most, EXPAND_WARPS * EXPAND_FRAGMENTS / 4 / (item.rankBlocks > 2 ? 4 : item.rankBlocks > 1 ? 2 : 1));
+    const int all = (target.features + FEATURE_BLOCK - 1) / FEATURE_BLOCK;
+    if (item.rows == 0 || share * held >= all) {
+        if (blockIdx.x == 0) awaitPreviousKernel();
+        return;
+    }
+    for (int first = share * held; first < all; first += target.shares * held) {
+        const int blocks = min(held, all - first);
+        if (item.rankBlocks > 2) {
+            expand<4>(item, target, first, blocks, v, vStride, vRows, splits, yRows, factors, add);
+        } else if (item.rankBlocks > 1) {
+            expand<2>(item, target, first, blocks, v, vStride, vRows, splits, yRows, factors, add);
+        } else {
+            expand<1>(item, target, first, blocks, v, vStride, vRows, splits, yRows, factors, add);
+        }
     }
 }

@@ -18,6 +18,7 @@ constexpr int STEP = 32;   // of k that a lane's 16 bytes belong to
 constexpr int AHEAD = 8;   // steps whose weights are loaded before the first is used
 constexpr int TILE = 8;    // rows of x that one mma takes
 constexpr int MAX_TILES = 4;
+constexpr int TOGETHER = 4;  // choices of a row whose values are loaded at once
 
 struct Rows {
     const int* list;  // sorted routed rows, or null: row i is i
@@ -184,7 +185,7 @@ __device__ __forceinline__ void routed(const __nv_bfloat16* x, long long xStride
                                          long long yStride, int wide) {                                          \
         dense<WARPS, FRAGMENTS>(x, xStride, rows, w, bias, n, k, y, yStride, wide);                              \
     }                                                                                                            \
-    extern "C" __global__ void __launch_bounds__(WARPS * WARP)                                                   \
+    extern "C" __global__ void __launch_bounds__(WARPS * WARP, 24 / WARPS)                                       \
         experts_few_##WARPS##_##FRAGMENTS(const __nv_bfloat16* x, long long xStride, int choices,                \
                                           const __nv_bfloat16* w, const float* bias, int n, int k,               \
                                           const int* starts, const int* sorted, const int* active, void* y,      \
@@ -192,8 +193,8 @@ __device__ __forceinline__ void routed(const __nv_bfloat16* x, long long xStride
         routed<WARPS, FRAGMENTS>(x, xStride, choices, w, bias, n, k, starts, sorted, active, y, yStride, wide);  \
     }
 
+KERNELS(2, 1)
 KERNELS(4, 1)
-KERNELS(4, 2)
 KERNELS(8, 1)
 
 // out[r] = sum_j weights[r, j] * y[r * topK + j], in the order of the choices. y float32 [*, yStride], out bf16 or
@@ -206,15 +207,29 @@ extern "C" __global__ void __launch_bounds__(128)
     const int column = 8 * (blockIdx.x * blockDim.x + threadIdx.x), row = blockIdx.y;
     if (column >= n) return;
     float sums[8] = {};
-    for (int j = 0; j < topK; j++) {
-        const int i = row * topK + j;
-        if (experts[i] < 0) continue;
-        const float weight = weights[i];
-        const float4* source = reinterpret_cast<const float4*>(y + i * yStride + column);
-        const float4 a = source[0], b = source[1];
-        const float values[8] = {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
+    // Padded rows' y may be anything: read with the rest, so that no load waits for another, but not added.
+    for (int first = 0; first < topK; first += TOGETHER) {
+        float4 values[TOGETHER][2];
+        float factors[TOGETHER];
+        bool real[TOGETHER];
 #pragma unroll
-        for (int v = 0; v < 8; v++) sums[v] = fmaf(weight, values[v], sums[v]);
+        for (int j = 0; j < TOGETHER; j++) {
+            const bool exists = first + j < topK;
+            const int i = row * topK + first + j;
+            const float4* source = reinterpret_cast<const float4*>(y + i * yStride + column);
+            values[j][0] = exists ? source[0] : float4{};
+            values[j][1] = exists ? source[1] : float4{};
+            factors[j] = exists ? weights[i] : 0;
+            real[j] = exists && experts[i] >= 0;
+        }
+#pragma unroll
+        for (int j = 0; j < TOGETHER; j++) {
+            if (!real[j]) continue;
+            const float4 a = values[j][0], b = values[j][1];
+            const float own[8] = {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
+#pragma unroll
+            for (int v = 0; v < 8; v++) sums[v] = fmaf(factors[j], own[v], sums[v]);
+        }
     }
     if (wide) {
         float4* target = reinterpret_cast<float4*>(static_cast<float*>(out) + row * outStride + column);
@@ -224,5 +239,29 @@ extern "C" __global__ void __launch_bounds__(128)
         *reinterpret_cast<uint4*>(static_cast<__nv_bfloat16*>(out) + row * outStride + column) =
             uint4{packBf16(sums[0], sums[1]), packBf16(sums[2], sums[3]), packBf16(sums[4], sums[5]),
                   packBf16(sums[6], sums[7])};
+    }
+}
+
+// y += b, for products that cannot add it themselves. Grid (n / (8 * threads), rows).
+extern "C" __global__ void __launch_bounds__(256)
+    add_bias(void* y, long long yStride, int n, const float* bias, int wide) {
+    allowNextKernel();
+    const int column = 8 * (blockIdx.x * blockDim.x + threadIdx.x);
+    awaitPreviousKernel();
+    if (column >= n) return;
+    const float4* biases = reinterpret_cast<const float4*>(bias + column);
+    const float4 a = __ldg(biases), b = __ldg(biases + 1);
+    const long long at = blockIdx.y * yStride + column;
+    if (wide) {
+        float4* target = reinterpret_cast<float4*>(static_cast<float*>(y) + at);
+        float4 first = target[0], second = target[1];
+        addTo(first, a), addTo(second, b);
+        target[0] = first, target[1] = second;
+    } else {
+        uint4* target = reinterpret_cast<uint4*>(static_cast<__nv_bfloat16*>(y) + at);
+        const uint4 old = *target;
+        const float2 v0 = unpackBf16(old.x), v1 = unpackBf16(old.y), v2 = unpackBf16(old.z), v3 = unpackBf16(old.w);
+        *target = uint4{packBf16(v0.x + a.x, v0.y + a.y), packBf16(v1.x + a.z, v1.y + a.w),
+                        packBf16(v2.x + b.x, v2.y + b.y), packBf16(v3.x + b.z, v3.y + b.w)};
     }
 }

@@ -55,19 +55,21 @@ class Module:
 
 
 class Kernel:
-    """A function whose arguments are tensors (their addresses), ints and floats (32 bits) or ("l", int) (64 bits)."""
+    """A function of tensors (their addresses), ints and floats (32 bits), ("l", int) (64 bits) or bytes (structures)."""
 
     def __init__(self, function, shared):
         self.function = function
         self.shared = shared
 
-    def __call__(self, grid, threads, arguments, cluster=1, dependent=False):
+    def __call__(self, grid, threads, arguments, cluster=1, dependent=False, shared=None):
         values = []
         for a in arguments:
             if a is None:
                 values.append(ctypes.c_uint64(0))
             elif isinstance(a, torch.Tensor):
                 values.append(ctypes.c_uint64(a.data_ptr()))
+            elif isinstance(a, bytes):
+                values.append((ctypes.c_uint8 * len(a)).from_buffer_copy(a))
             elif isinstance(a, tuple):
                 values.append(ctypes.c_uint64(a[1]))
             elif isinstance(a, float):
@@ -86,9 +88,22 @@ class Kernel:
             attributes[count].value[0] = 1
             count += 1
         grid = tuple(grid) + (1,) * (3 - len(grid))
-        config = _Config((ctypes.c_uint32 * 3)(*grid), (ctypes.c_uint32 * 3)(threads, 1, 1), self.shared,
+        config = _Config((ctypes.c_uint32 * 3)(*grid), (ctypes.c_uint32 * 3)(threads, 1, 1),
+                         self.shared if shared is None else shared,
                          torch.cuda.current_stream().cuda_stream, attributes, count)
         _call("cuLaunchKernelEx", ctypes.byref(config), self.function, pointers, None)
+
+
+def tensor_map(tensor, dimensions, strides, box):
+    """A tensor map of bf16 elements, innermost dimension first, with a swizzle of 128 bytes; strides in elements."""
+    memory = ctypes.create_string_buffer(128 + 64)
+    address = ctypes.addressof(memory) + 63 & ~63
+    rank = len(dimensions)
+    _call("cuTensorMapEncodeTiled", ctypes.c_void_p(address), ctypes.c_int(9), ctypes.c_uint32(rank),
+          ctypes.c_void_p(tensor.data_ptr()), (ctypes.c_uint64 * rank)(*dimensions),
+          (ctypes.c_uint64 * (rank - 1))(*[s * 2 for s in strides]), (ctypes.c_uint32 * rank)(*box),
+          (ctypes.c_uint32 * rank)(*[1] * rank), ctypes.c_int(0), ctypes.c_int(3), ctypes.c_int(2), ctypes.c_int(0))
+    return ctypes.string_at(address, 128)
 
 
 def capture(body):

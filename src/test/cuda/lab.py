@@ -15,7 +15,8 @@ import torch
 import check
 import gpu
 import plan
-from lora import Kernels, Work, error, reference
+from lora import Kernels, RoutedWork, Work, error, experts_table, reference
+from pages import Pages, Site
 
 BANDWIDTH = 3.12e12          # bytes/s, measured read bandwidth of the H100 that the anchors were measured on
 COLD = 140e6                 # bytes between two uses of the same data: colder than the L2
@@ -69,84 +70,98 @@ class Shape:
                 order = order[count:]
             return out
         groups = {}
+        self.experts_of = []
         for token in range(self.tokens):
-            for slot, expert in enumerate(rng.sample(range(self.experts), self.copies)):
+            self.experts_of.append(rng.sample(range(self.experts), self.copies))
+            for slot, expert in enumerate(self.experts_of[-1]):
                 row = token * self.copies + slot
                 key = (token % self.adapters, expert)
                 groups.setdefault(key, []).append((row if self.scaled else token, row))
-        return [groups[key] for key in sorted(groups)]
+        self.keys = sorted(groups)
+        return [groups[key] for key in self.keys]
 
     def bytes(self, groups):
         return 2 * (groups * (self.a_size + sum(self.b_sizes)) + self.x_count * self.hidden +
                     self.rows * sum(self.features))
 
 
-class Pool:
-    """Random weights that the timed inputs cut their adapters from."""
-
-    def __init__(self, values):
-        self.values = torch.empty(values, dtype=torch.bfloat16, device="cuda")
-        for i in range(0, values, 1 << 28):
-            self.values[i : i + (1 << 28)].normal_(0, 0.05)
-        self.used = 0
-
-    def take(self, size):
-        size = -(-size // 512) * 512
-        if self.used + size > self.values.numel():
-            raise MemoryError("pool too small")
-        self.used += size
-        return self.values.data_ptr() + 2 * (self.used - size)
-
-    def view(self, address, size):
-        start = (address - self.values.data_ptr()) // 2
-        return self.values[start : start + size]
+def routed_work(shape, sites, keys, experts_of, kernels, x, y, weights, add, v):
+    """The same work planned on the device."""
+    tables = []
+    for adapter in range(shape.adapters):
+        experts = [None] * shape.experts
+        for (a, e), site in zip(keys, sites):
+            if a == adapter:
+                experts[e] = site
+        tables.append(experts_table(experts))
+    work = RoutedWork(kernels, tables, shape.experts, [t % shape.adapters for t in range(shape.tokens)],
+                      torch.tensor(experts_of).cuda(), weights, shape.hidden, shape.features, shape.rank, shape.stacked, x, y,
+                      add, v)
+    work.tables = tables  # kept alive
+    work.launch_plan(kernels)
+    return work
 
 
-def measure(case, pool, kernels, add, quick):
+def measure(case, pages, kernels, add, quick):
+    """Microseconds of the two kernels; of the whole operation as it runs in a step, chained to what is before it, and (routed)
+    planned on the device; of the plan. Error, megabytes, microseconds of the plan on the host."""
     shape = Shape(case)
     rng = random.Random(5)
     draws, total = [], 0
     while total < COLD or len(draws) < 2:
-        draws.append(shape.draw(rng))
-        total += shape.bytes(len(draws[-1]))
-    pool.used = 0
+        draws.append((shape.draw(rng), getattr(shape, "keys", None), getattr(shape, "experts_of", None)))
+        total += shape.bytes(len(draws[-1][0]))
+    pages.clear()
     x = torch.randn(len(draws) * shape.x_count, shape.hidden, device="cuda").bfloat16()
     y = torch.randn(len(draws) * shape.rows, sum(shape.features), device="cuda").bfloat16()
-    rank = shape.rank
+    ranks = (shape.rank,) * len(shape.features)
     _, splits = plan.clusters(shape.hidden)
     v = torch.empty(splits * shape.rows * shape.stacked, device="cuda")
-    scale = [rng.random() for _ in range(shape.rows)] if shape.scaled else None
-    works, first = [], None
-    for i, draw in enumerate(draws):
+    factors = [rng.random() for _ in range(shape.rows)] if shape.scaled else None
+    all_sites = [[Site(pages, shape.hidden, shape.features, ranks) for _ in draw] for draw, _, _ in draws]
+    pages.flush()
+    works, first, plan_seconds = [], None, []
+    for i, ((draw, keys, experts_of), sites) in enumerate(zip(draws, all_sites)):
+        xs, ys = x[i * shape.x_count : (i + 1) * shape.x_count], y[i * shape.rows : (i + 1) * shape.rows]
         groups, begin = [], 0
-        for rows in draw:
-            a = pool.take(shape.a_size)
-            groups.append(plan.Group(begin, len(rows), a, [(pool.take(n), rank) for n in shape.b_sizes]))
+        for rows, site in zip(draw, sites):
+            groups.append(plan.Group(begin, len(rows), site))
             begin += len(rows)
-        x_rows = [i * shape.x_count + r for rows in draw for r, _ in rows]
-        y_rows = [i * shape.rows + r for rows in draw for _, r in rows]
-        arguments = dict(groups=groups, hidden=shape.hidden, features=shape.features, x=x, x_rows=x_rows, y=y,
-                         y_rows=y_rows, scale=scale, add=add)
+        x_rows, y_rows = [r for rows in draw for r, _ in rows], [r for rows in draw for _, r in rows]
+        row_factors = None if factors is None else [factors[r] for r in y_rows]
+        arguments = dict(groups=groups, hidden=shape.hidden, features=shape.features, x=xs, x_rows=x_rows, y=ys,
+                         y_rows=y_rows, factors=row_factors, add=add)
         first = first or arguments
-        works.append(Work(v=v, **arguments))
+        if shape.routed:
+            weights = None if factors is None else torch.tensor(factors, device="cuda").reshape(shape.tokens, shape.copies)
+            works.append(routed_work(shape, sites, keys, experts_of, kernels, xs, ys, weights, add, v))
+            plan_seconds.append(0)
+        else:
+            works.append(Work(v=v, **arguments))
+            plan_seconds.append(works[-1].plan_seconds)
 
-    def weights(g):
-        return pool.view(g.a, shape.a_size), [pool.view(b, n) for (b, _), n in zip(g.targets, shape.b_sizes)]
-
-    if not add:
-        y[: shape.rows] = float("nan")
-    part = dict(first, y=y[: shape.rows])
-    expected = reference(weights=weights, **part)
-    works[0].launch(kernels)
+    expected = reference(pages, **first)
+    if shape.routed:
+        works[0].launch_products(kernels, planned=False, dependent=False)
+    else:
+        works[0].launch(kernels)
     torch.cuda.synchronize()
-    e = error(y[: shape.rows], expected)
+    e = error(first["y"], expected)
     del expected
     operations = max(len(works), 4 if quick else 12)
-    graph = gpu.capture(lambda: [works[i % len(works)].launch(kernels) for i in range(operations)])
-    us = gpu.median_us(graph, operations, 5 if quick else 15)
-    mb = sum(shape.bytes(len(d)) for d in draws) / len(draws) / 1e6
-    plan_us = sorted(w.plan_seconds for w in works)[len(works) // 2] * 1e6
-    return us, e, mb, plan_us
+
+    def time_of(body):
+        graph = gpu.capture(lambda: [body(works[i % len(works)]) for i in range(operations)])
+        return gpu.median_us(graph, operations, 5 if quick else 15)
+
+    if shape.routed:
+        us = time_of(lambda w: w.launch_products(kernels, planned=False, dependent=False))
+        plan_us = time_of(lambda w: w.launch_plan(kernels))
+    else:
+        us, plan_us = time_of(lambda w: w.launch(kernels)), 0
+    whole = time_of(lambda w: w.launch(kernels, dependent=True))
+    mb = sum(shape.bytes(len(d)) for d, _, _ in draws) / len(draws) / 1e6
+    return us, whole, plan_us, e, mb, sorted(plan_seconds)[len(works) // 2] * 1e6
 
 
 def geometric(values):
@@ -160,8 +175,11 @@ def main():
     options.add_argument("--quick", action="store_true")
     options.add_argument("--only", default="")
     options.add_argument("--out")
+    options.add_argument("--part", type=int, default=0, help="of --parts: every so many-th case")
+    options.add_argument("--parts", type=int, default=1)
     options.add_argument("--no-check", action="store_true")
     options.add_argument("--check-only", action="store_true")
+    options.add_argument("--checks", choices=("all", "dense", "routed"), default="all")
     options.add_argument("--modes", default="+=")
     options = options.parse_args()
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -169,31 +187,33 @@ def main():
     for setting in options.set:
         name, value = setting.split("=")
         setattr(plan, name, type(getattr(plan, name))(value))
-    kernels = Kernels(*[gpu.Module(os.path.join(options.directory, f"lora_{name}.fatbin")) for name in ("decode", "rows")])
+    kernels = Kernels(*[gpu.Module(os.path.join(options.directory, f"lora_{name}.fatbin")) for name in ("decode", "rows", "experts")])
     print(torch.cuda.get_device_name(), options.directory)
     if not options.no_check:
-        print("largest error of the checks:", check.check(kernels))
+        print("largest error of the checks:", check.check(kernels, dense=options.checks != "routed",
+                                                                routed=options.checks != "dense"))
     if options.check_only:
         return 0
-    pool = Pool(1_000_000_000)
+    pages = Pages(30_000, 8 << 20)
     results, families = [], {}
-    for case in load_cases():
+    for index, case in enumerate(load_cases()):
         name = " ".join(case[k] for k in ("model", "projection", "rank", "features", "tokens", "adapters") if case[k])
-        if options.only not in name:
+        if options.only not in name or index % options.parts != options.part:
             continue
         row = dict(case)
         for mode in options.modes.split(","):
-            us, e, mb, plan_us = measure(case, pool, kernels, mode == "+=", options.quick)
+            us, whole, plan_us, e, mb, host_us = measure(case, pages, kernels, mode == "+=", options.quick)
             limit = mb * 1e6 / BANDWIDTH * 1e6
             ratio = float(case["fastest_us"]) / us
-            row |= {f"us {mode}": round(us, 2), f"ratio {mode}": round(ratio, 2), f"at {mode}": round(limit / us, 3)}
+            row |= {f"us {mode}": round(us, 2), f"ratio {mode}": round(ratio, 2), f"at {mode}": round(limit / us, 3),
+                    f"whole {mode}": round(whole, 2)}
             flag = ("" if e <= check.TOLERANCE else " WRONG") + ("" if ratio > 1 else " BEHIND") + (
                 " UNDER80" if mb > 50 and limit / us < 0.8 else "")
             print(f"{name:36s} {mode:2s} {mb:7.1f} MB limit {limit:6.1f} ours {us:7.2f} us {100 * limit / us:4.0f} % "
-                  f"fastest tried {float(case['fastest_us']):6.1f} x{ratio:5.2f} err {e:.1e} plan {plan_us:6.0f} us{flag}")
+                  f"fastest tried {float(case['fastest_us']):6.1f} x{ratio:5.2f} whole {whole:7.2f} plan {plan_us:5.2f} us, host {host_us:6.0f} us, err {e:.1e}{flag}", flush=True)
             decode = "prefill" if int(case["tokens"]) >= 2048 else "decode"
             families.setdefault((case["model"], case["projection"], decode, mode), []).append((ratio, mb, limit / us))
-            row |= {"limit_us": round(limit, 2), "error": f"{e:.1e}", "plan_us": round(plan_us)}
+            row |= {"limit_us": round(limit, 2), "error": f"{e:.1e}", "plan_us": round(plan_us, 2)}
         results.append(row)
     for key, values in families.items():
         large = [at for _, mb, at in values if mb > 50]

@@ -1,101 +1,197 @@
-"""A batch of LoRA work on the GPU: builds device buffers from groups, launches the kernels, computes the reference."""
+"""A batch of LoRA work on the GPU: builds device buffers, launches the kernels, computes the reference."""
 
+import struct
 import time
 
+import numpy as np
 import torch
 
 import plan
-from layout import unpack_a, unpack_b
+from layout import padded, unpack_a, unpack_b
 
-def to_device(array):
-    if not len(array):
-        return torch.zeros(32, dtype=torch.uint8, device="cuda")
-    return torch.frombuffer(bytearray(array.tobytes()), dtype=torch.uint8).cuda()
+TARGETS = 3
+
+
+def device(values, dtype):
+    return torch.as_tensor(np.asarray(values if len(values) else [0], dtype)).cuda()
 
 
 class Kernels:
-    """The launches that make up one LoRA operation: shrink, then expand, each for few and for many rows."""
+    """The launches that make up one LoRA operation: shrink, then expand, each for few and for many rows; for routed
+    layers a plan before and, for sums, combine after them."""
 
-    FEW_SHRINK_THREADS, FEW_EXPAND_THREADS = 256, 128
-    MANY_SHRINK_THREADS, MANY_EXPAND_THREADS = 256, 128
-    MANY_SHRINK_SHARED = (64 + 48) * 1024
+    SHRINK_THREADS, EXPAND_THREADS, PLAN_THREADS, COMBINE_THREADS = 256, 128, 1024, 128
+    MANY_SHRINK_SHARED, PLAN_SHARED = (64 + 48) * 1024, 200 * 1024
 
-    def __init__(self, decode, rows):
+    def __init__(self, decode, rows, experts):
         self.shrink, self.expand = decode.kernel("lora_shrink"), decode.kernel("lora_expand")
         self.shrink_rows = rows.kernel("lora_shrink_rows", self.MANY_SHRINK_SHARED)
         self.expand_rows = rows.kernel("lora_expand_rows")
+        self.plan, self.combine = experts.kernel("lora_plan", self.PLAN_SHARED), experts.kernel("lora_combine")
+        self.plan_few = experts.kernel("lora_plan_few", self.PLAN_SHARED)
 
 
-class Items:
-    """The items of a shrink or expand in device memory."""
+def targets(names, count, ys, features, shares):
+    """Up to three LoraTarget structures. names: address of the first target's, `count` per target."""
+    out = [struct.pack("<QQqii", names + 8 * count * t, y.data_ptr(), y.stride(0), n, s)
+           for t, (y, n, s) in enumerate(zip(ys, features, shares))]
+    return out + [bytes(32)] * (TARGETS - len(out))
 
-    def __init__(self, launches):
-        self.few, self.many = to_device(launches.few), to_device(launches.many)
-        self.few_count, self.many_count = len(launches.few), len(launches.many)
+
+class Tiles:
+    """Tiles and names in device memory, of one launch."""
+
+    def __init__(self, launch, names):
+        """names: of a group, one per target."""
+        self.count, self.shares, self.most = len(launch.tiles), launch.shares, launch.most
+        self.rows = device([begin | rows << 32 for begin, rows, _ in launch.tiles], np.int64)
+        self.names = device(np.array([names(g) for _, _, g in launch.tiles], np.int64).T.reshape(-1), np.int64) \
+            if launch.tiles else None
+
+
+def split(y, features):
+    """Views of y, one per target."""
+    return [part for part in torch.split(y, list(features), 1)]
 
 
 class Work:
-    """One operation: plan in device memory, buffers, and its launches.
+    """One operation whose tiles are made on the host (dense sites).
 
-    x_rows, y_rows, scale: per sorted row (lists or tensors; scale may be None). v: workspace that works may share.
-    """
+    x_rows, y_rows, factors: per sorted row; factors may be None. v: workspace that works may share."""
 
-    def __init__(self, groups, hidden, features, x, x_rows, y, y_rows, scale, add, v):
+    def __init__(self, groups, hidden, features, x, x_rows, y, y_rows, factors, add, v):
         started = time.perf_counter()
-        shrink, expand = plan.shrink_plan(groups, hidden), plan.expand_plan(groups, features, add)
+        shrink, expand = plan.shrink_plan(groups, hidden), plan.expand_plan(groups, features)
         self.plan_seconds = time.perf_counter() - started
         self.cluster, self.splits = plan.clusters(hidden)
-        self.rows = len(x_rows)
-        self.stride = max([sum(r for _, r in g.targets) for g in groups] + [16])
-        self.shrink, self.expand = Items(shrink), Items(expand)
-        self.hidden, self.x, self.y, self.add, self.v = hidden, x, y, add, v
-        self.x_rows = torch.as_tensor(x_rows, dtype=torch.int32).cuda()
-        self.y_rows = torch.as_tensor(y_rows, dtype=torch.int32).cuda()
-        self.scale = None if scale is None else torch.as_tensor(scale, dtype=torch.float32).cuda()
+        self.rows, self.features, self.ys = len(x_rows), features, split(y, features)
+        self.stride = max([sum(g.site.ranks) for g in groups] + [16])
+        self.shrink = [Tiles(s, lambda g: [g.site.a_name]) for s in shrink]
+        self.expand = [Tiles(e, lambda g: g.site.b_names) for e in expand]
+        self.hidden, self.x, self.add, self.v = hidden, x, add, v
+        self.x_rows, self.y_rows = device(x_rows, np.int32), device(y_rows, np.int32)
+        self.factors = None if factors is None else device(factors, np.float32)
         assert self.splits * self.rows * self.stride <= v.numel()
 
-    def launch(self, kernels):
-        # Only the first expand may overlap what is before it: it waits for one shrink, and the other is done by then.
-        chunks = self.cluster * self.splits
-        arguments = [self.x, ("l", self.x.stride(0)), self.x_rows, self.hidden, self.v, self.stride, self.rows]
-        s = self.shrink
-        if s.few_count:
-            kernels.shrink((chunks, s.few_count), kernels.FEW_SHRINK_THREADS, [s.few, *arguments],
-                           cluster=self.cluster)
-        if s.many_count:
-            kernels.shrink_rows((chunks, s.many_count), kernels.MANY_SHRINK_THREADS,
-                                [s.many, *arguments], cluster=self.cluster)
-        dependent = s.few_count + s.many_count > 0
-        arguments = [self.v, self.stride, self.rows, self.splits, self.y_rows, self.scale, self.y,
-                     ("l", self.y.stride(0)), int(self.add)]
-        e = self.expand
-        if e.few_count:
-            kernels.expand((e.few_count,), kernels.FEW_EXPAND_THREADS, [e.few, *arguments],
-                           dependent=dependent)
-        if e.many_count:
-            kernels.expand_rows((e.many_count,), kernels.MANY_EXPAND_THREADS, [e.many, *arguments],
-                                dependent=dependent and not e.few_count)
+    def launch(self, kernels, dependent=False):
+        """dependent: overlaps what is before it (the shrink kernel waits for it by itself)."""
+        arguments = [0, self.x, ("l", self.x.stride(0)), self.x_rows, self.hidden, self.v, self.stride, self.rows]
+        before = dependent
+        for kernel, s in zip((kernels.shrink, kernels.shrink_rows), self.shrink):
+            if s.count:
+                kernel((self.cluster * self.splits, s.count, s.shares), kernels.SHRINK_THREADS,
+                       [s.rows, s.names, *arguments], cluster=self.cluster, dependent=before)
+                before = True
+        arguments = [self.v, self.stride, self.rows, self.splits, self.y_rows, self.factors, int(self.add)]
+        for kernel, e in zip((kernels.expand, kernels.expand_rows), self.expand):
+            if e.count:
+                most = [e.most] if kernel is kernels.expand else []
+                kernel((e.count, sum(e.shares)), kernels.EXPAND_THREADS,
+                       [e.rows, *targets(e.names.data_ptr(), e.count, self.ys, self.features, e.shares), *most,
+                        *arguments], dependent=before)
+                before = True
 
 
-def reference(groups, weights, hidden, features, x, x_rows, y, y_rows, scale, add):
-    """y in float32. weights(group) gives packed A and the targets' packed B as tensors."""
-    out = y.float() if add else torch.zeros_like(y, dtype=torch.float32)
+class RoutedWork:
+    """One operation of a routed layer, planned on the device.
+
+    sites: per group an array of LoraExpert in device memory (or None), as `experts_table` makes it; experts, weights:
+    [rows, topK] tensors, weights may be None; group_of: per row, -1 for none. combine: a tensor that takes the sums of y's
+    rows, which is written then, not added to."""
+
+    def __init__(self, kernels, sites, expert_count, group_of, experts, weights, hidden, features, rank, stacked, x, y, add, v,
+                 combine=None, blocks=None):
+        self.routed, self.top_k = experts.numel(), experts.shape[1]
+        self.hidden, self.features, self.x, self.y, self.add, self.v = hidden, features, x, y, add, v
+        self.groups, self.expert_count, self.combine = len(sites), expert_count, combine
+        self.experts, self.weights, self.ys = experts.int().contiguous(), weights, split(y, features)
+        self.group_of = torch.as_tensor(group_of, dtype=torch.int32).cuda()
+        self.sites = device([0 if s is None else s.data_ptr() for s in sites], np.int64)
+        self.per_choice = x.shape[0] == self.routed
+        self.tiling = t = plan.Routed(self.routed, self.groups, expert_count, hidden, features, rank, stacked)
+        self.blocks = t.blocks if blocks is None else blocks
+        self.cluster, self.splits = plan.clusters(hidden)
+        self.stride = stacked
+
+        def fresh(count, dtype):
+            return torch.full((max(count, 1),), -1, dtype=dtype, device="cuda")
+
+        self.x_rows, self.y_rows = fresh(self.routed, torch.int32), fresh(self.routed, torch.int32)
+        self.factors = None if weights is None else fresh(self.routed, torch.float32)
+        self.hits = fresh(self.routed, torch.int8) if combine is not None else None
+        self.shrink, self.shrink_names = fresh(t.shrink_tiles, torch.int64), fresh(t.shrink_tiles, torch.int64)
+        self.expand = fresh(t.expand_tiles, torch.int64)
+        self.expand_names = fresh(t.expand_tiles * len(features), torch.int64)
+
+    def launch_plan(self, kernels, dependent=False):
+        t = self.tiling
+        fetched = int(self.routed <= plan.FETCH_TABLES)
+        arguments = [self.group_of, self.sites, self.experts, self.weights, self.routed, self.top_k, self.groups,
+                     self.expert_count, len(self.features), int(self.per_choice), t.shrink_rows, t.shrink_tiles,
+                     t.expand_rows, t.expand_tiles, fetched * 8 * -(-self.hidden // plan.SHRINK_K),
+                     fetched * (16 + 8 * max(-(-n // 64) for n in self.features)), self.x_rows, self.y_rows, self.factors, self.hits,
+                     self.shrink, self.shrink_names, self.expand, self.expand_names]
+        pairs = self.groups * self.expert_count
+        if self.blocks == 0:
+            kernels.plan_few((1,), min(kernels.PLAN_THREADS, max(128, -(-self.routed // 32) * 32)), arguments,
+                             dependent=dependent, shared=12 * pairs)
+        else:
+            kernels.plan((self.blocks,), kernels.PLAN_THREADS, arguments, cluster=self.blocks, dependent=dependent,
+                         shared=4 * pairs)
+
+    def launch_products(self, kernels, planned=True, dependent=True):
+        t = self.tiling
+        arguments = [self.shrink, self.shrink_names, int(planned), self.x, ("l", self.x.stride(0)), self.x_rows, self.hidden,
+                     self.v, self.stride, self.routed]
+        kernel = kernels.shrink_rows if t.many_shrink else kernels.shrink
+        kernel((self.cluster * self.splits, t.shrink_tiles, t.shrink_shares), kernels.SHRINK_THREADS, arguments,
+               cluster=self.cluster, dependent=dependent)
+        kernel, most = (kernels.expand_rows, []) if t.many_expand else (kernels.expand, [t.most])
+        kernel((t.expand_tiles, sum(t.expand_shares)), kernels.EXPAND_THREADS,
+               [self.expand, *targets(self.expand_names.data_ptr(), t.expand_tiles, self.ys, self.features, t.expand_shares),
+                *most, self.v, self.stride, self.routed, self.splits, self.y_rows, self.factors, int(self.add)],
+               dependent=True)
+        if self.combine is not None:
+            columns = self.features[0]
+            kernels.combine((-(-columns // 8 // kernels.COMBINE_THREADS), self.routed // self.top_k),
+                            kernels.COMBINE_THREADS,
+                            [self.y, ("l", self.y.stride(0)), self.hits, self.top_k, columns, self.combine,
+                             ("l", self.combine.stride(0))], dependent=True)
+
+    def launch(self, kernels, dependent=False):
+        self.launch_plan(kernels, dependent)
+        self.launch_products(kernels)
+
+
+def experts_table(sites):
+    """LoraExpert structures in device memory. sites: per expert a pages.Site or None."""
+    words = []
+    for site in sites:
+        names = [0] * 4 if site is None else [site.a_name, *site.b_names] + [0] * (TARGETS - len(site.b_names))
+        words += [int(n) for n in names]
+    return torch.as_tensor(np.array(words, np.uint64).view(np.int64)).cuda()
+
+
+def reference(pages, groups, hidden, features, x, x_rows, y, y_rows, factors, add):
+    """y in float32; where no group has a target, y as it was."""
+    out = y.float()
     x_rows, y_rows = torch.as_tensor(x_rows).cuda().long(), torch.as_tensor(y_rows).cuda().long()
-    factor = None if scale is None else torch.as_tensor(scale, dtype=torch.float32).cuda()
+    factor = None if factors is None else torch.as_tensor(factors, dtype=torch.float32).cuda()
     for g in groups:
-        if not g.count:
+        rank = sum(g.site.ranks)
+        if not g.count or not rank:
             continue
-        a, bs = weights(g)
+        a, bs = g.site.read(pages)
         rows = slice(g.begin, g.begin + g.count)
-        rank = sum(r for _, r in g.targets)
-        v = x[x_rows[rows]].float() @ unpack_a(a, rank, hidden).float().T if rank else None
-        if factor is not None and v is not None:
+        v = x[x_rows[rows]].float() @ unpack_a(a, rank, padded(hidden, 32))[:, :hidden].float().T
+        if factor is not None:
             v = v * factor[rows, None]
         at = offset = 0
-        for b, (_, r), n in zip(bs, g.targets, features):
+        for b, r, n, scale in zip(bs, g.site.ranks, features, g.site.scales):
             if r:
                 full = unpack_b(b, -(-n // 64) * 64, r).float()[:n]
-                out[y_rows[rows], at : at + n] += v[:, offset : offset + r] @ full.T
+                delta = scale * (v[:, offset : offset + r] @ full.T)
+                out[y_rows[rows], at : at + n] = delta + (out[y_rows[rows], at : at + n] if add else 0)
             at += n
             offset += r
     return out

@@ -25,14 +25,14 @@ class Kernels:
     def __init__(self, directory):
         few, route = gpu.Module(f"{directory}/matrix_few.fatbin"), gpu.Module(f"{directory}/route.fatbin")
         self.variants = {v: (few.kernel(f"matrix_few_{v[0]}_{v[1]}"), few.kernel(f"experts_few_{v[0]}_{v[1]}"))
-                         for v in ((4, 1), (4, 2), (8, 1))}
+                         for v in ((4, 1), (2, 1), (8, 1))}
         self.combine = few.kernel("experts_combine")
         self.route_few, self.route_rows = route.kernel("route_few"), route.kernel("route_rows")
         self.plan_count, self.plan_fill = route.kernel("plan_count"), route.kernel("plan_fill")
 
     @staticmethod
     def variant(k):
-        return (8, 1) if k >= 4096 else (4, 2) if k < 1024 else (4, 1)
+        return (8, 1) if k >= 4096 else (2, 1) if k < 1024 else (4, 1)
 
     def dense(self, x, w, bias, y, rows, dependent=False):
         n, k = w.shape
@@ -47,6 +47,10 @@ class Kernels:
         self.variants[v][1]([-(-n // (16 * v[1])), min(e, routed)], v[0] * 32,
                             [x, ("l", x.stride(0)), choices, w, bias, n, k, *plan, y, ("l", y.stride(0)),
                              y.dtype == torch.float32], dependent=dependent)
+
+
+def threads(rows, top_k):
+    return max(256, -(-rows * top_k // 32) * 32, min(1024, rows * 32))
 
 
 def bf16(*shape, scale=1.0):
@@ -88,7 +92,7 @@ def route(kernels, logits, top_k, first, normalise, present=None):
     count = None if present is None else torch.tensor([present], device="cuda", dtype=torch.int32)
     arguments = [logits, logits.stride(0), rows, count, e, top_k, int(first), int(normalise), experts, weights]
     if rows <= 64:
-        kernels.route_few([1], 1024, arguments + plan)
+        kernels.route_few([1], threads(rows, top_k), arguments + plan)
     else:
         kernels.route_rows([-(-rows // 8)], 256, arguments)
         kernels.plan_count([e], 1024, [experts, rows * top_k, counts])
@@ -97,7 +101,7 @@ def route(kernels, logits, top_k, first, normalise, present=None):
 
 
 def check_routed(kernels):
-    for rows, e, top_k in ((1, 8, 2), (3, 16, 4), (8, 128, 8), (33, 128, 8), (64, 32, 4), (64, 128, 8), (64, 6, 6),
+    for rows, e, top_k in ((1, 8, 2), (1, 128, 8), (2, 32, 4), (1, 6, 4), (3, 16, 4), (8, 128, 8), (33, 128, 8), (64, 32, 4), (64, 128, 8), (64, 6, 6),
                            (65, 128, 8), (700, 32, 4), (5000, 128, 8)):
         for skew in (0, 1, 2):
             logits = torch.randn(rows, e, device="cuda") * 2
@@ -178,11 +182,26 @@ def time_experts(kernels):
             del ws
 
 
+def time_combine(kernels):
+    """Eight choices of a row of 2048, as the last kernel of a layer's experts."""
+    for rows in (1, 8, 64):
+        y, experts = torch.randn(rows * 8, 2048, device="cuda"), torch.zeros(rows * 8, device="cuda", dtype=torch.int32)
+        weights, out = torch.rand(rows * 8, device="cuda"), torch.zeros(rows, 2048, device="cuda")
+        us = gpu.median_us(gpu.capture(lambda: [
+            kernels.combine([2, rows], 128, [y, ("l", 2048), experts, weights, 8, 2048, out, ("l", 2048), 1],
+                            dependent=True) for _ in range(50)]), 50)
+        print(f"combine {rows} rows: {us:.2f} us")
+
+
 def time_route(kernels):
-    for rows in (1, 8, 64, 8192):
+    for rows in (1, 8, 64):
         logits = torch.randn(rows, 128, device="cuda")
-        us = gpu.median_us(gpu.capture(lambda: [route(kernels, logits, 8, 1, 1) for _ in range(20)]), 20)
-        print(f"route {rows} rows: {us:.2f} us (with allocations of PyTorch)")
+        ints = lambda n: torch.zeros(n, device="cuda", dtype=torch.int32)
+        arguments = [logits, 128, rows, None, 128, 8, 1, 1, ints(rows * 8), torch.zeros(rows * 8, device="cuda"),
+                     ints(129), ints(rows * 8), ints(129)]
+        us = gpu.median_us(gpu.capture(lambda: [kernels.route_few([1], threads(rows, 8), arguments, dependent=True)
+                                                for _ in range(50)]), 50)
+        print(f"route {rows} rows: {us:.2f} us")
 
 
 if __name__ == "__main__":
@@ -194,4 +213,5 @@ if __name__ == "__main__":
     time_dense(kernels)
     time_experts(kernels)
     time_route(kernels)
+    time_combine(kernels)
     sys.exit(failed > 0)

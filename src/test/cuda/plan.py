@@ -1,39 +1,36 @@
-"""The items of a batch: what the host will write into device memory before a step."""
+"""How the rows of a batch become tiles (src/main/cuda/lora.cuh): backend.cuda.LoraTiling in Python."""
 
-import numpy as np
-
-ITEM = np.dtype([("weights", "<u8"), ("row", "<i4"), ("rows", "<u2"), ("blocks", "<u2"), ("rankBlocks", "<u2"),
-                 ("vBlock", "<u2"), ("yOffset", "<i4"), ("features", "<i4")], align=True)
-
-# The limits of the kernels' items (their sources say the same).
+# The limits of the kernels (their sources say the same).
 SHRINK_K, MAX_CLUSTER = 512, 8
 SHRINK_ROWS, SHRINK_RANK_BLOCKS = 64, 2
 EXPAND_ROWS, EXPAND_WARPS, EXPAND_FRAGMENTS = 64, 4, 16
 MANY_ROWS, MANY_RANK_BLOCKS, MANY_FEATURE_BLOCKS, MANY_RANKS = 128, 4, 4, 64
 
-# Cut finer below this many blocks of threads: few rows, many rows.
-ENOUGH_BLOCKS, ENOUGH_MANY_BLOCKS = 2 * 132, 120
+ENOUGH_BLOCKS = 2 * 132  # cut finer below this many blocks of threads
+
+# Clusters of 8 blocks of lora_shrink_rows that an H100 runs at once, two blocks per multiprocessor.
+CLUSTERS_AT_ONCE = 30
 
 # Adapters of this many rows go through the kernels for many rows: shrink only if there are that many in all.
 MANY_SHRINK_FROM, MANY_SHRINK_IN_ALL = 48, 1024
 MANY_EXPAND_FROM = 24        # and the mean at least as large,
 MANY_EXPAND_BLOCKS = 100     # and so much to do, in shares of 64 rows and 256 features
 FEW_ROWS_BLOCKS = 8 * 132    # few adapters with many rows are cut finer below this many blocks of lora_expand
+FETCH_TABLES = 512           # routed rows up to which the plan fetches tables: one multiprocessor would take too long
 
 
 class Group:
-    """Rows [begin, begin + count) of the sorted order, and the adapter they go through: the address of packed A (all
-    targets stacked) and per target (address of packed B, padded rank)."""
+    """Rows [begin, begin + count) of the sorted order, and the site (pages.Site) that they go through."""
 
-    def __init__(self, begin, count, a, targets):
-        self.begin, self.count, self.a, self.targets = begin, count, a, targets
+    def __init__(self, begin, count, site):
+        self.begin, self.count, self.site = begin, count, site
 
 
-class Launches:
-    """Items of the kernels for few and for many rows."""
+class Launch:
+    """Of one kernel: tiles as (first row, rows, group), blocks that share a tile, and (expand) their feature blocks."""
 
-    def __init__(self, few, many):
-        self.few, self.many = np.array(few, ITEM), np.array(many, ITEM)
+    def __init__(self, tiles=(), shares=(), most=0):
+        self.tiles, self.shares, self.most = list(tiles), shares, most
 
 
 def clusters(hidden):
@@ -44,14 +41,24 @@ def clusters(hidden):
     return -(-blocks // splits), splits
 
 
-def ranges(total, step):
-    return [(i, min(step, total - i)) for i in range(0, total, step)]
+class Alike(list):
+    """Estimated counts."""
+
+    def __init__(self, groups, rows):
+        super().__init__([rows] * groups)
 
 
-def even_ranges(total, most, multiple):
-    """Ranges of about the same size, multiples of `multiple` but the last."""
-    parts = -(-total // most)
-    return ranges(total, -(-(-(-total // parts)) // multiple) * multiple)
+def tiles(counts, most):
+    if isinstance(counts, Alike):  # around the mean, a group's last tile is half full
+        return max(len(counts), int(len(counts) * (counts[0] / most + 0.5)))
+    return sum(-(-count // most) for count in counts)
+
+
+def cut(begin, count, most):
+    """Ranges of about the same size, multiples of 8 but the last."""
+    parts = -(-count // most)
+    step = -(-(-(-count // parts)) // 8) * 8
+    return [(begin + i, min(step, count - i)) for i in range(0, count, step)]
 
 
 def mean(counts):
@@ -59,7 +66,7 @@ def mean(counts):
 
 
 def few_rows(counts, most):
-    """Rows of an item for few rows at most: few adapters with many rows must not hold up the others."""
+    """Rows of a tile for few rows at most: few adapters with many rows must not hold up the others."""
     return min(most, max(8, int(2 * mean(counts)) // 8 * 8))
 
 
@@ -70,81 +77,96 @@ def halve_rows(rows, least, blocks, enough):
     return rows
 
 
-FRAGMENT_BYTES = 512
+def many_shrink_rows(counts, clusters_per_tile):
+    """Rows of a tile of lora_shrink_rows: the fewest with which all clusters still run at once, or else the most."""
+    return min(filter(lambda rows: clusters_per_tile * tiles(counts, rows) <= CLUSTERS_AT_ONCE, range(32, MANY_ROWS, 16)),
+               default=MANY_ROWS)
+
+
+def few_shrink_rows(counts, hidden, shares):
+    cluster, splits = clusters(hidden)
+    return halve_rows(few_rows(counts, SHRINK_ROWS), 8, lambda rows: cluster * splits * shares * tiles(counts, rows),
+                      ENOUGH_BLOCKS)
+
+
+def many_shrink_from(counts):
+    return MANY_SHRINK_FROM if sum(c for c in counts if c >= MANY_SHRINK_FROM) >= MANY_SHRINK_IN_ALL else 1 << 30
+
+
+def many_expand_from(counts, features, rank):
+    """rank: the largest of a target."""
+    shares = tiles(counts, 64) * sum(-(-n // 256) for n in features)
+    large = mean([c for c in counts if c]) >= MANY_EXPAND_FROM and shares >= MANY_EXPAND_BLOCKS and rank <= MANY_RANKS
+    return MANY_EXPAND_FROM if large else 1 << 30
+
+
+def held(rank):
+    """Feature blocks that a block of lora_expand holds at most."""
+    return EXPAND_WARPS * EXPAND_FRAGMENTS // (4 * (4 if rank > 32 else 2 if rank > 16 else 1))
+
+
+def few_expand(counts, features, rank):
+    """Rows of a tile, feature blocks of a share at most, shares of each target."""
+    most = 16
+
+    def shares():
+        return [-(-n // (64 * min(most, held(rank)))) for n in features]
+
+    while most > EXPAND_WARPS and tiles(counts, EXPAND_ROWS) * sum(shares()) < ENOUGH_BLOCKS:
+        most //= 2
+    rows = EXPAND_ROWS
+    if tiles(counts, rows) * sum(shares()) < FEW_ROWS_BLOCKS:
+        rows = few_rows(counts, rows)
+    return halve_rows(rows, 8, lambda r: tiles(counts, r) * sum(shares()), ENOUGH_BLOCKS), most, shares()
+
+
+def many_expand(counts, features):
+    shares = [-(-n // (64 * MANY_FEATURE_BLOCKS)) for n in features]
+    return halve_rows(MANY_ROWS, 16, lambda rows: tiles(counts, rows) * sum(shares), ENOUGH_BLOCKS), shares
 
 
 def shrink_plan(groups, hidden):
-    cluster, splits = clusters(hidden)
-    active = [(g, sum(r for _, r in g.targets) // 16) for g in groups]
-    active = [(g, b) for g, b in active if g.count and b]
-    in_all = sum(g.count for g, _ in active if g.count >= MANY_SHRINK_FROM)
-    from_count = MANY_SHRINK_FROM if in_all >= MANY_SHRINK_IN_ALL else 1 << 30
-
-    def items(chosen, most, multiple, rank_blocks, enough):
-        def blocks(rows):
-            return cluster * splits * sum(-(-g.count // rows) * -(-b // rank_blocks) for g, b in chosen)
-
-        if rank_blocks == SHRINK_RANK_BLOCKS:
-            most = few_rows([g.count for g, _ in chosen], most)
-        rows = halve_rows(most, multiple, blocks, enough)
-        return [(g.a + block * 2 * FRAGMENT_BYTES, g.begin + row, row_count, count, total, block, 0, 0)
-                for g, total in chosen
-                for row, row_count in even_ranges(g.count, rows, multiple)
-                for block, count in ranges(total, rank_blocks)]
-
-    return Launches(items([a for a in active if a[0].count < from_count], SHRINK_ROWS, 8, SHRINK_RANK_BLOCKS,
-                          ENOUGH_BLOCKS),
-                    items([a for a in active if a[0].count >= from_count], MANY_ROWS, 16, MANY_RANK_BLOCKS,
-                          ENOUGH_MANY_BLOCKS))
+    """Launches for few and for many rows."""
+    active = [g for g in groups if g.count and sum(g.site.ranks)]
+    limit = many_shrink_from([g.count for g in active])
+    few, many = [g for g in active if g.count < limit], [g for g in active if g.count >= limit]
+    blocks = max([sum(g.site.ranks) // 16 for g in active], default=1)
+    shares, many_shares = -(-blocks // SHRINK_RANK_BLOCKS), -(-blocks // MANY_RANK_BLOCKS)
+    rows = few_shrink_rows([g.count for g in few], hidden, shares)
+    many_rows = many_shrink_rows([g.count for g in many], clusters(hidden)[1] * many_shares)
+    return (Launch([(*t, g) for g in few for t in cut(g.begin, g.count, rows)], shares),
+            Launch([(*t, g) for g in many for t in cut(g.begin, g.count, many_rows)], many_shares))
 
 
-def blocks_held(rank):
-    """Feature blocks of one lora_expand item at most."""
-    rank_blocks = 4 if rank > 32 else 2 if rank > 16 else 1
-    return EXPAND_WARPS * EXPAND_FRAGMENTS // (4 * rank_blocks)
+def expand_plan(groups, features):
+    active = [g for g in groups if g.count and sum(g.site.ranks)]
+    rank = max([max(g.site.ranks) for g in active], default=16)
+    limit = many_expand_from([g.count for g in active], features, rank)
+    few, many = [g for g in active if g.count < limit], [g for g in active if g.count >= limit]
+    rows, most, shares = few_expand([g.count for g in few], features, rank)
+    many_rows, many_shares = many_expand([g.count for g in many], features)
+    return (Launch([(*t, g) for g in few for t in cut(g.begin, g.count, rows)], shares, most),
+            Launch([(*t, g) for g in many for t in cut(g.begin, g.count, many_rows)], many_shares))
 
 
-def expand_plan(groups, features, add):
-    """features: of each target."""
-    few, many = [], []
-    shares = sum(-(-g.count // 64) * -(-n // 256) for g in groups for n in features)
-    large_mean = mean([g.count for g in groups if g.count]) >= MANY_EXPAND_FROM and shares >= MANY_EXPAND_BLOCKS
-    for g in groups:
-        v_block = y_offset = 0
-        for (b, rank), n in zip(g.targets, features):
-            if g.count and (rank or not add):
-                large = large_mean and g.count >= MANY_EXPAND_FROM and rank <= MANY_RANKS
-                (many if large else few).append((g.begin, g.count, b, rank, v_block, y_offset, n))
-            v_block += rank // 16
-            y_offset += n
+class Routed:
+    """The tiling of routed rows, of which only the number is known: estimates, and what there can be at most."""
 
-    def item(part, block, blocks, row, rows):
-        begin, _, b, rank, v_block, y_offset, n = part
-        return (b + block * rank // 16 * 4 * FRAGMENT_BYTES, begin + row, rows, blocks, rank // 16, v_block,
-                y_offset + block * 64, min(blocks * 64, n - block * 64))
-
-    share = 1
-
-    def held(rank):
-        return max(EXPAND_WARPS, blocks_held(rank) // share)
-
-    def few_blocks(rows):
-        return sum(-(-count // rows) * -(-n // (64 * held(rank))) for _, count, _, rank, _, _, n in few)
-
-    while share < 4 and few_blocks(EXPAND_ROWS) < ENOUGH_BLOCKS:
-        share *= 2
-    rows = EXPAND_ROWS
-    if few_blocks(rows) < FEW_ROWS_BLOCKS:
-        rows = few_rows([part[1] for part in few], rows)
-    rows = halve_rows(rows, 8, few_blocks, ENOUGH_BLOCKS)
-    few_items = [item(part, block, blocks, row, row_count)
-                 for part in few
-                 for block, blocks in ranges(-(-part[6] // 64), held(part[3]))
-                 for row, row_count in even_ranges(part[1], rows, 8)]
-    rows = halve_rows(MANY_ROWS, 16, lambda rows: sum(
-        -(-part[1] // rows) * -(-part[6] // (64 * MANY_FEATURE_BLOCKS)) for part in many), ENOUGH_BLOCKS)
-    many_items = [item(part, block, blocks, row, row_count)
-                  for part in many
-                  for row, row_count in even_ranges(part[1], rows, 16)
-                  for block, blocks in ranges(-(-part[6] // 64), MANY_FEATURE_BLOCKS)]
-    return Launches(few_items, many_items)
+    def __init__(self, rows, groups, experts, hidden, features, rank, stacked):
+        pairs = groups * experts
+        used = max(1, round(pairs * (1 - (1 - 1 / pairs) ** rows)))
+        counts = Alike(used, -(-rows // used))
+        blocks = stacked // 16
+        self.many_shrink = counts[0] >= many_shrink_from(counts)
+        self.shrink_shares = -(-blocks // (MANY_RANK_BLOCKS if self.many_shrink else SHRINK_RANK_BLOCKS))
+        self.shrink_rows = (many_shrink_rows(counts, clusters(hidden)[1] * self.shrink_shares) if self.many_shrink
+                            else few_shrink_rows(counts, hidden, self.shrink_shares))
+        self.many_expand = counts[0] >= many_expand_from(counts, features, rank)
+        if self.many_expand:
+            (self.expand_rows, self.expand_shares), self.most = many_expand(counts, features), 0
+        else:
+            self.expand_rows, self.most, self.expand_shares = few_expand(counts, features, rank)
+        self.shrink_tiles = min(rows, min(rows, pairs) + rows // self.shrink_rows)
+        self.expand_tiles = min(rows, min(rows, pairs) + rows // self.expand_rows)
+        # Of lora_plan; 0: lora_plan_few.
+        self.blocks = 0 if rows <= 1024 and 12 * pairs <= 200 << 10 else 1 if rows <= 4096 else 8

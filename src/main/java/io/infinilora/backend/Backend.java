@@ -7,6 +7,7 @@ import io.infinilora.core.TensorView;
 import io.infinilora.core.WeightMatrix;
 import java.util.Arrays;
 import java.util.List;
+import java.util.OptionalLong;
 
 /**
  * One device: its memory and the weights on it. Creation methods may be called from any thread and
@@ -100,6 +101,17 @@ public interface Backend extends AutoCloseable {
 
   /** Room for the routing of {@code rows} rows to {@code topK} of {@code experts} experts each. */
   Routing routing(int rows, int topK, int experts);
+
+  /** Bytes that memory budgets count for a cache of this shape. */
+  long kvBytes(KvLayout layout);
+
+  /**
+   * Bytes of memory of its own that the device has left; empty if it computes in the machine's
+   * memory.
+   */
+  default OptionalLong freeMemory() {
+    return OptionalLong.empty();
+  }
 
   /** A cache for keys and values. */
   KvCache kvCache(KvLayout layout);

@@ -16,13 +16,14 @@ public interface OpStream extends AutoCloseable {
 
   /**
    * Runs the operators of one step. A device may record them and, for later steps, replay the
-   * recording instead of launching each: so the operators must depend on nothing but the batch's
-   * number of rows and the contents of arrays, and must not wait for results.
+   * recording instead of launching each, or run them several times.
    *
    * @param batch what the operators work on
-   * @param repeatable whether the operators keep to that
+   * @param key null if the operators are to run once. Otherwise they wait for nothing and depend on
+   *     nothing but the batch and the key: for equal keys and batches of as many rows they are the
+   *     same, on the same memory, but for the contents of the batch's arrays
    */
-  default void step(BatchLayout batch, boolean repeatable, Runnable operators) {
+  default void step(BatchLayout batch, Object key, Runnable operators) {
     operators.run();
   }
 

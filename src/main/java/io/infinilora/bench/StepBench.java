@@ -86,6 +86,16 @@ public final class StepBench {
    * @return a line of the report
    */
   public String decode(int batch, int context, int adapters, int rank, long adapterMemory) {
+    return decode(batch, context, adapters, rank, adapterMemory, true);
+  }
+
+  /** The same, with every operator launched by itself, so that a profiler sees it. */
+  String decodeUnrecorded(int batch, int context) {
+    return decode(batch, context, 0, 0, 0, false);
+  }
+
+  private String decode(
+      int batch, int context, int adapters, int rank, long adapterMemory, boolean recorded) {
     int[][] tables = tables(batch, blocks(context + STEPS));
     fill(tables, context);
     BenchLora lora =
@@ -101,6 +111,7 @@ public final class StepBench {
       model.forward(decodeBatch(tokens, context, tables), workspace, cache, count, ops);
       experts = count.distinct();
     }
+    Object key = lora == null ? LoraPort.NONE : lora;
     double[] seconds = new double[STEPS];
     double[] host = new double[STEPS];
     for (int i = 0; i < STEPS; i++) {
@@ -109,7 +120,7 @@ public final class StepBench {
       long start = System.nanoTime();
       ops.step(
           layout,
-          true,
+          recorded ? key : null,
           () -> {
             Tensor residual = model.forward(layout, workspace, cache, port, ops);
             model.logits(residual, layout.logitRows(), workspace, ops);

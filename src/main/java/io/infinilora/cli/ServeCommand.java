@@ -3,7 +3,9 @@ package io.infinilora.cli;
 import io.infinilora.config.InfiniLoraConfig;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
+import io.infinilora.core.WeightSource;
 import java.io.PrintWriter;
+import java.nio.file.Path;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -36,6 +38,15 @@ final class ServeCommand implements Callable<Integer> {
               + " of the Hugging Face hub.")
   void model(String value) {
     flags.put("model", value);
+  }
+
+  @Option(
+      names = "--random-weights",
+      paramLabel = "CONFIG",
+      description =
+          "Serve random weights for this config.json instead of a model, to measure speed.")
+  void randomWeights(Path config) {
+    flags.put("model", WeightSource.Random.PREFIX + config);
   }
 
   @Option(
@@ -115,6 +126,22 @@ final class ServeCommand implements Callable<Integer> {
   }
 
   @Option(
+      names = "--backend",
+      paramLabel = "NAME",
+      description = "cpu (default), cuda, or auto: a GPU if one can be used.")
+  void backend(String value) {
+    flags.put("device.kind", value);
+  }
+
+  @Option(
+      names = "--device",
+      paramLabel = "INDEX",
+      description = "Number of the GPU; 0 by default.")
+  void device(String value) {
+    flags.put("device.index", value);
+  }
+
+  @Option(
       names = "--threads",
       paramLabel = "N",
       description = "CPU threads of the base model; one per processor by default.")
@@ -133,7 +160,7 @@ final class ServeCommand implements Callable<Integer> {
   @Option(
       names = "--kv-memory",
       paramLabel = "SIZE",
-      description = "Memory for keys and values, e.g. 512MiB (default).")
+      description = "Memory for keys and values; 512MiB by default, on a GPU what is left.")
   void kvMemory(String value) {
     flags.put("engine.kvMemory", value);
   }

@@ -141,6 +141,7 @@ final class Server {
    */
   private static String modelId(WeightSource model) {
     return switch (model) {
+      case WeightSource.Random(Path path) -> "random";
       case WeightSource.Local(Path path) -> stem(path.toAbsolutePath().normalize());
       case HubReference hub -> hub.file().map(file -> stem(Path.of(file))).orElse(hub.repo());
     };

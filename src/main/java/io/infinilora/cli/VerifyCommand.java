@@ -1,6 +1,8 @@
 package io.infinilora.cli;
 
 import io.infinilora.config.ClusterConfig;
+import io.infinilora.config.DeviceConfig;
+import io.infinilora.config.DeviceKind;
 import io.infinilora.config.HostPort;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
@@ -39,9 +41,16 @@ final class VerifyCommand implements Callable<Integer> {
   @Option(
       names = "--backend",
       paramLabel = "NAME",
-      description = "cpu (default).",
+      description = "cpu (default) or cuda.",
       defaultValue = "cpu")
   private BackendName backend;
+
+  @Option(
+      names = "--device",
+      paramLabel = "INDEX",
+      description = "Number of the GPU; 0 by default.",
+      defaultValue = "0")
+  private int device;
 
   @Option(
       names = "--lora",
@@ -86,7 +95,14 @@ final class VerifyCommand implements Callable<Integer> {
 
   /** Backends that can be verified. */
   enum BackendName {
-    cpu
+    cpu(DeviceKind.CPU),
+    cuda(DeviceKind.CUDA);
+
+    private final DeviceKind kind;
+
+    BackendName(DeviceKind kind) {
+      this.kind = kind;
+    }
   }
 
   @Override
@@ -131,7 +147,7 @@ final class VerifyCommand implements Callable<Integer> {
 
   private Verifier verifier(LoraMode mode) {
     return peers.isEmpty()
-        ? new Verifier(mode, shards)
+        ? new Verifier(mode, shards).on(new DeviceConfig(backend.kind, device, Optional.empty()))
         : Verifier.of(
             new ClusterConfig(
                 ClusterConfig.DEFAULT_NAME,

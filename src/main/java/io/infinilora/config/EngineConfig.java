@@ -10,7 +10,8 @@ import java.util.Optional;
  * @param loraThreads CPU threads of the LoRA server; empty for one per processor
  * @param contextLength longest prompt plus output; empty for the model's own limit, cut to what the
  *     KV cache holds
- * @param kvMemory memory for keys and values
+ * @param kvMemory memory for keys and values; empty for {@link #DEFAULT_KV_MEMORY} on the CPU, and
+ *     for what the other needs leave of a GPU's memory
  * @param maxRunning most sequences computed at once
  * @param maxWaiting most requests in the queue; a further one is refused, unless it would be the
  *     only one of its adapter
@@ -24,7 +25,7 @@ public record EngineConfig(
     Optional<Integer> threads,
     Optional<Integer> loraThreads,
     Optional<Integer> contextLength,
-    ByteSize kvMemory,
+    Optional<ByteSize> kvMemory,
     int maxRunning,
     int maxWaiting,
     int maxBatchedTokens,
@@ -33,7 +34,7 @@ public record EngineConfig(
     Policy policy,
     Duration stepDeadline) {
 
-  /** 512 MiB. */
+  /** 512 MiB, of the machine's memory. */
   public static final ByteSize DEFAULT_KV_MEMORY = ByteSize.mebibytes(512);
 
   /** 32 sequences. */
@@ -63,7 +64,7 @@ public record EngineConfig(
           Optional.empty(),
           Optional.empty(),
           Optional.empty(),
-          DEFAULT_KV_MEMORY,
+          Optional.empty(),
           DEFAULT_MAX_RUNNING,
           DEFAULT_MAX_WAITING,
           DEFAULT_MAX_BATCHED_TOKENS,
@@ -78,7 +79,7 @@ public record EngineConfig(
     loraThreads.ifPresent(value -> Check.atLeast("engine.loraThreads", 1, value));
     // A prompt of one token and one token of output.
     contextLength.ifPresent(value -> Check.atLeast("engine.contextLength", 2, value));
-    Check.positive("engine.kvMemory", kvMemory);
+    kvMemory.ifPresent(value -> Check.positive("engine.kvMemory", value));
     Check.atLeast("engine.maxRunning", 1, maxRunning);
     Check.atLeast("engine.maxWaiting", 1, maxWaiting);
     Check.tokenBudget("engine.maxBatchedTokens", maxBatchedTokens, "engine.maxRunning", maxRunning);
@@ -86,6 +87,33 @@ public record EngineConfig(
     if (stepDeadline.isZero()) {
       throw Check.error("engine.stepDeadline must be greater than 0");
     }
+  }
+
+  /** Settings that say how much memory keys and values get. */
+  public EngineConfig(
+      Optional<Integer> threads,
+      Optional<Integer> loraThreads,
+      Optional<Integer> contextLength,
+      ByteSize kvMemory,
+      int maxRunning,
+      int maxWaiting,
+      int maxBatchedTokens,
+      int prefillChunk,
+      boolean prefixCache,
+      Policy policy,
+      Duration stepDeadline) {
+    this(
+        threads,
+        loraThreads,
+        contextLength,
+        Optional.of(kvMemory),
+        maxRunning,
+        maxWaiting,
+        maxBatchedTokens,
+        prefillChunk,
+        prefixCache,
+        policy,
+        stepDeadline);
   }
 
   /** {@link #threads}, or one per processor of this machine. */

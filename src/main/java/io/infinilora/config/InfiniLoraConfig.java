@@ -24,6 +24,7 @@ import java.util.TreeMap;
  * @param engine the base model and its LoRA server
  * @param lora memory for adapters, and how the LoRA server is divided
  * @param hub where hub references lead
+ * @param device what computes
  * @param cluster how the process joins others
  */
 public record InfiniLoraConfig(
@@ -36,6 +37,7 @@ public record InfiniLoraConfig(
     EngineConfig engine,
     LoraConfig lora,
     HubConfig hub,
+    DeviceConfig device,
     ClusterConfig cluster) {
 
   /** All defaults. */
@@ -50,6 +52,7 @@ public record InfiniLoraConfig(
           EngineConfig.DEFAULTS,
           LoraConfig.DEFAULTS,
           HubConfig.DEFAULTS,
+          DeviceConfig.DEFAULTS,
           ClusterConfig.DEFAULTS);
 
   /** Rejects nulls and impossible names; entries of {@code adapter} are put in order of name. */
@@ -61,6 +64,7 @@ public record InfiniLoraConfig(
     Objects.requireNonNull(engine);
     Objects.requireNonNull(lora);
     Objects.requireNonNull(hub);
+    Objects.requireNonNull(device);
     checkRole(role, loraMode, lora, cluster);
     adapter = Collections.unmodifiableMap(new TreeMap<>(adapter));
     for (String name : adapter.keySet()) {
@@ -110,13 +114,19 @@ public record InfiniLoraConfig(
   /** The same in another role. */
   public InfiniLoraConfig withRole(Role other, ClusterConfig where) {
     return new InfiniLoraConfig(
-        model, adapters, adapter, loraMode, other, server, engine, lora, hub, where);
+        model, adapters, adapter, loraMode, other, server, engine, lora, hub, device, where);
   }
 
   /** The same with other settings of adapters. */
   public InfiniLoraConfig withLora(LoraConfig other) {
     return new InfiniLoraConfig(
-        model, adapters, adapter, loraMode, role, server, engine, other, hub, cluster);
+        model, adapters, adapter, loraMode, role, server, engine, other, hub, device, cluster);
+  }
+
+  /** The same on another device. */
+  public InfiniLoraConfig withDevice(DeviceConfig other) {
+    return new InfiniLoraConfig(
+        model, adapters, adapter, loraMode, role, server, engine, lora, hub, other, cluster);
   }
 
   /** Settings of a process of role {@code all}. */
@@ -139,6 +149,7 @@ public record InfiniLoraConfig(
         engine,
         lora,
         hub,
+        DeviceConfig.DEFAULTS,
         ClusterConfig.DEFAULTS);
   }
 

@@ -45,6 +45,7 @@ record SettingType(String expected, Function<String, Object> parser) {
               Duration.class, new SettingType("a duration such as 30s", SettingType::duration)),
           Map.entry(LoraMode.class, choice(LoraMode.class)),
           Map.entry(Role.class, choice(Role.class)),
+          Map.entry(DeviceKind.class, choice(DeviceKind.class)),
           Map.entry(HostPort.class, new SettingType("HOST:PORT", HostPort::parse)),
           Map.entry(Policy.class, choice(Policy.class)),
           Map.entry(Eviction.class, choice(Eviction.class)),

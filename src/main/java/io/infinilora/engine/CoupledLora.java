@@ -26,6 +26,7 @@ import io.infinilora.wire.AdapterIndex;
 import io.vertx.core.Future;
 import io.vertx.core.Vertx;
 import io.vertx.core.WorkerExecutor;
+import java.nio.IntBuffer;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Optional;
@@ -150,9 +151,15 @@ public final class CoupledLora implements LoraRuntime {
 
     /** While layers are loading, each is waited for where it is needed. */
     @Override
-    public boolean repeatable() {
-      return Arrays.stream(adapters).allMatch(ResidentAdapter::complete);
+    public Object key() {
+      return Arrays.stream(adapters).allMatch(ResidentAdapter::complete)
+          ? new Key(
+              List.of(adapters), IntBuffer.wrap(groups.rows()), IntBuffer.wrap(groups.starts()))
+          : null;
     }
+
+    /** Which rows use which adapters; buffers are equal if their contents are. */
+    private record Key(List<ResidentAdapter> adapters, IntBuffer rows, IntBuffer starts) {}
   }
 
   @Override

@@ -90,8 +90,8 @@ public interface LoraRuntime {
           }
 
           @Override
-          public boolean repeatable() {
-            return true;
+          public Object key() {
+            return this;
           }
         };
 
@@ -99,11 +99,11 @@ public interface LoraRuntime {
     LoraPort port(OpStream ops);
 
     /**
-     * Whether the port may be called again within the step, and only calls operators: see {@link
-     * OpStream#step}.
+     * What the operators that the port calls depend on besides the batch, as {@link OpStream#step}
+     * wants it; null if they are to run once.
      */
-    default boolean repeatable() {
-      return false;
+    default Object key() {
+      return null;
     }
 
     /** The step failed on the base's side; nothing more will be published. Driver thread. */

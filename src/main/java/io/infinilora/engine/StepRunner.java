@@ -52,7 +52,7 @@ final class StepRunner {
     LoraPort lora = task.lora().port(ops);
     ops.step(
         batch,
-        task.lora().repeatable(),
+        task.lora().key(),
         () -> {
           Tensor residual = model.forward(batch, workspace, cache, lora, ops);
           model.logits(residual, batch.logitRows(), workspace, ops);

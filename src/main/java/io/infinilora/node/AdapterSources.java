@@ -61,6 +61,9 @@ final class AdapterSources implements SourceResolver {
   public Path directory(String source, boolean trusted) {
     return switch (parse(source)) {
       case WeightSource.Local(Path path) -> trusted ? path : below(path);
+      case WeightSource.Random random ->
+          throw new InfiniLoraException(
+              ErrorCode.BAD_ADAPTER, random + ": only models can have random weights");
       case HubReference reference -> {
         if (!trusted && !allowHub) {
           throw invalid(

@@ -5,7 +5,6 @@ import io.infinilora.gateway.ClusterTimes;
 import io.infinilora.gateway.RoutedEngine;
 import io.infinilora.metrics.GatewayMetrics;
 import io.infinilora.weights.Checkpoint;
-import io.infinilora.weights.Checkpoints;
 import io.infinilora.wire.AdapterFollower;
 import io.infinilora.wire.BusAdapterAdmin;
 import io.infinilora.wire.CaughtUpAdmin;
@@ -30,7 +29,7 @@ final class GatewayNode implements ServingNode {
   /** Opens the model; blocks. */
   GatewayNode(Vertx vertx, NodeSources sources, GatewayMetrics metrics) {
     this.vertx = vertx;
-    checkpoint = Checkpoints.open(sources.model());
+    checkpoint = sources.open();
     follower = new AdapterFollower(vertx);
     engine =
         new RoutedEngine(

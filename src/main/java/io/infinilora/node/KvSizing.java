@@ -1,5 +1,7 @@
 package io.infinilora.node;
 
+import io.infinilora.backend.Backend;
+import io.infinilora.backend.KvLayout;
 import io.infinilora.config.EngineConfig;
 import io.infinilora.config.SchedulerConfig;
 import io.infinilora.core.ErrorCode;
@@ -8,24 +10,35 @@ import io.infinilora.core.ModelSpec;
 
 /** Turns a memory budget for keys and values into blocks, and checks that the context fits. */
 final class KvSizing {
-  private static final int BYTES_PER_ELEMENT = Float.BYTES;
-
   private KvSizing() {}
 
-  /** Bytes of the keys and values of one token. */
-  static long bytesPerToken(ModelSpec spec) {
-    return 2L * spec.layers() * spec.attention().kvWidth() * BYTES_PER_ELEMENT;
+  /** Bytes of one block, in all layers. */
+  static long bytesPerBlock(ModelSpec spec, Backend backend) {
+    return backend.kvBytes(
+        new KvLayout(
+            spec.layers(),
+            1,
+            SchedulerConfig.DEFAULT_BLOCK_SIZE,
+            spec.attention().kvHeads(),
+            spec.attention().headDim()));
   }
 
-  static SchedulerConfig schedulerConfig(EngineConfig settings, ModelSpec spec) {
+  /**
+   * The limits that follow.
+   *
+   * @param bytes memory for keys and values
+   * @param bytesPerBlock see {@link #bytesPerBlock}
+   * @throws InfiniLoraException BAD_CONFIG if the context that is asked for does not fit
+   */
+  static SchedulerConfig schedulerConfig(
+      EngineConfig settings, ModelSpec spec, long bytes, long bytesPerBlock) {
     int blockSize = SchedulerConfig.DEFAULT_BLOCK_SIZE;
-    long bytesPerBlock = bytesPerToken(spec) * blockSize;
-    long blocks = settings.kvMemory().bytes() / bytesPerBlock;
+    long blocks = bytes / bytesPerBlock;
     if (blocks < 1) {
       throw new InfiniLoraException(
           ErrorCode.BAD_CONFIG,
           "the KV memory of %d bytes does not hold one block of %d bytes"
-              .formatted(settings.kvMemory().bytes(), bytesPerBlock));
+              .formatted(bytes, bytesPerBlock));
     }
     int kvBlocks = (int) Math.min(blocks, Integer.MAX_VALUE / blockSize);
     int context =
@@ -39,10 +52,7 @@ final class KvSizing {
       throw new InfiniLoraException(
           ErrorCode.BAD_CONFIG,
           "a context of %d tokens needs %d bytes of KV memory, the budget is %d"
-              .formatted(
-                  context,
-                  (long) Math.ceilDiv(context, blockSize) * bytesPerBlock,
-                  settings.kvMemory().bytes()));
+              .formatted(context, (long) Math.ceilDiv(context, blockSize) * bytesPerBlock, bytes));
     }
     return new SchedulerConfig(
         settings.maxRunning(),

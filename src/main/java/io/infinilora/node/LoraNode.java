@@ -1,7 +1,6 @@
 package io.infinilora.node;
 
 import io.infinilora.backend.Backend;
-import io.infinilora.backend.cpu.CpuBackend;
 import io.infinilora.config.ClusterConfig;
 import io.infinilora.config.InfiniLoraConfig;
 import io.infinilora.core.AdapterAdmin;
@@ -10,7 +9,6 @@ import io.infinilora.lora.FrameEndpoint;
 import io.infinilora.lora.FrameServer;
 import io.infinilora.metrics.LoraMetrics;
 import io.infinilora.weights.Checkpoint;
-import io.infinilora.weights.Checkpoints;
 import io.infinilora.weights.hub.HubListener;
 import io.infinilora.wire.BusAdapterAdmin;
 import io.infinilora.wire.WireCodecs;
@@ -53,7 +51,7 @@ final class LoraNode implements ServingNode {
       HubListener downloads) {
     this.vertx = vertx;
     this.config = config;
-    checkpoint = Checkpoints.open(sources.model());
+    checkpoint = sources.open();
     int threads =
         config.engine().loraThreadsOrAll()
             * config
@@ -61,7 +59,7 @@ final class LoraNode implements ServingNode {
                 .shards()
                 .map(List::size)
                 .orElse(config.lora().shards().shards().size());
-    backend = new CpuBackend(threads + FRAME_LOOPS <= Runtime.getRuntime().availableProcessors());
+    backend = Backends.open(config.device(), threads + FRAME_LOOPS);
     part =
         new LoraServerPart(
             config, checkpoint.spec(), backend, AdapterSources.of(config, downloads), metrics);

@@ -85,7 +85,7 @@ public record ModelReport(
         tally.bytesByType(),
         byLayer,
         outside,
-        KvSizing.bytesPerToken(spec),
+        2L * spec.layers() * spec.attention().kvWidth() * Float.BYTES,
         spec.maxPositions(),
         spec.attention().windows().stream().filter(w -> w > 0).min(Integer::compare).orElse(0),
         spec.vocab(),

@@ -1,7 +1,7 @@
 package io.infinilora.node;
 
 import io.infinilora.backend.Backend;
-import io.infinilora.backend.cpu.CpuBackend;
+import io.infinilora.config.EngineConfig;
 import io.infinilora.config.InfiniLoraConfig;
 import io.infinilora.config.Role;
 import io.infinilora.config.SchedulerConfig;
@@ -23,14 +23,15 @@ import io.infinilora.gateway.ClusterTimes;
 import io.infinilora.metrics.EngineMetrics;
 import io.infinilora.model.TransformerLoader;
 import io.infinilora.weights.Checkpoint;
-import io.infinilora.weights.Checkpoints;
 import io.infinilora.weights.hub.HubListener;
 import io.infinilora.wire.WireCodecs;
 import io.vertx.core.Future;
 import io.vertx.core.Vertx;
 import java.time.Duration;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
+import java.util.OptionalLong;
 
 /**
  * A node with a base model in this JVM. In role {@code all}, and mode {@code disaggregated}, it has
@@ -44,6 +45,7 @@ public final class Node implements ServingNode {
   private final InfiniLoraConfig config;
   private final Checkpoint checkpoint;
   private final Backend backend;
+  private final Optional<MemoryPlan> memory;
   private final SchedulerConfig schedulerConfig;
   private final BaseModelVerticle base;
   private final LoraServerPart loraServer;
@@ -62,13 +64,20 @@ public final class Node implements ServingNode {
     this.vertx = vertx;
     this.config = config;
     this.sources = sources;
-    checkpoint = Checkpoints.open(sources.model());
+    checkpoint = sources.open();
     AdapterSources adapterSources = AdapterSources.of(config, downloads);
-    backend = new CpuBackend(threads(config) <= Runtime.getRuntime().availableProcessors());
+    backend = Backends.open(config.device(), threads(config));
     ModelSpec spec = checkpoint.spec();
     loraServer = new LoraServerPart(config, spec, backend, adapterSources, metrics);
     try {
-      schedulerConfig = KvSizing.schedulerConfig(config.engine(), spec);
+      long blockBytes = KvSizing.bytesPerBlock(spec, backend);
+      memory = memoryPlan(spec, blockBytes);
+      schedulerConfig =
+          KvSizing.schedulerConfig(
+              config.engine(),
+              spec,
+              memory.map(MemoryPlan::keysAndValues).orElseGet(() -> kvMemory(config.engine())),
+              blockBytes);
       BaseModel model =
           BaseModel.allocate(TransformerLoader.load(checkpoint, backend), schedulerConfig, backend);
       base =
@@ -87,6 +96,20 @@ public final class Node implements ServingNode {
       release();
       throw e;
     }
+  }
+
+  /** Empty for a device without memory of its own. */
+  private Optional<MemoryPlan> memoryPlan(ModelSpec spec, long blockBytes) {
+    OptionalLong free = backend.freeMemory();
+    return free.isEmpty()
+        ? Optional.empty()
+        : Optional.of(
+            MemoryPlan.of(
+                config, spec, free.getAsLong(), blockBytes, SchedulerConfig.DEFAULT_BLOCK_SIZE));
+  }
+
+  private static long kvMemory(EngineConfig engine) {
+    return engine.kvMemory().orElse(EngineConfig.DEFAULT_KV_MEMORY).bytes();
   }
 
   private static String name(InfiniLoraConfig config) {
@@ -184,12 +207,15 @@ public final class Node implements ServingNode {
 
   @Override
   public List<String> describe() {
-    return List.of(
-        "model: " + checkpoint.describe(),
-        "backend: " + backend.describe(),
+    List<String> lines = new ArrayList<>();
+    lines.add("model: " + checkpoint.describe());
+    lines.add("backend: " + backend.describe());
+    memory.map(MemoryPlan::describe).ifPresent(lines::add);
+    lines.add(
         "context %d tokens, KV cache %d blocks of %d"
             .formatted(
                 base.contextLength(), schedulerConfig.kvBlocks(), schedulerConfig.blockSize()));
+    return lines;
   }
 
   @Override

@@ -8,6 +8,8 @@ import io.infinilora.core.HubReference;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.LoraMode;
 import io.infinilora.core.WeightSource;
+import io.infinilora.weights.Checkpoint;
+import io.infinilora.weights.Checkpoints;
 import io.infinilora.weights.hub.Hub;
 import io.infinilora.weights.hub.HubListener;
 import io.smallrye.mutiny.Multi;
@@ -22,11 +24,15 @@ import java.util.Set;
 /**
  * What a node is to serve.
  *
- * @param model file or directory of this machine
+ * @param model file or directory of this machine; of random weights, their {@code config.json}
+ * @param random whether the weights are random
  * @param adapterDirectory directory of adapters
  * @param adapters the further ones
  */
-record NodeSources(Path model, Optional<Path> adapterDirectory, List<NamedAdapter> adapters) {
+record NodeSources(
+    Path model, boolean random, Optional<Path> adapterDirectory, List<NamedAdapter> adapters) {
+  /** Seed of random weights, the same in every process. */
+  private static final long SEED = 1;
 
   /** An adapter with a name of its own, and where whoever holds it finds it. */
   record NamedAdapter(String name, String source) {}
@@ -44,7 +50,14 @@ record NodeSources(Path model, Optional<Path> adapterDirectory, List<NamedAdapte
           .adapter()
           .forEach((name, source) -> adapters.add(new NamedAdapter(name, source.toString())));
     }
-    return new NodeSources(model(config, listener), config.adapters().filter(d -> lora), adapters);
+    boolean random = config.model().filter(m -> m instanceof WeightSource.Random).isPresent();
+    return new NodeSources(
+        model(config, listener), random, config.adapters().filter(d -> lora), adapters);
+  }
+
+  /** Opens the model. */
+  Checkpoint open() {
+    return random ? Checkpoints.random(model, SEED) : Checkpoints.open(model);
   }
 
   private static Path model(InfiniLoraConfig config, HubListener listener) {
@@ -54,6 +67,7 @@ record NodeSources(Path model, Optional<Path> adapterDirectory, List<NamedAdapte
             .orElseThrow(() -> new InfiniLoraException(ErrorCode.BAD_CONFIG, "model is not set"));
     return switch (source) {
       case WeightSource.Local(Path path) -> path;
+      case WeightSource.Random(Path path) -> path;
       case HubReference reference -> {
         try (Hub hub = new Hub(config.hub(), listener)) {
           yield hub.model(reference);

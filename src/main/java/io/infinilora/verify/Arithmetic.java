@@ -5,12 +5,13 @@ enum Arithmetic {
   /** Every logit within 2e-3, every token the same. */
   FLOAT32,
   /**
-   * Activations and deltas are rounded to bf16 on their way to the LoRA server and back. The
-   * error's norm over all logits of one adapter choice is within 2e-2 of theirs; tokens are the
-   * same up to the first step whose best two logits are closer than 0.25, and not compared for
-   * mixtures of experts, where rounding may choose another expert.
+   * Activations are rounded to bf16: everywhere on a GPU, on the CPU those that go to the LoRA
+   * server of another process, and deltas on their way back. The error's norm over all logits of
+   * one adapter choice is within 2e-2 of theirs; tokens are the same up to the first step whose
+   * best two logits are closer than 0.25, and not compared for mixtures of experts, where rounding
+   * may choose another expert.
    */
-  BF16_ROWS;
+  BF16;
 
   /** Largest absolute error of a logit in float32. */
   static final double ABSOLUTE = 2e-3;

@@ -76,7 +76,7 @@ final class FixtureRun {
         sink.accept(check(c, check));
       }
     }
-    if (arithmetic == Arithmetic.BF16_ROWS) {
+    if (arithmetic == Arithmetic.BF16) {
       variants.forEach(this::norm);
     }
   }

@@ -3,6 +3,8 @@ package io.infinilora.verify;
 import io.infinilora.cluster.ClusterNode;
 import io.infinilora.config.ByteSize;
 import io.infinilora.config.ClusterConfig;
+import io.infinilora.config.DeviceConfig;
+import io.infinilora.config.DeviceKind;
 import io.infinilora.config.EngineConfig;
 import io.infinilora.config.Eviction;
 import io.infinilora.config.InfiniLoraConfig;
@@ -48,6 +50,7 @@ public final class Verifier {
 
   private final LoraMode mode;
   private final LoraGrid shards;
+  private final DeviceConfig device;
   private final Optional<ClusterConfig> cluster;
 
   /** A verifier for one LoRA mode with an undivided LoRA server. */
@@ -61,13 +64,20 @@ public final class Verifier {
    * @param shards how the LoRA server is divided in mode {@code disaggregated}
    */
   public Verifier(LoraMode mode, LoraGrid shards) {
-    this(mode, shards, Optional.empty());
+    this(mode, shards, DeviceConfig.DEFAULTS, Optional.empty());
   }
 
-  private Verifier(LoraMode mode, LoraGrid shards, Optional<ClusterConfig> cluster) {
+  private Verifier(
+      LoraMode mode, LoraGrid shards, DeviceConfig device, Optional<ClusterConfig> cluster) {
     this.mode = mode;
     this.shards = shards;
+    this.device = device;
     this.cluster = cluster;
+  }
+
+  /** The same on another device. */
+  public Verifier on(DeviceConfig other) {
+    return new Verifier(mode, shards, other, cluster);
   }
 
   /**
@@ -77,7 +87,8 @@ public final class Verifier {
    * @param shards how that LoRA server is divided
    */
   public static Verifier of(ClusterConfig cluster, LoraGrid shards) {
-    return new Verifier(LoraMode.DISAGGREGATED, shards, Optional.of(cluster));
+    return new Verifier(
+        LoraMode.DISAGGREGATED, shards, DeviceConfig.DEFAULTS, Optional.of(cluster));
   }
 
   /**
@@ -121,7 +132,10 @@ public final class Verifier {
       for (InfiniLoraException refused : node.adapterReport().failures()) {
         sink.accept(CaseResult.fail(name, "load", Double.NaN, refused.getMessage()));
       }
-      Arithmetic arithmetic = cluster.isPresent() ? Arithmetic.BF16_ROWS : Arithmetic.FLOAT32;
+      Arithmetic arithmetic =
+          cluster.isPresent() || device.kind() != DeviceKind.CPU
+              ? Arithmetic.BF16
+              : Arithmetic.FLOAT32;
       if (cluster.isPresent()) {
         awaitAdapters(fixture, node.engine());
       }
@@ -196,7 +210,8 @@ public final class Verifier {
                 Eviction.LRU,
                 shards,
                 Duration.ofSeconds(30),
-                LoraConfig.DEFAULT_RETRY_FOR));
+                LoraConfig.DEFAULT_RETRY_FOR))
+        .withDevice(device);
   }
 
   private static <T> T await(io.vertx.core.Future<T> future) {

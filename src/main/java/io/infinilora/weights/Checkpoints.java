@@ -41,6 +41,16 @@ public final class Checkpoints {
     }
   }
 
+  /**
+   * A model of random weights, deterministic by seed, for a {@code config.json}: for benchmarks.
+   *
+   * @param config the file
+   * @throws InfiniLoraException BAD_MODEL_FILE naming the file and the field at fault
+   */
+  public static Checkpoint random(Path config, long seed) {
+    return RandomCheckpoint.open(config, seed);
+  }
+
   private static Checkpoint openDirectory(Path directory, Arena arena) {
     return holdsSafetensors(directory)
         ? openSafetensors(directory, arena)
@@ -100,11 +110,7 @@ public final class Checkpoints {
         Files.isRegularFile(generationFile)
             ? Optional.of(JsonFields.read(generationFile, ErrorCode.BAD_MODEL_FILE))
             : Optional.empty();
-    String type =
-        config.text("model_type").orElseThrow(() -> config.bad("model_type", "is missing"));
-    Architecture architecture =
-        Architectures.byModelType(type)
-            .orElseThrow(() -> unsupported(directory.resolve(CONFIG) + ": model_type", type));
+    Architecture architecture = architecture(config, directory.resolve(CONFIG));
     checkQuantisation(config, architecture);
     ModelSpec spec = architecture.fromConfig(config, SpecialTokens.from(config, generation));
     ParameterTable parameters =
@@ -113,9 +119,17 @@ public final class Checkpoints {
     long bytes = tensors.files().stream().mapToLong(MappedFile::size).sum();
     String description =
         "%s, safetensors, %s, %d file(s), %s"
-            .formatted(type, directory, tensors.files().size(), mib(bytes));
+            .formatted(architecture.modelType(), directory, tensors.files().size(), mib(bytes));
     return new MappedCheckpoint(
         spec, HfText.read(directory), parameters, tensors::fault, description, arena);
+  }
+
+  /** The architecture that a {@code config.json} names. */
+  static Architecture architecture(JsonFields config, Path file) {
+    String type =
+        config.text("model_type").orElseThrow(() -> config.bad("model_type", "is missing"));
+    return Architectures.byModelType(type)
+        .orElseThrow(() -> unsupported(file + ": model_type", type));
   }
 
   private static void checkQuantisation(JsonFields config, Architecture architecture) {

@@ -67,6 +67,7 @@ public abstract class BackendContract {
     int[] all = new int[values.length];
     Arrays.setAll(all, i -> i);
     ops.embed(backend.embedding(TestData.f32(values)), all, t);
+    ops.synchronize(); // Other streams may read it.
     return t;
   }
 
@@ -264,7 +265,7 @@ public abstract class BackendContract {
     // A backend may look at the whole table at once, or at each row when it is needed.
     assertThatThrownBy(() -> ops.embed(backend.embedding(within.tensor()), new int[] {2}, row))
         .isInstanceOf(InfiniLoraException.class)
-        .hasMessageContaining("test data: tensor w holds NaN");
+        .hasMessageMatching("test data: tensor w holds (NaN|Infinity)");
     WeightMatrix scales = WeightMatrix.of(beside.scales());
     assertThatThrownBy(() -> backend.projection(List.of(scales), none))
         .isInstanceOf(IllegalArgumentException.class)
@@ -288,6 +289,7 @@ public abstract class BackendContract {
         double[][] last = Arrays.copyOfRange(x, 19 - n, 19);
         Tensor some = backend.tensor(n, out);
         single.project(p, upload(last), some);
+        single.synchronize();
         float[][] rows = download(some);
         for (int r = 0; r < n; r++) {
           alike(rows[r], all[19 - n + r], "row %d of the last %d".formatted(r, n));
@@ -581,7 +583,7 @@ public abstract class BackendContract {
         backend.tensor(0, 8));
     ops.loraAdd(new RowGroups(new int[0], new int[] {0}), List.of(), empty, empty);
     ops.add(empty, empty);
-    assertThat(ops.sample(empty, List.of())).isEmpty();
+    assertThat(ops.sample(backend.wideTensor(0, 8), List.of())).isEmpty();
   }
 
   @Test

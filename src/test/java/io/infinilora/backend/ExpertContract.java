@@ -347,6 +347,7 @@ public abstract class ExpertContract extends SamplingContract {
                 part,
                 upload(Arrays.copyOfRange(mid, from * topK, (from + n) * topK)),
                 someDown);
+            other.synchronize();
             alike(
                 download(someUp),
                 Arrays.copyOfRange(expectedUp, from * topK, (from + n) * topK),
@@ -386,7 +387,7 @@ public abstract class ExpertContract extends SamplingContract {
   void zeroRoutedRowsDoNothing() {
     ModelSpec.Moe moe = moe(2, true, true);
     Routing none = backend.routing(4, 2, EXPERTS).first(0);
-    ops.route(backend.tensor(0, EXPERTS), moe, none);
+    ops.route(backend.wideTensor(0, EXPERTS), moe, none);
     ops.gatherRouting(backend.routing(1, 2, EXPERTS), new int[0], none);
     ExpertProjection p = backend.expertProjection(experts(DType.F32, 24, 36), noBiases(1));
     ops.expertProject(p, none, backend.tensor(0, 24), backend.tensor(0, 36));
@@ -432,9 +433,9 @@ public abstract class ExpertContract extends SamplingContract {
     wrong.add(() -> apply(combine, p, routing, backend.tensor(x.rows(), 25), y));
     wrong.add(() -> apply(combine, p, routing, x, y.first(2)));
     wrong.add(() -> apply(combine, p, routing, x, backend.tensor(y.rows(), 37)));
-    wrong.add(() -> ops.route(backend.tensor(3, EXPERTS - 1), moe, routing));
-    wrong.add(() -> ops.route(backend.tensor(2, EXPERTS), moe, routing));
-    wrong.add(() -> ops.route(backend.tensor(3, EXPERTS), moe(3, true, true), routing));
+    wrong.add(() -> ops.route(backend.wideTensor(3, EXPERTS - 1), moe, routing));
+    wrong.add(() -> ops.route(backend.wideTensor(2, EXPERTS), moe, routing));
+    wrong.add(() -> ops.route(backend.wideTensor(3, EXPERTS), moe(3, true, true), routing));
     wrong.add(() -> ops.gatherRouting(routing, new int[] {0, 3}, fewer));
     wrong.add(() -> ops.gatherRouting(routing, new int[] {0}, fewer));
     wrong.add(() -> ops.gatherRouting(routing, new int[] {0}, routing.first(1)));

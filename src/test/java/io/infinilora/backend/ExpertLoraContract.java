@@ -420,7 +420,8 @@ public abstract class ExpertLoraContract extends ExpertContract {
     }
     ExpertLoraWeights shared = backend.expertLoraWeights(up);
     ExpertLoraWeights own = backend.expertLoraWeights(apart);
-    long aBytes = (long) rank * HIDDEN * (dtype == DType.BF16 ? 2 : 4);
+    long aBytes =
+        (long) rank * HIDDEN * (dtype == DType.BF16 || precision() == Precision.BF16 ? 2 : 4);
     assertThat(own.bytes() - shared.bytes()).isGreaterThanOrEqualTo((2 * EXPERTS - 1) * aBytes);
 
     ModelSpec.Moe moe = moe(3, true, true);

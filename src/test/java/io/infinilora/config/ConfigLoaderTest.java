@@ -85,45 +85,55 @@ class ConfigLoaderTest {
               cache: some/cache
               offline: true
               token: hf_x
+            device:
+              kind: auto
+              index: 17
+              memory: 18GiB
             """);
     assertThat(ConfigLoader.load(Map.of(), Map.of(), Optional.of(file)))
         .isEqualTo(
             new InfiniLoraConfig(
-                Optional.of(new WeightSource.Local(Path.of("m.gguf"))),
-                Optional.of(Path.of("some/adapters")),
-                Map.of(
-                    "legal", new WeightSource.Local(Path.of("some/legal")),
-                    "support.eu", new HubReference("acme/support", "v1", Optional.empty())),
-                LoraMode.COUPLED,
-                new ServerConfig(
-                    "0.0.0.0", 1, new ByteSize(2048), Duration.ofSeconds(2), Duration.ofMillis(3)),
-                new EngineConfig(
-                    Optional.of(4),
-                    Optional.of(5),
-                    Optional.of(6),
-                    new ByteSize(7L << 30),
-                    8,
-                    9,
-                    10,
-                    11,
-                    false,
-                    Policy.SJF,
-                    Duration.ofMinutes(12)),
-                new LoraConfig(
-                    ByteSize.mebibytes(13),
-                    ByteSize.mebibytes(14),
-                    Eviction.GREEDY_DUAL,
-                    new LoraGrid(2, 3),
-                    Duration.ofSeconds(15),
-                    Duration.ofMinutes(16),
-                    Optional.of(List.of(Path.of("some/root"), Path.of("/another"))),
-                    true,
-                    Optional.of(Duration.ofSeconds(16))),
-                new HubConfig(
-                    URI.create("http://mirror:8000/hf"),
-                    Optional.of(Path.of("some/cache")),
-                    true,
-                    Optional.of(new Secret("hf_x")))));
+                    Optional.of(new WeightSource.Local(Path.of("m.gguf"))),
+                    Optional.of(Path.of("some/adapters")),
+                    Map.of(
+                        "legal", new WeightSource.Local(Path.of("some/legal")),
+                        "support.eu", new HubReference("acme/support", "v1", Optional.empty())),
+                    LoraMode.COUPLED,
+                    new ServerConfig(
+                        "0.0.0.0",
+                        1,
+                        new ByteSize(2048),
+                        Duration.ofSeconds(2),
+                        Duration.ofMillis(3)),
+                    new EngineConfig(
+                        Optional.of(4),
+                        Optional.of(5),
+                        Optional.of(6),
+                        new ByteSize(7L << 30),
+                        8,
+                        9,
+                        10,
+                        11,
+                        false,
+                        Policy.SJF,
+                        Duration.ofMinutes(12)),
+                    new LoraConfig(
+                        ByteSize.mebibytes(13),
+                        ByteSize.mebibytes(14),
+                        Eviction.GREEDY_DUAL,
+                        new LoraGrid(2, 3),
+                        Duration.ofSeconds(15),
+                        Duration.ofMinutes(16),
+                        Optional.of(List.of(Path.of("some/root"), Path.of("/another"))),
+                        true,
+                        Optional.of(Duration.ofSeconds(16))),
+                    new HubConfig(
+                        URI.create("http://mirror:8000/hf"),
+                        Optional.of(Path.of("some/cache")),
+                        true,
+                        Optional.of(new Secret("hf_x"))))
+                .withDevice(
+                    new DeviceConfig(DeviceKind.AUTO, 17, Optional.of(new ByteSize(18L << 30)))));
   }
 
   @Test
@@ -322,6 +332,8 @@ class ConfigLoaderTest {
         "engine.loraThreads|-1|engine.loraThreads must be at least 1, not -1",
         "engine.contextLength|1|engine.contextLength must be at least 2, not 1",
         "engine.kvMemory|0B|engine.kvMemory must be greater than 0",
+        "device.index|-1|device.index must be at least 0, not -1",
+        "device.memory|0B|device.memory must be greater than 0",
         "engine.maxRunning|0|engine.maxRunning must be at least 1, not 0",
         "engine.maxWaiting|0|engine.maxWaiting must be at least 1, not 0",
         "engine.prefillChunk|0|engine.prefillChunk must be at least 1, not 0",

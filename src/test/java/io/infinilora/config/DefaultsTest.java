@@ -69,6 +69,12 @@ class DefaultsTest {
   }
 
   @Test
+  void device() {
+    assertThat(DeviceConfig.DEFAULTS)
+        .isEqualTo(new DeviceConfig(DeviceKind.CPU, 0, Optional.empty()));
+  }
+
+  @Test
   void engine() {
     assertThat(EngineConfig.DEFAULTS)
         .isEqualTo(
@@ -76,7 +82,7 @@ class DefaultsTest {
                 Optional.empty(),
                 Optional.empty(),
                 Optional.empty(),
-                new ByteSize(512 << 20),
+                Optional.empty(),
                 32,
                 256,
                 512,

@@ -16,6 +16,7 @@ import io.infinilora.backend.Routing;
 import io.infinilora.backend.Signal;
 import io.infinilora.backend.Tensor;
 import io.infinilora.backend.Vec;
+import io.infinilora.backend.decode.RowDecoder;
 import io.infinilora.core.LayerFactors;
 import io.infinilora.core.LoraFactors;
 import io.infinilora.core.RopeSpec;
@@ -200,6 +201,11 @@ public final class CpuBackend implements Backend {
   @Override
   public Routing routing(int rows, int topK, int experts) {
     return new CpuRouting(this, rows, topK, experts);
+  }
+
+  @Override
+  public long kvBytes(KvLayout layout) {
+    return layout.elements() * Float.BYTES;
   }
 
   @Override

@@ -16,6 +16,7 @@ import io.infinilora.backend.SampleResult;
 import io.infinilora.backend.SampleRow;
 import io.infinilora.backend.Tensor;
 import io.infinilora.backend.Vec;
+import io.infinilora.backend.decode.RowDecoder;
 import io.infinilora.core.Activation;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;

@@ -1,5 +1,6 @@
 package io.infinilora.backend.cpu;
 
+import io.infinilora.backend.decode.RowDecoder;
 import io.infinilora.core.TensorView;
 import io.infinilora.core.WeightMatrix;
 import java.lang.foreign.Arena;

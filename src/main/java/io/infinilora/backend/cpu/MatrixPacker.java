@@ -1,5 +1,6 @@
 package io.infinilora.backend.cpu;
 
+import io.infinilora.backend.decode.QuantBlocks;
 import io.infinilora.core.DType;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
@@ -120,9 +121,10 @@ final class MatrixPacker {
     int group = QuantBlocks.group(dtype);
     long target = lane;
     long block = from;
+    int groups = blocks.scales().length;
     for (int at = 0; at < source.cols(); at += dtype.blockElements()) {
       blocks.read(block++);
-      for (int g = 0; g < blocks.scale.length; g++) {
+      for (int g = 0; g < groups; g++) {
         packGroup(target, g, group);
         target += format.blockBytes();
       }
@@ -130,8 +132,8 @@ final class MatrixPacker {
   }
 
   private void packGroup(long target, int g, int group) {
-    float scale = checkFinite(blocks.scale[g]);
-    float min = checkFinite(blocks.min[g]);
+    float scale = checkFinite(blocks.scales()[g]);
+    float min = checkFinite(blocks.minima()[g]);
     int bits;
     int shift;
     switch (format) {
@@ -181,11 +183,12 @@ final class MatrixPacker {
     // a
     // quant brings the next one there. Floats stay in the low bits, where they are an index.
     int turn = format == PackedFormat.E2M1 ? 0 : 23 - bits;
+    int[] q = blocks.quants();
     int perWord = 32 / bits;
     for (int w = 0; w < format.words(); w++) {
       int word = 0;
       for (int i = 0; i < perWord; i++) {
-        word |= blocks.q[g * group + w * perWord + i] << shift << (i * bits);
+        word |= q[g * group + w * perWord + i] << shift << (i * bits);
       }
       setWord(target, format.scaleWords() + w, Integer.rotateLeft(word, turn));
     }

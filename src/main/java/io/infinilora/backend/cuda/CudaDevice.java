@@ -69,13 +69,13 @@ final class CudaDevice implements AutoCloseable {
     return new CudaDevice(device, context, budget);
   }
 
-  private static void fail(int status, String call) {
+  static void fail(int status, String call) {
     if (status != CUresult.CUDA_SUCCESS) {
       throw new CudaException(status, call);
     }
   }
 
-  private static String nameOf(CUdevice device) {
+  static String nameOf(CUdevice device) {
     byte[] bytes = new byte[256];
     fail(JCudaDriver.cuDeviceGetName(bytes, bytes.length, device), "cuDeviceGetName");
     String text = new String(bytes, StandardCharsets.UTF_8);

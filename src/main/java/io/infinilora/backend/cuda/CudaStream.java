@@ -26,6 +26,10 @@ final class CudaStream implements AutoCloseable {
   private final UploadRing ring;
   private final StepRecorder recorder;
   private DeviceMemory scratch;
+  private DeviceMemory sideScratch;
+
+  /** The thread that used the stream last. */
+  private Thread bound;
 
   /** Lets its address be read. */
   private static final class Handle extends CUstream {
@@ -44,6 +48,7 @@ final class CudaStream implements AutoCloseable {
     ring = new UploadRing(this);
     recorder = new StepRecorder(this);
     scratch = device.allocate(INITIAL_SCRATCH, "workspace");
+    sideScratch = device.allocate(INITIAL_SCRATCH, "workspace");
   }
 
   CudaDevice device() {
@@ -64,8 +69,18 @@ final class CudaStream implements AutoCloseable {
     return recorder;
   }
 
+  /** Makes the context current in a thread that is new to the stream. */
+  void bind() {
+    Thread thread = Thread.currentThread();
+    if (thread != bound) {
+      device.makeCurrent();
+      bound = thread;
+    }
+  }
+
   /** Begins a launch; see {@link Launch}. */
   Launch launch(Kernel kernel) {
+    bind();
     return launch.begin(kernel);
   }
 
@@ -144,6 +159,7 @@ final class CudaStream implements AutoCloseable {
 
   /** Asynchronous copy from pinned host memory. */
   void copyToDevice(long host, long address, long bytes) {
+    bind();
     device.check(
         JCudaDriver.cuMemcpyHtoDAsync(
             new DevicePointer(address),
@@ -155,6 +171,7 @@ final class CudaStream implements AutoCloseable {
 
   /** Asynchronous copy to pinned host memory. */
   void copyToHost(long address, long host, long bytes) {
+    bind();
     device.check(
         JCudaDriver.cuMemcpyDtoHAsync(
             new HostPointer(MemorySegment.ofAddress(host)),
@@ -166,6 +183,7 @@ final class CudaStream implements AutoCloseable {
 
   /** Asynchronous copy of rows within the device; widths and strides in bytes. */
   void copyRows(long from, long fromStride, long to, long toStride, long width, int rows) {
+    bind();
     CUDA_MEMCPY2D copy = new CUDA_MEMCPY2D();
     copy.srcMemoryType = CUmemorytype.CU_MEMORYTYPE_DEVICE;
     copy.srcDevice = new DevicePointer(from);
@@ -186,17 +204,29 @@ final class CudaStream implements AutoCloseable {
    * @return device address, aligned to 256 bytes
    */
   long scratch(long bytes) {
-    if (bytes > scratch.bytes() && !recorder.staging()) {
-      recorder.forget(); // Recordings hold the old address.
-      synchronize();
-      scratch.close();
-      scratch = device.allocate(Long.highestOneBit(bytes) * 2, "workspace");
-    }
+    scratch = grown(scratch, bytes);
     return scratch.address();
+  }
+
+  /** The same, besides {@link #scratch}, for a part of the operator. */
+  long sideScratch(long bytes) {
+    sideScratch = grown(sideScratch, bytes);
+    return sideScratch.address();
+  }
+
+  private DeviceMemory grown(DeviceMemory memory, long bytes) {
+    if (bytes <= memory.bytes() || recorder.staging()) {
+      return memory;
+    }
+    recorder.forget(); // Recordings hold the old address.
+    synchronize();
+    memory.close();
+    return device.allocate(Long.highestOneBit(bytes) * 2, "workspace");
   }
 
   /** Waits until everything that was called so far is done. */
   void synchronize() {
+    bind();
     device.check(JCudaDriver.cuStreamSynchronize(stream), "cuStreamSynchronize");
   }
 
@@ -208,6 +238,7 @@ final class CudaStream implements AutoCloseable {
       recorder.close();
       ring.close();
       scratch.close();
+      sideScratch.close();
       device.check(JCudaDriver.cuStreamDestroy(stream), "cuStreamDestroy");
     }
     arena.close();

@@ -12,6 +12,7 @@ package io.infinilora.backend.cuda;
  * @param rowStart first row of each sequence, plus the total
  * @param tables KV blocks, {@code [sequences][tableStride]}
  * @param tableStride blocks of a row of the table
+ * @param logitRows rows whose logits are wanted; -1 for padding
  */
 record DeviceBatch(
     int rows,
@@ -22,4 +23,5 @@ record DeviceBatch(
     long sequence,
     long rowStart,
     long tables,
-    int tableStride) {}
+    int tableStride,
+    long logitRows) {}

@@ -54,6 +54,15 @@ final class ElementOps {
 
   /** See {@link io.infinilora.backend.OpStream#embed}. */
   void embed(Embedding table, int[] tokens, Tensor out) {
+    embed(table, tokens, 0, out);
+  }
+
+  /**
+   * The same for tokens that are on the device already.
+   *
+   * @param onDevice their device address; 0 if they are not
+   */
+  void embed(Embedding table, int[] tokens, long onDevice, Tensor out) {
     CudaEmbedding from = checks.embedding(table);
     CudaTensor to = checks.tensor(out, tokens.length, from.hidden(), "embed out");
     checks.indices(tokens, from.vocab(), "token");
@@ -61,7 +70,7 @@ final class ElementOps {
     if (rows == 0) {
       return;
     }
-    long indices = stream.upload(tokens, 0, tokens.length, rows);
+    long indices = onDevice == 0 ? stream.upload(tokens, 0, tokens.length, rows) : onDevice;
     stream
         .launch(embed)
         .pointer(from.address())

@@ -42,7 +42,7 @@ final class FewRows {
     CudaDevice device = stream.device();
     longInput = Variant.of(device, 8, 1);
     normal = Variant.of(device, 4, 1);
-    shortInput = Variant.of(device, 4, 2);
+    shortInput = Variant.of(device, 2, 1);
   }
 
   private Variant variant(int in) {

@@ -6,7 +6,7 @@ import io.infinilora.backend.Tensor;
 /** Dense products. The stream's thread only. */
 final class MatrixOps {
   /** Rows from which on arithmetic limits a product on current devices. */
-  static final int MANY_ROWS = 33;
+  static final int MANY_ROWS = 17;
 
   private final CudaStream stream;
   private final CudaChecks checks;

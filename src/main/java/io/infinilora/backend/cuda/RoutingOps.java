@@ -67,12 +67,18 @@ final class RoutingOps {
           .pointer(plan.sorted())
           .pointer(plan.active())
           .grid(1)
-          .block(PLAN_THREADS);
+          .block(routeFewThreads(rows, moe.topK()));
     } else {
       launch.grid(Math.ceilDiv(rows, ROUTE_ROWS)).block(ROUTE_THREADS);
     }
     launch.dependent().go();
     out.plan().madeFor(few ? out.rows() : -1);
+  }
+
+  /** A thread per routed row and per expert, and a warp per row as far as a block has them. */
+  private static int routeFewThreads(int rows, int topK) {
+    int needed = Math.max(MAX_EXPERTS, Math.ceilDiv(rows * topK, 32) * 32);
+    return Math.max(needed, Math.min(PLAN_THREADS, rows * 32));
   }
 
   /** Makes a routing's plan, unless it has one for its rows. */

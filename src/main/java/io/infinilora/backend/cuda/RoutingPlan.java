@@ -16,7 +16,7 @@ final class RoutingPlan {
    *
    * @param address of {@link #bytes}
    */
-  RoutingPlan(long address, int routed, int experts) {
+  RoutingPlan(long address, int experts) {
     starts = address;
     active = starts + 4L * (experts + 1);
     counts = active + 4L * (experts + 1);

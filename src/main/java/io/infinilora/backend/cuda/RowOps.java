@@ -52,6 +52,15 @@ final class RowOps {
 
   /** See {@link io.infinilora.backend.OpStream#gather}. */
   void gather(Tensor x, int[] rows, Tensor out) {
+    gather(x, rows, 0, out);
+  }
+
+  /**
+   * The same for row numbers that are on the device already, padding included.
+   *
+   * @param onDevice their device address; 0 if they are not
+   */
+  void gather(Tensor x, int[] rows, long onDevice, Tensor out) {
     CudaTensor from = checks.tensor(x, "gather x");
     CudaTensor to = checks.tensor(out, rows.length, from.cols(), "gather out");
     checks.rowsBelow(rows, from.rows());
@@ -59,7 +68,7 @@ final class RowOps {
     if (launched == 0) {
       return;
     }
-    long indices = upload(rows, launched);
+    long indices = onDevice == 0 ? upload(rows, launched) : onDevice;
     stream
         .launch(gather)
         .tensor(from)

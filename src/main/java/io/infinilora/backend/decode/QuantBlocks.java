@@ -1,4 +1,4 @@
-package io.infinilora.backend.cpu;
+package io.infinilora.backend.decode;
 
 import io.infinilora.core.DType;
 import io.infinilora.core.WeightMatrix;
@@ -10,9 +10,9 @@ import java.lang.foreign.ValueLayout;
  * group]} with unsigned q, or {@code scale[i / group] * E2M1[q[i]]} for the types of 4-bit floats.
  * The block layouts are those that GGUF defines (ggml's {@code ggml-common.h}) and that {@link
  * DType#FP4} describes; for the signed types the sign is moved into min. Scales and minima are
- * exact in float32.
+ * exact in float32. Not thread-safe.
  */
-final class QuantBlocks {
+public final class QuantBlocks {
   private static final ValueLayout.OfShort SHORT = ValueLayout.JAVA_SHORT_UNALIGNED;
 
   /** The values of the 4-bit floats, by their bits: sign, two of exponent, one of mantissa. */
@@ -27,16 +27,12 @@ final class QuantBlocks {
   private final MemorySegment data;
   private final MemorySegment scales;
 
-  /** Unsigned quants of the block last read. */
-  final int[] q;
+  private final int[] q;
+  private final float[] scale;
+  private final float[] min;
 
-  /** Scale of each group. */
-  final float[] scale;
-
-  /** Minimum of each group. */
-  final float[] min;
-
-  QuantBlocks(WeightMatrix source) {
+  /** Blocks of one tensor. */
+  public QuantBlocks(WeightMatrix source) {
     dtype = source.dtype();
     data = source.tensor().data();
     scales = source.scales() == null ? null : source.scales().data();
@@ -45,24 +41,44 @@ final class QuantBlocks {
     min = new float[scale.length];
   }
 
+  /** Unsigned quants of the block last read; the array is used again for the next one. */
+  public int[] quants() {
+    return q;
+  }
+
+  /** Its scales, one per group; likewise. */
+  public float[] scales() {
+    return scale;
+  }
+
+  /** Its minima, one per group; likewise. */
+  public float[] minima() {
+    return min;
+  }
+
+  /** Value of a 4-bit float by its bits. */
+  public static float e2m1(int bits) {
+    return E2M1[bits];
+  }
+
   /** Elements that share a scale. */
-  static int group(DType dtype) {
+  public static int group(DType dtype) {
     return dtype == DType.Q6_K ? 16 : 32;
   }
 
   /** Value of an element of the block last read. */
-  float value(int i) {
+  public float value(int i) {
     int g = i / (q.length / scale.length);
     return floats(dtype) ? scale[g] * E2M1[q[i]] : scale[g] * q[i] + min[g];
   }
 
   /** Whether quants are floats of 4 bits. */
-  static boolean floats(DType dtype) {
+  public static boolean floats(DType dtype) {
     return dtype == DType.MXFP4 || dtype == DType.FP4;
   }
 
   /** Takes a block of the tensor apart. */
-  void read(long block) {
+  public void read(long block) {
     long offset = block * dtype.blockBytes();
     switch (dtype) {
       case Q4_0 -> {

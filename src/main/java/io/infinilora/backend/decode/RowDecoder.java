@@ -1,4 +1,4 @@
-package io.infinilora.backend.cpu;
+package io.infinilora.backend.decode;
 
 import io.infinilora.core.DType;
 import io.infinilora.core.ErrorCode;
@@ -9,43 +9,52 @@ import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 
 /** Decodes rows of a matrix of any type to float32. Not thread-safe. */
-final class RowDecoder {
+public final class RowDecoder {
+  /** All memory, by absolute address. */
+  private static final MemorySegment ALL = MemorySegment.NULL.reinterpret(Long.MAX_VALUE);
+
   private final WeightMatrix source;
   private final MemorySegment data;
   private final QuantBlocks blocks;
 
-  RowDecoder(WeightMatrix source) {
+  /** A decoder of one matrix. */
+  public RowDecoder(WeightMatrix source) {
     this.source = source;
     this.data = source.tensor().data();
     this.blocks = source.dtype().quantised() ? new QuantBlocks(source) : null;
   }
 
-  /** Writes row {@code row} to {@code cols} floats at address {@code into}. */
-  void decode(int row, long into) {
+  /**
+   * Writes row {@code row} to {@code cols} floats at address {@code into}. Nothing checks the
+   * address.
+   *
+   * @throws InfiniLoraException BAD_MODEL_FILE if a quantised element is NaN
+   */
+  public void decode(int row, long into) {
     int cols = source.cols();
     long first = source.element(row);
     long step = source.colStride();
     switch (source.dtype()) {
       case F32 -> {
         if (source.contiguous()) {
-          MemorySegment.copy(data, 4 * first, Memory.ALL, into, (long) cols * Float.BYTES);
+          MemorySegment.copy(data, 4 * first, ALL, into, (long) cols * Float.BYTES);
         } else {
           for (int i = 0; i < cols; i++) {
             long at = 4 * (first + i * step);
-            Memory.set(into + 4L * i, data.get(ValueLayout.JAVA_FLOAT_UNALIGNED, at));
+            set(into + 4L * i, data.get(ValueLayout.JAVA_FLOAT_UNALIGNED, at));
           }
         }
       }
       case F16 -> {
         for (int i = 0; i < cols; i++) {
           short bits = data.get(ValueLayout.JAVA_SHORT_UNALIGNED, 2 * (first + i * step));
-          Memory.set(into + 4L * i, Float.float16ToFloat(bits));
+          set(into + 4L * i, Float.float16ToFloat(bits));
         }
       }
       case BF16 -> {
         for (int i = 0; i < cols; i++) {
           short bits = data.get(ValueLayout.JAVA_SHORT_UNALIGNED, 2 * (first + i * step));
-          Memory.set(into + 4L * i, Float.intBitsToFloat(bits << 16));
+          set(into + 4L * i, Float.intBitsToFloat(bits << 16));
         }
       }
       case U8 -> throw new IllegalArgumentException(source + " holds no weights");
@@ -66,8 +75,12 @@ final class RowDecoder {
               ErrorCode.BAD_MODEL_FILE,
               "%s: tensor %s holds NaN".formatted(tensor.source(), tensor.name()));
         }
-        Memory.set(into + 4L * (at + i), value);
+        set(into + 4L * (at + i), value);
       }
     }
+  }
+
+  private static void set(long address, float value) {
+    ALL.set(ValueLayout.JAVA_FLOAT_UNALIGNED, address, value);
   }
 }

@@ -1,4 +1,4 @@
-package io.infinilora.backend.cpu;
+package io.infinilora.backend.decode;
 
 import static org.assertj.core.api.Assertions.assertThat;
 

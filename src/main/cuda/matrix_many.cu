@@ -1,0 +1,246 @@
+// Matrix products for many rows on Hopper: y = x W_e^T + b_e, each row by its expert's weights (or all by one).
+//
+// Shapes and layout
+//   x [rows, k] bf16, W [experts][n][k] bf16 row-major, b [experts][n] float32 or null, y [., n] bf16 (_wide: float32).
+//   k and n are multiples of 8; rows of x and y begin at multiples of 16 bytes; y's columns up to n are written.
+//   Rows are worked on in the order of experts: place p of it, starts[e] <= p < starts[e + 1], is row sorted[p] of y.
+//   starts null: one expert with `rows` rows. sorted null: place p is row p.
+//   matrix_many*: x lies in this order (mapX: its tensor map); experts_many: place p's x is row sorted[p] / choices.
+//
+// How
+//   One block per multiprocessor goes through tiles of 128 rows by COLUMNS features. A warp group brings both operands
+//   to a ring of STAGES x 64 of k in shared memory, swizzled by 128 bytes: W by tensor maps, whose third
+//   dimension keeps an expert's last tile from reading the next one's weights; x by tensor maps too, or, where its
+//   rows are scattered, with 16-byte copies. Two more warp groups multiply 64 rows each.
+//   A sum's order is that of k, whatever else is in the launch.
+//
+// Bytes: W of the experts that have rows once, y once, x once per 16 tiles of columns from the L2 or memory. With 128 rows
+// per expert and more, arithmetic is the limit: 2 rows n k operations.
+//
+// Launch: up to as many blocks as multiprocessors, 384 threads, SHARED_BYTES + 4 (experts + 1) bytes of shared memory.
+
+#include "hopper.cuh"
+#include "many_rows.cuh"
+
+namespace {
+
+constexpr int CONSUMERS = 2;  // warp groups
+constexpr int THREADS = (CONSUMERS + 1) * WARP_GROUP;
+
+// Where rows of x come from, if not from a tensor map.
+struct ScatteredRows {
+    const __nv_bfloat16* x;
+    int stride;
+    int choices;
+};
+
+struct Product {
+    const int* starts;
+    const int* sorted;
+    const float* bias;
+    void* y;
+    int yStride;
+    int rows, n, k, experts;
+};
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+constexpr int ROWS = 128;  // of a tile
+constexpr int DEPTH = 64;  // of k per stage: 128 bytes
+constexpr int ROW_BYTES = DEPTH * 2;
+constexpr int X_BYTES = ROWS * ROW_BYTES;
+
+template <int STAGES>
+struct Ring {
+    int stage = 0;
+    unsigned parity = 0;
+
+    __device__ __forceinline__ void advance() {
+        if (++stage == STAGES) stage = 0, parity ^= 1;
+    }
+};
+
+template <int COLUMNS, int STAGES, bool SCATTERED, bool WIDE>
+class Block {
+    static constexpr int STAGE_BYTES = X_BYTES + COLUMNS * ROW_BYTES;
+    using Order = Tiles<ROWS, COLUMNS>;
+
+  public:
+    static __device__ __forceinline__ void run(const TensorMap* mapX, const ScatteredRows& scattered,
+                                               const TensorMap* mapW, const Product& p) {
+        extern __shared__ unsigned char memory[];
+        __shared__ uint64_t full[STAGES], empty[STAGES];
+        unsigned char* stages = memory + (1024 - (sharedAddress(memory) & 1023) & 1023);
+        int* rowTiles = reinterpret_cast<int*>(stages + STAGES * STAGE_BYTES);
+
+        if (threadIdx.x == 0) {
+            for (int s = 0; s < STAGES; s++) {
+                initialiseBarrier(full + s, SCATTERED ? 1 + WARP_GROUP : 1);
+                initialiseBarrier(empty + s, CONSUMERS * WARP_GROUP / WARP);
+            }
+            publishBarriers();
+        }
+        awaitPreviousKernel();
+        allowNextKernel();
+        Order order(p.starts, p.rows, p.experts, p.n, rowTiles);
+        __syncthreads();
+
+        if (threadIdx.x < WARP_GROUP) {
+            giveUpRegisters<SCATTERED ? 56 : 40>();
+            if constexpr (SCATTERED)
+                fetchScattered(scattered, mapW, p, order, stages, full, empty);
+            else if (threadIdx.x == 0)
+                fetch(mapX, mapW, p, order, stages, full, empty);
+        } else {
+            takeRegisters<SCATTERED ? 224 : 232>();
+            multiplyTiles(p, order, stages, full, empty);
+        }
+    }
+
+  private:
+    static __device__ __forceinline__ void fetch(const TensorMap* mapX, const TensorMap* mapW, const Product& p,
+                                                 Order& order, unsigned char* stages, uint64_t* full,
+                                                 uint64_t* empty) {
+        prefetchTensorMap(mapX);
+        prefetchTensorMap(mapW);
+        Ring<STAGES> ring;
+        Tile tile;
+        for (int t = blockIdx.x; order.at(t, p.experts, tile); t += gridDim.x) {
+            for (int k = 0; k < p.k; k += DEPTH, ring.advance()) {
+                awaitBarrier(empty + ring.stage, ring.parity ^ 1);
+                uint64_t* barrier = full + ring.stage;
+                unsigned char* stage = stages + ring.stage * STAGE_BYTES;
+                arriveExpecting(barrier, STAGE_BYTES);
+                copyTile(stage, mapX, k, tile.first, barrier);
+                copyTile(stage + X_BYTES, mapW, k, tile.column, tile.expert, barrier);
+            }
+        }
+    }
+
+    static __device__ __forceinline__ void fetchScattered(const ScatteredRows& scattered, const TensorMap* mapW,
+                                                          const Product& p, Order& order, unsigned char* stages,
+                                                          uint64_t* full, uint64_t* empty) {
+        constexpr int CHUNKS = ROW_BYTES / 16;          // of a row: one per thread
+        constexpr int AT_ONCE = WARP_GROUP / CHUNKS;    // rows; a multiple of the swizzle's 8
+        constexpr int PER_THREAD = ROWS / AT_ONCE;
+        const int chunk = threadIdx.x % CHUNKS, row = threadIdx.x / CHUNKS;
+        const int target = row * ROW_BYTES + ((chunk ^ row % 8) << 4);
+        if (threadIdx.x == 0) prefetchTensorMap(mapW);
+
+        Ring<STAGES> ring;
+        Tile tile;
+        for (int t = blockIdx.x; order.at(t, p.experts, tile); t += gridDim.x) {
+            const __nv_bfloat16* sources[PER_THREAD];
+#pragma unroll
+            for (int i = 0; i < PER_THREAD; i++) {  // rows beyond the tile's: any will do
+                const int place = tile.first + min(row + i * AT_ONCE, tile.rows - 1);
+                const int from = p.sorted != nullptr ? p.sorted[place] / scattered.choices : place;
+                sources[i] = scattered.x + static_cast<long long>(from) * scattered.stride + chunk * 8;
+            }
+            for (int k = 0; k < p.k; k += DEPTH, ring.advance()) {
+                awaitBarrier(empty + ring.stage, ring.parity ^ 1);
+                uint64_t* barrier = full + ring.stage;
+                unsigned char* stage = stages + ring.stage * STAGE_BYTES;
+                if (threadIdx.x == 0) {
+                    arriveExpecting(barrier, COLUMNS * ROW_BYTES);
+                    copyTile(stage + X_BYTES, mapW, k, tile.column, tile.expert, barrier);
+                }
+                const bool present = k + chunk * 8 < p.k;
+#pragma unroll
+                for (int i = 0; i < PER_THREAD; i++)
+                    copyAsync(stage + target + i * AT_ONCE * ROW_BYTES, present ? sources[i] + k : scattered.x,
+                              present);
+                arriveAfterCopies(barrier);
+            }
+        }
+        commitCopies();
+        awaitCopies<0>();
+    }
+
+    static __device__ __forceinline__ void multiplyTiles(const Product& p, Order& order, const unsigned char* stages,
+                                                         uint64_t* full, uint64_t* empty) {
+        const int group = threadIdx.x / WARP_GROUP - 1, lane = threadIdx.x % WARP;
+        const int warp = threadIdx.x % WARP_GROUP / WARP;
+        Ring<STAGES> ring;
+        Tile tile;
+        for (int t = blockIdx.x; order.at(t, p.experts, tile); t += gridDim.x) {
+            if (tile.rows <= group * 64) {  // nothing but padding
+                for (int k = 0; k < p.k; k += DEPTH, ring.advance()) {
+                    awaitBarrier(full + ring.stage, ring.parity);
+                    if (lane == 0) arrive(empty + ring.stage);
+                }
+                continue;
+            }
+            float d[COLUMNS / 2];
+            multiplyTile(p.k, ring, stages + group * 64 * ROW_BYTES, full, empty, d);
+
+            long long offsets[2];
+#pragma unroll
+            for (int h = 0; h < 2; h++) {
+                const int row = group * 64 + warp * 16 + h * 8 + lane / 4;
+                const int place = tile.first + row;
+                offsets[h] = -1;
+                if (row < tile.rows)
+                    offsets[h] = static_cast<long long>(p.sorted != nullptr ? p.sorted[place] : place) * p.yStride;
+            }
+            const float* bias = p.bias != nullptr ? p.bias + static_cast<long long>(tile.expert) * p.n : nullptr;
+            storeRows<WIDE>(d, bias, tile.column, p.n, p.y, offsets);
+        }
+    }
+
+    static __device__ __forceinline__ void multiplyTile(int depth, Ring<STAGES>& ring, const unsigned char* x,
+                                                        uint64_t* full, uint64_t* empty, float (&d)[COLUMNS / 2]) {
+        const int lane = threadIdx.x % WARP;
+        const unsigned char* weights = x + X_BYTES - (threadIdx.x / WARP_GROUP - 1) * 64 * ROW_BYTES;
+        int previous = 0;
+        for (int k = 0; k < depth; k += DEPTH, ring.advance()) {
+            awaitBarrier(full + ring.stage, ring.parity);
+            if constexpr (SCATTERED) publishToAsyncProxy();
+            const uint64_t xRows = describeRows(x + ring.stage * STAGE_BYTES);
+            const uint64_t wRows = describeRows(weights + ring.stage * STAGE_BYTES);
+            beginProducts();
+#pragma unroll
+            for (int i = 0; i < DEPTH / 16; i++) multiply(d, xRows + 2 * i, wRows + 2 * i, k + i);  // 32 bytes of k each
+            commitProducts();
+            awaitProducts<1>();  // the ones before these
+            if (k > 0 && lane == 0) arrive(empty + previous);
+            previous = ring.stage;
+        }
+        awaitProducts<0>();
+        if (lane == 0) arrive(empty + previous);
+    }
+};
+
+#endif
+
+}  // namespace
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define MULTIPLY(COLUMNS, STAGES, SCATTERED, WIDE, MAP_X, ROWS_OF_X)                     \
+    Block<COLUMNS, STAGES, SCATTERED, WIDE>::run(MAP_X, ROWS_OF_X, &mapW, \
+                                                 Product{starts, sorted, bias, y, yStride, rows, n, k, experts})
+#else
+#define MULTIPLY(COLUMNS, STAGES, SCATTERED, WIDE, MAP_X, ROWS_OF_X) __trap()  // see matrix_many_portable.cu
+#endif
+
+#define PRODUCT_PARAMETERS                                                                                         \
+    const __grid_constant__ TensorMap mapW, const int *starts, const int *sorted, const float *bias, void *y, int yStride, \
+        int rows, int n, int k, int experts
+
+#define KERNELS(COLUMNS, STAGES)                                                                                \
+    extern "C" __global__ void __launch_bounds__(THREADS, 1)                                                    \
+        matrix_many_##COLUMNS(const __grid_constant__ TensorMap mapX, PRODUCT_PARAMETERS) {                     \
+        MULTIPLY(COLUMNS, STAGES, false, false, &mapX, ScatteredRows{});                                        \
+    }                                                                                                           \
+    extern "C" __global__ void __launch_bounds__(THREADS, 1)                                                    \
+        matrix_many_wide_##COLUMNS(const __grid_constant__ TensorMap mapX, PRODUCT_PARAMETERS) {                \
+        MULTIPLY(COLUMNS, STAGES, false, true, &mapX, ScatteredRows{});                                         \
+    }                                                                                                           \
+    extern "C" __global__ void __launch_bounds__(THREADS, 1)                                                    \
+        experts_many_##COLUMNS(const __nv_bfloat16* x, int xStride, int choices, PRODUCT_PARAMETERS) {          \
+        MULTIPLY(COLUMNS, STAGES, true, false, nullptr, (ScatteredRows{x, xStride, choices}));                  \
+    }
+
+KERNELS(128, 6)
+KERNELS(192, 5)
+KERNELS(256, 4)

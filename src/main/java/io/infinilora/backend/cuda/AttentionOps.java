@@ -1,0 +1,328 @@
+package io.infinilora.backend.cuda;
+
+import io.infinilora.backend.AttentionParams;
+import io.infinilora.backend.BatchLayout;
+import io.infinilora.backend.KvCache;
+import io.infinilora.backend.KvLayout;
+import io.infinilora.backend.RopeTable;
+import io.infinilora.backend.Tensor;
+import io.infinilora.backend.Vec;
+
+/** Rotation, the cache of keys and values, and attention. The stream's thread only. */
+final class AttentionOps {
+  private static final int MAX_HEAD_DIM = 256;
+  private static final int ROPE_THREADS = 256;
+  private static final int SPREAD_ROWS = 64;
+
+  /** Threads of an attention block, rows of a warp, and rows of a block of prefill. */
+  private static final int THREADS = 128;
+
+  private static final int WARP_ROWS = 16;
+  private static final int TILE_ROWS = 64;
+
+  /** Dynamic shared memory of a block of prefill. */
+  private static final int[] PREFILL_SHARED = {32 << 10, 64 << 10, 96 << 10};
+
+  /** Keys that a warp takes at a time. */
+  private static final int KEYS = 16;
+
+  /**
+   * Tiles of keys that each warp of a split has at least, so that merging does not outweigh them.
+   */
+  private static final int SPLIT_TILES = 2;
+
+  /** Blocks per multiprocessor from which on more splits bring no more bandwidth. */
+  private static final int ENOUGH_BLOCKS = 2;
+
+  private final CudaStream stream;
+  private final CudaChecks checks;
+  private final Kernel ropeStore;
+  private final Kernel combine;
+
+  /** By groups of 64 elements of a head: 1, 2, 4. */
+  private final Kernel[] decode = new Kernel[3];
+
+  private final Kernel[] prefill = new Kernel[3];
+
+  /** What {@link #tables} has found right. */
+  private BatchLayout checkedBatch;
+
+  private CudaKvCache checkedCache;
+
+  AttentionOps(CudaStream stream, CudaChecks checks) {
+    this.stream = stream;
+    this.checks = checks;
+    CudaDevice device = stream.device();
+    ropeStore = device.kernel("rope", "rope_store");
+    combine = device.kernel("attention_decode", "attention_combine");
+    for (int i = 0; i < decode.length; i++) {
+      decode[i] = device.kernel("attention_decode", "attention_decode_" + (1 << i));
+      prefill[i] = device.kernel("attention_prefill", "attention_prefill_" + (1 << i));
+      prefill[i].sharedLimit(PREFILL_SHARED[i]);
+    }
+  }
+
+  private CudaKvCache cache(KvCache cache, int layer) {
+    if (!(cache instanceof CudaKvCache c)) {
+      throw new IllegalArgumentException("the cache belongs to another backend");
+    }
+    checks.owned(c.owner(), "the cache");
+    checks.that(
+        layer >= 0 && layer < c.layout().layers(),
+        () -> "layer %d of a cache of %d".formatted(layer, c.layout().layers()));
+    checks.that(
+        c.layout().headDim() <= MAX_HEAD_DIM,
+        () -> "heads of %d elements; at most %d".formatted(c.layout().headDim(), MAX_HEAD_DIM));
+    return c;
+  }
+
+  /** Whether every position lies in a block that exists. */
+  private void tables(BatchLayout batch, CudaKvCache cache) {
+    if (batch == checkedBatch && cache == checkedCache) {
+      return; // By an earlier layer.
+    }
+    int blockSize = cache.blockSize();
+    for (int s = 0; s < batch.sequences(); s++) {
+      int end = batch.rowStart()[s + 1];
+      if (end == batch.rowStart()[s]) {
+        continue;
+      }
+      int last = batch.positions()[end - 1];
+      int[] table = batch.blockTables()[s];
+      int sequence = s;
+      checks.that(
+          last / blockSize < table.length,
+          () ->
+              "position %d of sequence %d is beyond its %d blocks of %d"
+                  .formatted(last, sequence, table.length, blockSize));
+      for (int block : table) {
+        checks.that(
+            block >= 0 && block < cache.blocks(),
+            () -> "block %d of a cache of %d".formatted(block, cache.blocks()));
+      }
+    }
+    checkedBatch = batch;
+    checkedCache = cache;
+  }
+
+  /** See {@link io.infinilora.backend.OpStream#prepareAttention}. */
+  void prepare(
+      DeviceBatch onDevice,
+      BatchLayout batch,
+      float bound,
+      Vec qNorm,
+      Vec kNorm,
+      float eps,
+      RopeTable rope,
+      Tensor queries,
+      Tensor keys,
+      Tensor values,
+      KvCache kvCache,
+      int layer) {
+    CudaKvCache cache = cache(kvCache, layer);
+    KvLayout layout = cache.layout();
+    int dim = layout.headDim();
+    if (!(rope instanceof CudaRopeTable table)) {
+      throw new IllegalArgumentException("the rotation belongs to another backend");
+    }
+    checks.owned(table.owner(), "the rotation");
+    checks.that(
+        table.headDim() == dim,
+        () -> "a rotation for heads of %d, not %d".formatted(table.headDim(), dim));
+    CudaTensor q = checks.tensor(queries, batch.rows(), queries.cols(), "q");
+    CudaTensor k = checks.tensor(keys, batch.rows(), layout.kvHeads() * dim, "k");
+    CudaTensor v = checks.tensor(values, batch.rows(), layout.kvHeads() * dim, "v");
+    checks.that(
+        q.cols() % k.cols() == 0,
+        () -> "q of %d columns for keys of %d".formatted(q.cols(), k.cols()));
+    checks.that(!q.wide() && !k.wide() && !v.wide(), () -> "q, k and v must be bf16");
+    long qWeights = qNorm == null ? 0 : checks.vec(qNorm, dim, "the norm of q").address();
+    long kWeights = kNorm == null ? 0 : checks.vec(kNorm, dim, "the norm of k").address();
+    tables(batch, cache);
+    stream
+        .launch(ropeStore)
+        .pointer(q.address())
+        .int64(q.stride())
+        .pointer(k.address())
+        .int64(k.stride())
+        .pointer(v.address())
+        .int64(v.stride())
+        .pointer(onDevice.positions())
+        .pointer(onDevice.sequence())
+        .pointer(onDevice.tables())
+        .int32(onDevice.tableStride())
+        .int32(q.cols() / dim)
+        .int32(layout.kvHeads())
+        .int32(dim)
+        .pointer(table.turns())
+        .float32(table.magnitude())
+        .float32(bound)
+        .pointer(qWeights)
+        .pointer(kWeights)
+        .float32(eps)
+        .pointer(cache.layer(layer))
+        .int32(layout.blockSize())
+        .grid(onDevice.rows(), ropeParts(onDevice.rows(), q.cols() / dim + 2 * layout.kvHeads()))
+        .block(ROPE_THREADS)
+        .dependent()
+        .go();
+  }
+
+  /**
+   * Blocks per row: few rows are spread over the device, many are not worth the repeated angles.
+   */
+  private static int ropeParts(int rows, int heads) {
+    return rows > SPREAD_ROWS ? 1 : Math.ceilDiv(heads, ROPE_THREADS / 32);
+  }
+
+  /** See {@link io.infinilora.backend.OpStream#attention}. */
+  void attention(
+      DeviceBatch onDevice,
+      BatchLayout batch,
+      Tensor queries,
+      KvCache kvCache,
+      int layer,
+      AttentionParams params,
+      Tensor result) {
+    CudaKvCache cache = cache(kvCache, layer);
+    KvLayout layout = cache.layout();
+    checks.that(
+        params.headDim() == layout.headDim() && params.kvHeads() == layout.kvHeads(),
+        () -> "attention %s with a cache for %s".formatted(params, layout));
+    checks.that(params.scale() > 0, () -> "scores times " + params.scale());
+    CudaTensor q = checks.tensor(queries, batch.rows(), params.heads() * params.headDim(), "q");
+    CudaTensor out = checks.sameShape(result, q, "out");
+    checks.that(!q.wide() && !out.wide(), () -> "q and out must be bf16");
+    long sinks =
+        params.sinks() == null
+            ? 0
+            : checks.vec(params.sinks(), params.heads(), "the sinks").address();
+    tables(batch, cache);
+    if (batch.rows() == batch.sequences()) {
+      decode(onDevice, q, cache, layer, params, sinks, out);
+    } else {
+      prefill(onDevice, batch, q, cache, layer, params, sinks, out);
+    }
+  }
+
+  private static int variant(int headDim) {
+    return headDim <= 64 ? 0 : headDim <= 128 ? 1 : 2;
+  }
+
+  private Launch begin(
+      Kernel kernel,
+      DeviceBatch batch,
+      CudaTensor q,
+      CudaKvCache cache,
+      int layer,
+      AttentionParams params,
+      long sinks,
+      CudaTensor out) {
+    return stream
+        .launch(kernel)
+        .pointer(q.address())
+        .int64(q.stride())
+        .pointer(batch.positions())
+        .pointer(batch.tables())
+        .int32(batch.tableStride())
+        .int32(params.heads())
+        .int32(params.kvHeads())
+        .int32(params.headDim())
+        .pointer(cache.layer(layer))
+        .int32(cache.blockSize())
+        .int32(params.window())
+        .float32(params.scale())
+        .pointer(sinks)
+        .pointer(out.address())
+        .int64(out.stride());
+  }
+
+  /** Splits of a sequence's keys, so that all multiprocessors have work. */
+  private int splits(DeviceBatch batch, CudaKvCache cache, AttentionParams params) {
+    int positions = batch.tableStride() * cache.blockSize();
+    int window = params.window() == 0 ? positions : Math.min(positions, params.window() + KEYS);
+    int useful = Math.max(1, window / (KEYS * THREADS / 32 * SPLIT_TILES));
+    int wanted =
+        Math.ceilDiv(
+            ENOUGH_BLOCKS * stream.device().multiprocessors(), batch.rows() * params.kvHeads());
+    return Math.min(useful, Math.max(1, wanted));
+  }
+
+  private void decode(
+      DeviceBatch batch,
+      CudaTensor q,
+      CudaKvCache cache,
+      int layer,
+      AttentionParams params,
+      long sinks,
+      CudaTensor out) {
+    int rows = batch.rows();
+    int splits = splits(batch, cache, params);
+    int headTiles = Math.ceilDiv(params.heads() / params.kvHeads(), WARP_ROWS);
+    long parts = (long) rows * params.heads() * splits;
+    long partialBytes = (parts * params.headDim() * Float.BYTES + 15) / 16 * 16;
+    long partials = splits == 1 ? 0 : stream.scratch(partialBytes + parts * 2 * Float.BYTES);
+    begin(decode[variant(params.headDim())], batch, q, cache, layer, params, sinks, out)
+        .pointer(partials)
+        .pointer(partials + partialBytes)
+        .grid(splits, params.kvHeads() * headTiles, rows)
+        .block(THREADS)
+        .dependent()
+        .go();
+    if (splits > 1) {
+      stream
+          .launch(combine)
+          .pointer(partials)
+          .pointer(partials + partialBytes)
+          .int32(splits)
+          .int32(params.headDim())
+          .pointer(batch.positions())
+          .pointer(sinks)
+          .pointer(out.address())
+          .int64(out.stride())
+          .grid(params.heads(), rows)
+          .block(Math.ceilDiv(params.headDim(), 32) * 32)
+          .dependent()
+          .go();
+    }
+  }
+
+  private void prefill(
+      DeviceBatch onDevice,
+      BatchLayout batch,
+      CudaTensor q,
+      CudaKvCache cache,
+      int layer,
+      AttentionParams params,
+      long sinks,
+      CudaTensor out) {
+    int share = params.heads() / params.kvHeads();
+    int count = 0;
+    for (int s = 0; s < batch.sequences(); s++) {
+      int rows = batch.rowStart()[s + 1] - batch.rowStart()[s];
+      count += Math.ceilDiv(rows * share, TILE_ROWS);
+    }
+    int[] tiles = new int[4 * count];
+    int at = 0;
+    for (int s = 0; s < batch.sequences(); s++) {
+      int first = batch.rowStart()[s];
+      int rows = batch.rowStart()[s + 1] - first;
+      // Last tiles first: they have the most keys.
+      for (int i = Math.ceilDiv(rows * share, TILE_ROWS) - 1; i >= 0; i--) {
+        tiles[at++] = s;
+        tiles[at++] = first;
+        tiles[at++] = rows;
+        tiles[at++] = i * TILE_ROWS;
+      }
+    }
+    long list = stream.upload(tiles, 0, tiles.length, tiles.length);
+    int variant = variant(params.headDim());
+    begin(prefill[variant], onDevice, q, cache, layer, params, sinks, out)
+        .pointer(list)
+        .grid(count, params.kvHeads())
+        .block(THREADS)
+        .shared(PREFILL_SHARED[variant])
+        .dependent()
+        .go();
+  }
+}

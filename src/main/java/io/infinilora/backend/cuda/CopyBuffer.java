@@ -1,0 +1,49 @@
+package io.infinilora.backend.cuda;
+
+import java.lang.foreign.MemorySegment;
+import jcuda.driver.CUevent;
+import jcuda.driver.CUevent_flags;
+import jcuda.driver.CUstream;
+import jcuda.driver.JCudaDriver;
+
+/** Page-locked memory to copy from, and the end of the last copy. One thread at a time. */
+final class CopyBuffer implements AutoCloseable {
+  private final CudaDevice device;
+  private final PinnedMemory memory;
+  private final CUevent copied = new CUevent();
+
+  CopyBuffer(CudaDevice device, long bytes) {
+    this.device = device;
+    memory = device.pinned(bytes);
+    device.check(
+        JCudaDriver.cuEventCreate(copied, CUevent_flags.CU_EVENT_DISABLE_TIMING), "cuEventCreate");
+  }
+
+  /** Its memory, once the last copy has read it. */
+  MemorySegment writable() {
+    await();
+    return memory.segment();
+  }
+
+  /** Copies its first bytes to the device, after what was given to the stream before. */
+  void send(long address, long bytes, CUstream stream) {
+    device.check(
+        JCudaDriver.cuMemcpyHtoDAsync(
+            new DevicePointer(address), new HostPointer(memory.segment()), bytes, stream),
+        "cuMemcpyHtoDAsync(%d bytes)".formatted(bytes));
+    device.check(JCudaDriver.cuEventRecord(copied, stream), "cuEventRecord");
+  }
+
+  /** Waits for the last copy; at once if there was none. */
+  void await() {
+    device.check(JCudaDriver.cuEventSynchronize(copied), "cuEventSynchronize");
+  }
+
+  @Override
+  public void close() {
+    if (device.lost() == null) {
+      device.check(JCudaDriver.cuEventDestroy(copied), "cuEventDestroy");
+    }
+    memory.close();
+  }
+}

@@ -1,0 +1,142 @@
+package io.infinilora.backend.cuda;
+
+import io.infinilora.backend.Embedding;
+import io.infinilora.backend.ExpertProjection;
+import io.infinilora.backend.Projection;
+import io.infinilora.backend.Vec;
+import io.infinilora.core.TensorView;
+import io.infinilora.core.WeightMatrix;
+import java.util.List;
+import java.util.Objects;
+
+/** Brings a model's parameters to the device. Thread-safe; creators block until all has arrived. */
+final class CudaWeights implements AutoCloseable {
+  private static final String WEIGHTS = "weights";
+
+  private final CudaBackend owner;
+  private final CudaDevice device;
+  private final WeightUploader uploader;
+
+  CudaWeights(CudaBackend owner, CudaDevice device) {
+    this.owner = owner;
+    this.device = device;
+    uploader = new WeightUploader(device);
+  }
+
+  CudaVec vec(TensorView view) {
+    int size = Math.toIntExact(view.elements());
+    long address = device.allocate((long) Float.BYTES * CudaTensor.padded(size), WEIGHTS).address();
+    uploader.floats(view, address);
+    uploader.await();
+    return new CudaVec(owner, address, size);
+  }
+
+  Embedding embedding(TensorView table) {
+    WeightMatrix matrix = WeightMatrix.of(table);
+    int stride = CudaTensor.padded(matrix.cols());
+    long address = device.allocate((long) Short.BYTES * matrix.rows() * stride, WEIGHTS).address();
+    uploader.matrix(matrix, address, stride);
+    uploader.await();
+    return new CudaEmbedding(owner, address, matrix.rows(), matrix.cols(), stride);
+  }
+
+  Projection projection(List<WeightMatrix> matrices, List<Vec> biases) {
+    if (matrices.isEmpty() || matrices.size() != biases.size()) {
+      throw new IllegalArgumentException(
+          matrices.size() + " matrices with " + biases.size() + " biases");
+    }
+    StackedOutputs shape = shape(matrices);
+    for (int i = 0; i < matrices.size(); i++) {
+      WeightMatrix w = matrices.get(i);
+      if (w.cols() != shape.in()) {
+        throw new IllegalArgumentException(
+            w.tensor() + " does not share the input of " + matrices.getFirst().tensor());
+      }
+      if (biases.get(i) != null && biases.get(i).size() != w.rows()) {
+        throw new IllegalArgumentException(
+            "bias of " + biases.get(i).size() + " for " + w.tensor());
+      }
+    }
+    long weights = device.allocate(shape.bytes(), WEIGHTS).address();
+    upload(matrices, shape, weights);
+    long stacked = stack(List.of(biases), shape);
+    uploader.await();
+    return new CudaProjection(owner, shape, weights, stacked);
+  }
+
+  private static StackedOutputs shape(List<WeightMatrix> matrices) {
+    return new StackedOutputs(
+        matrices.getFirst().cols(), matrices.stream().map(WeightMatrix::rows).toList());
+  }
+
+  private void upload(List<WeightMatrix> matrices, StackedOutputs shape, long weights) {
+    for (int i = 0; i < matrices.size(); i++) {
+      long row = (long) Short.BYTES * shape.paddedIn();
+      uploader.matrix(matrices.get(i), weights + row * shape.offset(i), shape.paddedIn());
+    }
+  }
+
+  /** Biases of each expert in the order of the weights' rows; 0 if there are none. */
+  private long stack(List<List<Vec>> biases, StackedOutputs shape) {
+    if (biases.stream().flatMap(List::stream).allMatch(Objects::isNull)) {
+      return 0;
+    }
+    long expertBytes = (long) Float.BYTES * shape.paddedOut();
+    long address = device.allocate(expertBytes * biases.size(), WEIGHTS).address();
+    for (int e = 0; e < biases.size(); e++) {
+      for (int i = 0; i < biases.get(e).size(); i++) {
+        if (biases.get(e).get(i) instanceof CudaVec bias) {
+          uploader.copy(
+              bias.address(),
+              address + e * expertBytes + (long) Float.BYTES * shape.offset(i),
+              (long) Float.BYTES * bias.size());
+        }
+      }
+    }
+    return address;
+  }
+
+  ExpertProjection expertProjection(List<List<WeightMatrix>> experts, List<List<Vec>> biases) {
+    if (experts.isEmpty() || experts.size() != biases.size()) {
+      throw new IllegalArgumentException(
+          experts.size() + " experts with biases of " + biases.size());
+    }
+    StackedOutputs shape = shape(experts.getFirst());
+    for (int e = 0; e < experts.size(); e++) {
+      check(e, experts.get(e), biases.get(e), experts.getFirst());
+    }
+    long weights = device.allocate(experts.size() * shape.bytes(), WEIGHTS).address();
+    for (int e = 0; e < experts.size(); e++) {
+      upload(experts.get(e), shape, weights + e * shape.bytes());
+    }
+    long stacked = stack(biases, shape);
+    uploader.await();
+    return new CudaExpertProjection(owner, experts.size(), shape, weights, stacked);
+  }
+
+  private static void check(
+      int expert, List<WeightMatrix> matrices, List<Vec> biases, List<WeightMatrix> first) {
+    if (matrices.size() != first.size() || biases.size() != first.size()) {
+      throw new IllegalArgumentException(
+          "expert %d has %d matrices and %d biases, not %d"
+              .formatted(expert, matrices.size(), biases.size(), first.size()));
+    }
+    for (int i = 0; i < first.size(); i++) {
+      WeightMatrix w = matrices.get(i);
+      if (w.rows() != first.get(i).rows() || w.cols() != first.getFirst().cols()) {
+        throw new IllegalArgumentException(
+            "expert %d: %s is not like that of expert 0, %s".formatted(expert, w, first.get(i)));
+      }
+      if (biases.get(i) != null && biases.get(i).size() != w.rows()) {
+        throw new IllegalArgumentException(
+            "expert %d has a bias of %d for %s".formatted(expert, biases.get(i).size(), w));
+      }
+    }
+  }
+
+  /** Frees what loading needed; the weights go with the device. */
+  @Override
+  public void close() {
+    uploader.close();
+  }
+}

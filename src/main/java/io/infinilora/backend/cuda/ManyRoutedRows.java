@@ -1,0 +1,169 @@
+package io.infinilora.backend.cuda;
+
+import java.lang.foreign.MemorySegment;
+import java.util.HashMap;
+import java.util.Map;
+
+/**
+ * Products of many routed rows by their experts' weights. On Hopper x is first brought into the
+ * order of experts, since the copy engine takes boxes of neighbouring rows only: {@code
+ * matrix_many.cu}; elsewhere {@code matrix_many_portable.cu}. The stream's thread only.
+ */
+final class ManyRoutedRows {
+  private static final int ROWS = 128;
+  private static final int DEPTH = 64;
+  private static final int THREADS = 384;
+  private static final int PORTABLE_THREADS = 256;
+  private static final int GATHER_THREADS = 128;
+  private static final int HOPPER = 90;
+
+  private final CudaStream stream;
+  private final TensorMaps maps;
+  private final Kernel gather;
+  private final Kernel portable;
+  private final Variant wideTiles;
+  private final Variant narrowTiles;
+  private final Map<Box, MemorySegment> encoded = new HashMap<>();
+
+  /**
+   * A size of tiles.
+   *
+   * @param columns features of a tile
+   * @param stages of the ring in shared memory
+   */
+  private record Variant(Kernel bf16, Kernel float32, int columns, int stages) {
+    private static final int SLACK = 1024;
+
+    static Variant of(CudaDevice device, int columns, int stages) {
+      int shared = bytes(columns, stages, RoutingOps.MAX_EXPERTS);
+      return new Variant(
+          device.kernel("matrix_many", "matrix_many_" + columns).sharedLimit(shared),
+          device.kernel("matrix_many", "matrix_many_wide_" + columns).sharedLimit(shared),
+          columns,
+          stages);
+    }
+
+    private static int bytes(int columns, int stages, int experts) {
+      return stages * (ROWS + columns) * DEPTH * Short.BYTES + SLACK + 4 * (experts + 1);
+    }
+
+    int shared(int experts) {
+      return bytes(columns, stages, experts);
+    }
+  }
+
+  /** What a tensor map is for. */
+  private record Box(long address, long rows, long width, long stride, int experts, int boxRows) {}
+
+  ManyRoutedRows(CudaStream stream) {
+    this.stream = stream;
+    CudaDevice device = stream.device();
+    boolean hopper = device.computeCapability() == HOPPER;
+    maps = hopper ? new TensorMaps(device) : null;
+    gather = device.kernel("row_sums", "gather_sorted");
+    portable = device.kernel("matrix_many_portable", "matrix_many_portable");
+    wideTiles = hopper ? Variant.of(device, 256, 4) : null;
+    narrowTiles = hopper ? Variant.of(device, 128, 6) : null;
+  }
+
+  /** See {@link ManyRowsMatrix#multiplyRouted}. */
+  void multiply(
+      CudaExpertProjection w,
+      CudaRouting routing,
+      CudaTensor x,
+      int routed,
+      int choices,
+      long y,
+      long yStride,
+      boolean wide) {
+    StackedOutputs shape = w.shape();
+    if (maps == null) {
+      multiplyPortably(w, routing, x, routed, choices, y, yStride, wide);
+      return;
+    }
+    int width = shape.paddedIn();
+    long sorted = stream.sideScratch((long) routed * width * Short.BYTES);
+    stream
+        .launch(gather)
+        .pointer(x.address())
+        .int64(x.stride())
+        .pointer(routing.plan().sorted())
+        .int32(choices)
+        .int32(width)
+        .pointer(sorted)
+        .grid(routed)
+        .block(GATHER_THREADS)
+        .dependent()
+        .go();
+    Variant variant = shape.paddedOut() <= narrowTiles.columns() ? narrowTiles : wideTiles;
+    MemorySegment mapX =
+        encoded.computeIfAbsent(
+            new Box(sorted, routed, width, width, 1, ROWS),
+            b ->
+                maps.encode(
+                    sorted,
+                    new long[] {width, routed},
+                    new long[] {width},
+                    new int[] {DEPTH, ROWS}));
+    int features = shape.paddedOut();
+    MemorySegment mapW =
+        encoded.computeIfAbsent(
+            new Box(w.weights(), features, width, width, w.experts(), variant.columns()),
+            b ->
+                maps.encode(
+                    w.weights(),
+                    new long[] {width, features, w.experts()},
+                    new long[] {width, (long) width * features},
+                    new int[] {DEPTH, variant.columns(), 1}));
+    stream
+        .launch(wide ? variant.float32() : variant.bf16())
+        .bytes(mapX)
+        .bytes(mapW)
+        .pointer(routing.plan().starts())
+        .pointer(routing.plan().sorted())
+        .pointer(w.biases())
+        .pointer(y)
+        .int32(Math.toIntExact(yStride))
+        .int32(routed)
+        .int32(features)
+        .int32(width)
+        .int32(w.experts())
+        .grid(stream.device().multiprocessors())
+        .block(THREADS)
+        .shared(variant.shared(w.experts()))
+        .dependent()
+        .go();
+  }
+
+  private void multiplyPortably(
+      CudaExpertProjection w,
+      CudaRouting routing,
+      CudaTensor x,
+      int routed,
+      int choices,
+      long y,
+      long yStride,
+      boolean wide) {
+    stream
+        .launch(portable)
+        .pointer(x.address())
+        .int32(x.stride())
+        .int32(choices)
+        .pointer(w.weights())
+        .pointer(routing.plan().starts())
+        .pointer(routing.plan().sorted())
+        .pointer(w.biases())
+        .pointer(y)
+        .int32(Math.toIntExact(yStride))
+        .int32(routed)
+        .int32(w.shape().paddedOut())
+        .int32(w.shape().paddedIn())
+        .int32(w.experts())
+        .int32(wide ? 1 : 0)
+        .grid(2 * stream.device().multiprocessors())
+        .block(PORTABLE_THREADS)
+        .shared(4 * (w.experts() + 1))
+        .dependent()
+        .go();
+  }
+}

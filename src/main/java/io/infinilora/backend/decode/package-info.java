@@ -1,0 +1,2 @@
+/** Weights of files, decoded: what the backends pack. */
+package io.infinilora.backend.decode;

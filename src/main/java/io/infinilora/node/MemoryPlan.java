@@ -1,0 +1,161 @@
+package io.infinilora.node;
+
+import io.infinilora.config.ByteSize;
+import io.infinilora.config.EngineConfig;
+import io.infinilora.config.InfiniLoraConfig;
+import io.infinilora.config.Role;
+import io.infinilora.core.ErrorCode;
+import io.infinilora.core.InfiniLoraException;
+import io.infinilora.core.LoraMode;
+import io.infinilora.core.LoraSite;
+import io.infinilora.core.LoraTarget;
+import io.infinilora.core.ModelSpec;
+import io.infinilora.weights.ParameterMemory;
+import java.util.List;
+
+/**
+ * What a node puts into a GPU's memory, in bytes; made before anything is loaded.
+ *
+ * @param budget what may be used
+ * @param weights the model's parameters; 0 in a process without a base model
+ * @param adapters memory set aside for adapters
+ * @param workspace activations, exchanges, and what kernels need for intermediate results; an upper
+ *     bound
+ * @param keysAndValues the KV cache; 0 in a process without a base model
+ */
+record MemoryPlan(long budget, long weights, long adapters, long workspace, long keysAndValues) {
+
+  /** The device's rows and matrices begin at multiples of this many elements. */
+  private static final int MULTIPLE = 8;
+
+  /** Most rows whose logits are computed at once; see {@code BaseModel}. */
+  private static final int LOGIT_ROWS = 64;
+
+  /** Staging, small arrays, recorded steps and matrix library of one stream: 128 MiB. */
+  private static final long STREAM_BYTES = 128L << 20;
+
+  /** With less room for tokens than this, a GPU serves nobody: 1024. */
+  private static final int LEAST_TOKENS = 1024;
+
+  /**
+   * Plans.
+   *
+   * @param budget bytes that may be used
+   * @param bytesPerBlock bytes of keys and values of {@code blockSize} tokens
+   * @throws InfiniLoraException BAD_CONFIG with all needs if they exceed the budget
+   */
+  static MemoryPlan of(
+      InfiniLoraConfig config, ModelSpec spec, long budget, long bytesPerBlock, int blockSize) {
+    boolean base = config.role() != Role.LORA;
+    EngineConfig engine = config.engine();
+    long weights = base ? ParameterMemory.bytes(spec, MULTIPLE) : 0;
+    long adapters = stores(config) * config.lora().deviceMemory().bytes();
+    long rows = engine.maxBatchedTokens();
+    long workspace =
+        (base ? activations(spec, rows) + scratch(spec, rows) + STREAM_BYTES : 0)
+            + exchanges(config) * (exchange(spec, rows) + STREAM_BYTES);
+    long left = budget - weights - adapters - workspace;
+    long least = bytesPerBlock * Math.ceilDiv(least(engine, spec), blockSize);
+    long keysAndValues =
+        base ? engine.kvMemory().map(ByteSize::bytes).orElse(Math.max(left, least)) : 0;
+    MemoryPlan plan = new MemoryPlan(budget, weights, adapters, workspace, keysAndValues);
+    if (plan.needed() > budget) {
+      throw new InfiniLoraException(
+          ErrorCode.BAD_CONFIG,
+          "the GPU memory that may be used, %s, is too little:%n%s"
+              .formatted(gib(budget), plan.table(engine.kvMemory().isEmpty())));
+    }
+    return plan;
+  }
+
+  private static int least(EngineConfig engine, ModelSpec spec) {
+    return engine.contextLength().orElse(Math.min(LEAST_TOKENS, spec.maxPositions()));
+  }
+
+  /** Stores of adapters on this device. */
+  private static long stores(InfiniLoraConfig config) {
+    return switch (config.loraMode()) {
+      case NONE -> 0;
+      case COUPLED -> 1;
+      case DISAGGREGATED -> config.role() == Role.BASE ? 0 : shards(config);
+    };
+  }
+
+  /** Pairs of buffers between base model and LoRA server on this device. */
+  private static long exchanges(InfiniLoraConfig config) {
+    return config.loraMode() == LoraMode.DISAGGREGATED ? shards(config) : 0;
+  }
+
+  private static long shards(InfiniLoraConfig config) {
+    return config.cluster().shards().map(List::size).orElse(config.lora().shards().shards().size());
+  }
+
+  /** See {@code Workspace}. */
+  private static long activations(ModelSpec spec, long rows) {
+    ModelSpec.Attention attention = spec.attention();
+    ModelSpec.Moe moe = spec.mlp().moe();
+    long perRow =
+        8L * padded(spec.hidden())
+            + 4L * padded(attention.qWidth())
+            + 4L * padded(attention.kvWidth())
+            + 4L * spec.inRows(LoraSite.MLP_OUT) * padded(spec.mlp().intermediate())
+            + (moe == null ? 0 : 4L * padded(moe.experts()) + 32L * moe.topK());
+    long perLogitRow = 6L * padded(spec.hidden()) + 4L * padded(spec.vocab());
+    return rows * perRow + Math.min(rows, LOGIT_ROWS) * perLogitRow;
+  }
+
+  /** The largest intermediate result, in float32; memory for it grows by doubling. */
+  private static long scratch(ModelSpec spec, long rows) {
+    long routed = rows * spec.inRows(LoraSite.MLP_OUT);
+    long widest = Math.max(padded(spec.hidden()), 2L * padded(spec.mlp().intermediate()));
+    return 2L * Float.BYTES * routed * widest;
+  }
+
+  /** See {@code LoraExchange}. */
+  private static long exchange(ModelSpec spec, long rows) {
+    long elements = 0;
+    for (LoraSite site : LoraSite.all()) {
+      elements += spec.inRows(site) * padded(spec.inWidth(site));
+      for (LoraTarget target : site.targets()) {
+        elements += spec.outRows(target) * padded(spec.outWidth(target));
+      }
+    }
+    return Short.BYTES * rows * elements;
+  }
+
+  private static long padded(int cols) {
+    return Math.ceilDiv(cols, MULTIPLE) * (long) MULTIPLE;
+  }
+
+  private long needed() {
+    return weights + adapters + workspace + keysAndValues;
+  }
+
+  /** One line for the start-up log. */
+  String describe() {
+    return "device memory: %s may be used: weights %s, adapters %s, workspace up to %s, keys and values %s"
+        .formatted(gib(budget), gib(weights), gib(adapters), gib(workspace), gib(keysAndValues));
+  }
+
+  private String table(boolean least) {
+    return """
+          weights           %10s
+          adapters          %10s  (lora.deviceMemory, of each shard)
+          workspace         %10s  (grows with engine.maxBatchedTokens)
+          keys and values   %10s  (%s)
+          together          %10s
+        Use a smaller model or smaller settings, a larger GPU, or a larger device.memory if others \
+        need none of the GPU."""
+        .formatted(
+            gib(weights),
+            gib(adapters),
+            gib(workspace),
+            gib(keysAndValues),
+            least ? "the least that makes sense; engine.contextLength" : "engine.kvMemory",
+            gib(needed()));
+  }
+
+  private static String gib(long bytes) {
+    return "%.2f GiB".formatted(bytes / 0x1p30);
+  }
+}

@@ -1,0 +1,34 @@
+package io.infinilora.weights;
+
+import io.infinilora.core.ModelSpec;
+import java.util.Collection;
+
+/** How much memory a model's parameters take on a device that holds them in bf16. */
+public final class ParameterMemory {
+  private ParameterMemory() {}
+
+  /**
+   * Bytes of all parameters: matrices in bf16, both sides rounded up to {@code multiple}, vectors
+   * in float32. An output matrix that is tied to the embedding is held once more.
+   */
+  public static long bytes(ModelSpec spec, int multiple) {
+    long experts = spec.mlp().moe() == null ? 0 : spec.mlp().moe().experts();
+    long layer =
+        bytes(spec, ParamShapes.perLayer(spec), multiple)
+            + experts * bytes(spec, ParamShapes.perExpert(spec), multiple);
+    long tied = spec.tiedEmbeddings() ? bytes(spec, Param.LM_HEAD, multiple) : 0;
+    return bytes(spec, ParamShapes.global(spec), multiple) + tied + spec.layers() * layer;
+  }
+
+  private static long bytes(ModelSpec spec, Collection<Param> params, int multiple) {
+    return params.stream().mapToLong(param -> bytes(spec, param, multiple)).sum();
+  }
+
+  private static long bytes(ModelSpec spec, Param param, int multiple) {
+    long[] shape = ParamShapes.shape(spec, param);
+    long cols = Math.ceilDiv(shape[shape.length - 1], multiple) * multiple;
+    return shape.length == 1
+        ? Float.BYTES * cols
+        : Short.BYTES * cols * (Math.ceilDiv(shape[0], multiple) * multiple);
+  }
+}

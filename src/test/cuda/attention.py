@@ -1,0 +1,375 @@
+"""Checks the kernels of rope.cu, attention_decode.cu and attention_prefill.cu against float64 arithmetic of PyTorch, and times them.
+
+usage: attention.py DIRECTORY [check|time]    where the fatbins are
+
+Times are beside their limits: for decode the bytes of keys and values at BANDWIDTH, for prefill the arithmetic of the
+causal half at MATRIX_RATE.
+"""
+
+import math
+import sys
+
+import torch
+
+import gpu
+
+BANDWIDTH = 3.1e12
+MATRIX_RATE = 800e12
+SENTINEL = 7.0
+KEYS = 16
+THREADS = 128
+TILE_ROWS = 64
+PREFILL_SHARED = {1: 32 << 10, 2: 64 << 10, 4: 96 << 10}
+
+
+def padded(cols):
+    return -(-cols // 8) * 8
+
+
+class Rows:
+    """A bf16 matrix in a wider one whose other columns must not change."""
+
+    def __init__(self, values):
+        self.cols = values.shape[1]
+        self.stride = padded(self.cols) + 8
+        self.memory = torch.full((values.shape[0], self.stride), SENTINEL, device="cuda", dtype=torch.bfloat16)
+        self.memory[:, : self.cols] = values
+
+    def values(self):
+        return self.memory[:, : self.cols].double()
+
+    def intact(self):
+        return bool((self.memory[:, self.cols :] == SENTINEL).all())
+
+    def arguments(self):
+        return [self.memory, ("l", self.stride)]
+
+
+class Batch:
+    """Sequences of `ends` positions of which the last `counts` are rows of the step; their blocks lie in any order."""
+
+    def __init__(self, ends, counts, block_size, pad=0):
+        self.ends, self.counts, self.block_size = ends, counts, block_size
+        self.real = sum(counts)
+        self.rows = self.real + pad
+        needed = [-(-e // block_size) for e in ends]
+        self.stride = max(needed) + 1
+        self.blocks = sum(needed) + 2
+        order = torch.randperm(self.blocks)[: sum(needed)].split(needed)
+        table = torch.zeros(len(ends) + pad, self.stride, dtype=torch.int32)
+        positions, sequence = [], []
+        for s, (end, count) in enumerate(zip(ends, counts)):
+            table[s, : needed[s]] = order[s]
+            positions += range(end - count, end)
+            sequence += [s] * count
+        positions += [-1] * pad
+        sequence += [len(ends) + i for i in range(pad)]
+        self.positions = torch.tensor(positions, dtype=torch.int32, device="cuda")
+        self.sequence = torch.tensor(sequence, dtype=torch.int32, device="cuda")
+        self.tables = table.cuda()
+
+    def slots(self, s, end):
+        """Block and place in it of positions 0 .. end of a sequence."""
+        at = torch.arange(end, device="cuda")
+        return self.tables[s].long()[at // self.block_size], at % self.block_size
+
+    def starts(self):
+        at = 0
+        for s, count in enumerate(self.counts):
+            yield s, at, count
+            at += count
+
+    def tiles(self, share, rows=TILE_ROWS):
+        """What AttentionOps.prefill uploads."""
+        found = []
+        for s, first, count in self.starts():
+            for i in reversed(range(-(-count * share // rows))):
+                found.append([s, first, count, i * rows])
+        return torch.tensor(found, dtype=torch.int32, device="cuda")
+
+
+def new_cache(batch, kv_heads, dim, fill=None):
+    shape = (batch.blocks, 2, kv_heads, batch.block_size, padded(dim))
+    cache = torch.zeros(shape, device="cuda", dtype=torch.bfloat16)
+    if fill is not None:
+        cache[..., :dim].normal_() if fill == "normal" else cache[..., :dim].fill_(fill)
+    return cache
+
+
+class Checks:
+    def __init__(self):
+        self.failed = self.passed = 0
+
+    def close(self, case, actual, expected, limit):
+        """Every error at most `limit`, a tensor or a number."""
+        error = (actual - expected).abs()
+        bad = ~(error <= limit)
+        if bad.any():
+            self.failed += 1
+            first = bad.nonzero()[0].tolist()
+            print(f"FAILED {case}: {int(bad.sum())} of {bad.numel()}, first at {first}: {actual[tuple(first)].item()} "
+                  f"not {expected[tuple(first)].item()}, largest error {error.nan_to_num(math.inf).max().item():.3g}")
+        else:
+            self.passed += 1
+            print(f"ok     {case}: largest error {error.max().item() if error.numel() else 0:.3g}")
+
+    def that(self, case, condition):
+        if not condition:
+            self.failed += 1
+            print(f"FAILED {case}")
+
+
+def check_rope(checks, modules, positions, heads, kv_heads, dim, block_size, bound, norm, theta, magnitude):
+    kernel = modules["rope"].kernel("rope_store")
+    case = f"rope positions {positions} heads {heads}/{kv_heads} dim {dim} bound {bound} norm {norm}"
+    batch = Batch([p + 1 for p in positions], [1] * len(positions), block_size, pad=2)
+    widths = (heads * dim, kv_heads * dim, kv_heads * dim)
+    q, k, v = (Rows(torch.randn(batch.rows, w, device="cuda") * 2) for w in widths)
+    before = [x.values() for x in (q, k, v)]
+    weights = [1 + torch.randn(dim, device="cuda") / 4 for _ in range(2)] if norm else [None, None]
+    cache = new_cache(batch, kv_heads, dim)
+    frequencies = theta ** (-2 * torch.arange(dim // 2, device="cuda", dtype=torch.float64) / dim)
+    turns = frequencies / (2 * math.pi)
+    kernel((batch.rows,), 256, q.arguments() + k.arguments() + v.arguments() + [
+        batch.positions, batch.sequence, batch.tables, batch.stride, heads, kv_heads, dim, turns, magnitude, bound,
+        weights[0], weights[1], 1e-6, cache, block_size], dependent=True)
+    torch.cuda.synchronize()
+    expected = [x.clamp(-bound, bound) if bound > 0 else x.clone() for x in before]
+    for i in range(2):
+        x = expected[i].view(batch.rows, -1, dim)
+        if norm:
+            x = x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt() * weights[i].double()
+        angles = batch.positions.double()[:, None, None] * frequencies
+        a, b = x[..., : dim // 2], x[..., dim // 2 :]
+        cos, sin = angles.cos() * magnitude, angles.sin() * magnitude
+        expected[i] = torch.cat([a * cos - b * sin, b * cos + a * sin], -1).view(batch.rows, -1)
+    for i in range(3):
+        expected[i][batch.real :] = before[i][batch.real :]
+    for name, x, e in zip("qkv", (q, k, v), expected):
+        checks.close(f"{case} {name}", x.values(), e, 2.0 ** -8 * e.abs() + 2e-4)
+        checks.that(f"{case} {name}: other columns", x.intact())
+    stored = torch.zeros_like(cache)
+    for s, p in enumerate(positions):
+        block, place = int(batch.tables[s, p // block_size]), p % block_size
+        stored[block, 0, :, place, :dim] = k.memory[s, : k.cols].view(kv_heads, dim)
+        stored[block, 1, :, place, :dim] = v.memory[s, : v.cols].view(kv_heads, dim)
+    checks.that(f"{case} cache", torch.equal(stored, cache))
+
+
+def reference(batch, q, cache, heads, kv_heads, dim, window, scale, sinks):
+    """Attention in float64 (float32 matrices where they are large), and the bound of its error."""
+    out = torch.zeros(batch.rows, heads * dim, device="cuda", dtype=torch.float64)
+    size = torch.zeros_like(out)
+    share = heads // kv_heads
+    for s, first, count in batch.starts():
+        end = batch.ends[s]
+        block, place = batch.slots(s, end)
+        keys = cache[block, 0, :, place, :dim].double().repeat_interleave(share, 1)  # [end, heads, dim]
+        values = cache[block, 1, :, place, :dim].double().repeat_interleave(share, 1)
+        queries = q.values()[first : first + count].view(count, heads, dim)
+        scores = torch.einsum("ihd,jhd->hij", queries, keys) * scale
+        own = torch.arange(end - count, end, device="cuda")[:, None]
+        key = torch.arange(end, device="cuda")[None, :]
+        seen = (key <= own) & (key > own - window if window else True)
+        scores.masked_fill_(~seen, -math.inf)
+        if sinks is not None:
+            extra = sinks.double()[:, None, None].expand(heads, count, 1)
+            scores = torch.cat([scores, extra], -1)
+        weights = scores.softmax(-1)[..., :end]
+        out[first : first + count] = torch.einsum("hij,jhd->ihd", weights, values).reshape(count, -1)
+        size[first : first + count] = torch.einsum("hij,jhd->ihd", weights, values.abs()).reshape(count, -1)
+    return out, size
+
+
+def splits_of(batch, heads, kv_heads, window, multiprocessors=132, per_multiprocessor=4):
+    """AttentionOps.splits."""
+    positions = batch.stride * batch.block_size
+    positions = positions if window == 0 else min(positions, window + KEYS)
+    useful = max(1, positions // (KEYS * THREADS // 32))
+    return min(useful, max(1, -(-per_multiprocessor * multiprocessors // (batch.rows * kv_heads))))
+
+
+class Attention:
+    """One call of the operator as AttentionOps launches it."""
+
+    def __init__(self, modules, batch, heads, kv_heads, dim, window=0, sinks=False, splits=None, scale=None):
+        self.batch, self.heads, self.kv_heads, self.dim, self.window = batch, heads, kv_heads, dim, window
+        self.scale = dim ** -0.5 if scale is None else scale
+        self.sinks = torch.randn(heads, device="cuda") if sinks else None
+        self.q = Rows(torch.randn(batch.rows, heads * dim, device="cuda"))
+        self.out = Rows(torch.full((batch.rows, heads * dim), SENTINEL, device="cuda"))
+        self.is_decode = all(c == 1 for c in batch.counts)
+        group = 1 if dim <= 64 else 2 if dim <= 128 else 4
+        self.share = heads // kv_heads
+        if self.is_decode:
+            self.kernel = modules["decode"].kernel(f"attention_decode_{group}")
+            self.combine = modules["decode"].kernel("attention_combine")
+            self.splits = splits or splits_of(batch, heads, kv_heads, window)
+            self.partials = torch.full((batch.rows, heads, self.splits, dim), math.nan, device="cuda")
+            self.sums = torch.full((batch.rows, heads, self.splits, 2), math.nan, device="cuda")
+        else:
+            self.kernel = modules["prefill"].kernel(f"attention_prefill_{group}", PREFILL_SHARED[group])
+            self.tiles = batch.tiles(self.share)
+
+    def __call__(self, cache):
+        batch = self.batch
+        arguments = self.q.arguments() + [
+            batch.positions, batch.tables, batch.stride, self.heads, self.kv_heads, self.dim, cache, batch.block_size,
+            self.window, self.scale, self.sinks] + self.out.arguments()
+        if not self.is_decode:
+            self.kernel((len(self.tiles), self.kv_heads), THREADS, arguments + [self.tiles], dependent=True)
+            return
+        head_tiles = -(-self.share // 16)
+        self.kernel((self.splits, self.kv_heads * head_tiles, batch.rows), THREADS,
+                    arguments + [self.partials, self.sums], dependent=True)
+        if self.splits > 1:
+            self.combine((self.heads, batch.rows), -(-self.dim // 32) * 32, [
+                self.partials, self.sums, self.splits, self.dim, batch.positions, self.sinks] + self.out.arguments(),
+                dependent=True)
+
+
+def check_attention(checks, name, call, cache):
+    batch = call.batch
+    call(cache)
+    torch.cuda.synchronize()
+    expected, size = reference(batch, call.q, cache, call.heads, call.kv_heads, call.dim, call.window, call.scale,
+                               call.sinks)
+    case = (f"{name} ends {batch.ends[:4]} rows {batch.rows} heads {call.heads}/{call.kv_heads} dim {call.dim} block "
+            f"{batch.block_size} window {call.window} sinks {call.sinks is not None}"
+            + (f" splits {call.splits}" if call.is_decode else ""))
+    n = batch.real
+    # Weights and results are rounded to bf16.
+    checks.close(case, call.out.values()[:n], expected[:n], 2.0 ** -8 * (size[:n] + expected[:n].abs()) + 1e-5)
+    checks.that(f"{case}: padded rows", bool((call.out.values()[n:] == SENTINEL).all()))
+    checks.that(f"{case}: other columns", call.out.intact())
+    again = call.out.values().clone()
+    call(cache)
+    torch.cuda.synchronize()
+    checks.that(f"{case}: again", torch.equal(again, call.out.values()))
+
+
+def check(modules):
+    checks = Checks()
+    torch.manual_seed(1)
+    for arguments in (
+        ((0, 5, 77), 4, 2, 64, 16, 0.0, False, 1e4, 1.0),
+        ((3, 131071, 9), 32, 4, 128, 16, 0.0, True, 1e6, 1.0),
+        ((131071, 65537), 8, 1, 64, 16, 0.0, False, 150000.0, 1.3465735902799727),
+        ((1, 31), 6, 3, 12, 5, 0.5, True, 1e4, 1.0),
+        ((40, 2), 4, 4, 256, 32, 3.0, True, 1e4, 1.0),
+        ((40, 2), 3, 1, 80, 16, 1.0, False, 1e4, 1.0),
+    ):
+        check_rope(checks, modules, *arguments)
+    # heads, kv heads, head dimension, block size, window, sinks
+    shapes = (
+        (32, 4, 128, 16, 0, False), (64, 8, 64, 16, 0, True), (64, 8, 64, 16, 128, True), (8, 8, 128, 16, 0, False),
+        (9, 3, 64, 16, 0, False), (40, 2, 128, 16, 0, False), (4, 2, 12, 16, 0, False), (6, 2, 24, 7, 5, True),
+        (2, 1, 80, 32, 1, False), (4, 1, 256, 16, 0, False), (8, 2, 192, 24, 100, True), (12, 2, 96, 64, 0, True),
+    )
+    for heads, kv_heads, dim, block_size, window, sinks in shapes:
+        ends = [1, 2, 16, 17, 63, 65, 300, 1030]
+        batch = Batch(ends, [1] * len(ends), block_size, pad=3)
+        cache = new_cache(batch, kv_heads, dim, "normal")
+        for splits in (None, 1, 3, 16):
+            check_attention(checks, "decode",
+                            Attention(modules, batch, heads, kv_heads, dim, window, sinks, splits), cache)
+        ends, counts = [1, 7, 70, 129, 300, 577, 90], [1, 7, 70, 129, 45, 200, 1]
+        batch = Batch(ends, counts, block_size)
+        cache = new_cache(batch, kv_heads, dim, "normal")
+        check_attention(checks, "prefill", Attention(modules, batch, heads, kv_heads, dim, window, sinks), cache)
+        # Large scores: a softmax that is nearly one-hot.
+        check_attention(checks, "sharp prefill",
+                        Attention(modules, batch, heads, kv_heads, dim, window, sinks, scale=3.0), cache)
+    # What lies in the cache beyond a sequence's end, or in its own last block, must not matter.
+    batch = Batch([19, 35], [1, 12], 16)
+    cache = new_cache(batch, 2, 64, math.nan)
+    for s, end in enumerate(batch.ends):
+        block, place = batch.slots(s, end)
+        cache[block, :, :, place] = torch.randn(end, 2, 2, 64, device="cuda").bfloat16()
+    check_attention(checks, "prefill, leftovers", Attention(modules, batch, 4, 2, 64), cache)
+    batch.counts, batch.real, batch.rows = [1, 1], 2, 2
+    batch.positions = torch.tensor([18, 34], dtype=torch.int32, device="cuda")
+    check_attention(checks, "decode, leftovers", Attention(modules, batch, 4, 2, 64), cache)
+    print(f"checks passed: {checks.passed}, failed: {checks.failed}")
+    return checks.failed
+
+
+def timed(calls, caches, repeats):
+    """Median time of a call; caches in turn, so that together they are larger than the L2."""
+    def body():
+        for i in range(repeats):
+            calls(caches[i % len(caches)])
+    return gpu.median_us(gpu.capture(body), repeats)
+
+
+def time_decode(modules, name, sequences, length, heads, kv_heads, dim, window=0, sinks=False, splits=None):
+    batch = Batch([length] * sequences, [1] * sequences, 16)
+    keys = length if window == 0 else min(window, length)
+    size = sequences * keys * kv_heads * dim * 4
+    caches = [new_cache(batch, kv_heads, dim, "normal") for _ in range(max(2, min(16, -(-200_000_000 // size))))]
+    call = Attention(modules, batch, heads, kv_heads, dim, window, sinks, splits)
+    us = timed(call, caches, 2 * len(caches))
+    limit = size / BANDWIDTH * 1e6
+    print(f"decode  {name:8} {sequences:4} x {length:6} window {window:4} splits {call.splits:3}: {us:8.2f} us, limit "
+          f"{limit:8.2f} us, {limit / us * 100:3.0f} %")
+
+
+def time_prefill(modules, name, sequences, length, heads, kv_heads, dim, window=0, sinks=False, cached=0):
+    batch = Batch([length + cached] * sequences, [length] * sequences, 16)
+    cache = new_cache(batch, kv_heads, dim, "normal")
+    call = Attention(modules, batch, heads, kv_heads, dim, window, sinks)
+    us = timed(call, [cache], 3)
+    pairs = sum(min(p + 1, window or p + 1) for p in range(cached, cached + length))
+    flops = 4 * sequences * heads * dim * pairs
+    print(f"prefill {name:8} {sequences:4} x {length:6} + {cached:6} window {window:4}: {us:9.1f} us, "
+          f"{flops / us / 1e6:5.0f} TFLOP/s")
+
+
+def time_rope(modules, rows, heads, kv_heads, dim, norm):
+    batch = Batch([1000] * rows, [1] * rows, 16)
+    x = [Rows(torch.randn(rows, h * dim, device="cuda")) for h in (heads, kv_heads, kv_heads)]
+    cache = new_cache(batch, kv_heads, dim)
+    turns = torch.rand(dim // 2, device="cuda", dtype=torch.float64)
+    weight = torch.ones(dim, device="cuda") if norm else None
+    kernel = modules["rope"].kernel("rope_store")
+    us = timed(lambda c: kernel((rows,), 256, sum([m.arguments() for m in x], []) + [
+        batch.positions, batch.sequence, batch.tables, batch.stride, heads, kv_heads, dim, turns, 1.0, 0.0, weight,
+        weight, 1e-6, c, 16], dependent=True), [cache], 20)
+    size = rows * dim * 2 * (2 * heads + 4 * kv_heads + kv_heads)
+    print(f"rope    {rows:5} rows, heads {heads}/{kv_heads} x {dim}: {us:7.2f} us, limit {size / BANDWIDTH * 1e6:6.2f}")
+
+
+def time_all(modules):
+    for rows in (1, 8, 32, 256, 8192):
+        time_rope(modules, rows, 32, 4, 128, True)
+    time_rope(modules, 32, 64, 8, 64, False)
+    for sequences, length in ((1, 128), (1, 1024), (1, 8192), (1, 32768), (8, 1024), (32, 256), (32, 1024), (64, 1024),
+                              (32, 8192), (256, 1024)):
+        time_decode(modules, "qwen3", sequences, length, 32, 4, 128)
+        if sequences * length <= 65536:
+            time_decode(modules, "gpt_oss", sequences, length, 64, 8, 64, 0, True)
+    for splits in (1, 2, 3, 4, 5, 6, 8, 12, 16):
+        time_decode(modules, "qwen3", 32, 1024, 32, 4, 128, splits=splits)
+        time_decode(modules, "gpt_oss", 32, 1024, 64, 8, 64, splits=splits)
+    time_decode(modules, "gpt_oss", 32, 1024, 64, 8, 64, 128, True)
+    time_decode(modules, "gpt_oss", 1, 8192, 64, 8, 64, 128, True)
+    for sequences, length, cached in ((1, 128, 0), (1, 512, 0), (1, 512, 4096), (1, 2048, 0), (8, 1024, 0), (1, 8192, 0)):
+        time_prefill(modules, "qwen3", sequences, length, 32, 4, 128, cached=cached)
+        time_prefill(modules, "gpt_oss", sequences, length, 64, 8, 64, 0, True, cached)
+    time_prefill(modules, "gpt_oss", 8, 1024, 64, 8, 64, 128, True)
+    time_prefill(modules, "llama", 8, 1024, 32, 8, 128)
+    time_prefill(modules, "d256", 4, 1024, 16, 2, 256)
+
+
+def main():
+    files = {"rope": "rope", "decode": "attention_decode", "prefill": "attention_prefill"}
+    modules = {key: gpu.Module(f"{sys.argv[1]}/{name}.fatbin") for key, name in files.items()}
+    what = sys.argv[2] if len(sys.argv) > 2 else ""
+    failed = check(modules) if what != "time" else 0
+    if what != "check":
+        time_all(modules)
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

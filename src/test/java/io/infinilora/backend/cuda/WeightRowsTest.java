@@ -1,0 +1,126 @@
+package io.infinilora.backend.cuda;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import io.infinilora.backend.decode.RowDecoder;
+import io.infinilora.core.DType;
+import io.infinilora.core.TensorView;
+import io.infinilora.core.WeightMatrix;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.math.BigDecimal;
+import java.util.Random;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.EnumSource;
+
+/** Rows of weights as the device gets them. */
+class WeightRowsTest {
+  private static final int ROWS = 7;
+  private static final int GARBAGE = 0x55;
+
+  private final Arena arena = Arena.ofConfined();
+
+  @AfterEach
+  void freeMemory() {
+    arena.close();
+  }
+
+  @ParameterizedTest
+  @EnumSource(
+      value = DType.class,
+      names = {"U8", "FP4"},
+      mode = EnumSource.Mode.EXCLUDE)
+  void everyTypeBecomesTheNearestBf16(DType dtype) {
+    int cols = dtype.quantised() ? 2 * dtype.blockElements() : 37;
+    WeightMatrix matrix = WeightMatrix.of(random(dtype, cols));
+    check(matrix, cols + 3);
+    check(matrix, cols);
+  }
+
+  @Test
+  void stridesAndOrdersAreFollowed() {
+    WeightMatrix matrix = WeightMatrix.of(random(DType.BF16, 40));
+    check(WeightMatrix.of(matrix.tensor(), new int[] {6, 5, 0, 1, 2, 4, 3}), 40);
+    check(matrix.transposed(), 8);
+    check(matrix.rows(1, 2, 3), 40);
+    check(matrix.cols(1, 2, 16), 16);
+  }
+
+  /** Halves go to the even neighbour, and infinities and NaNs stay what they are. */
+  @Test
+  void roundingIsThatOfTheFormat() {
+    float[] values = {
+      1 + 0x1p-8f, 1 + 3 * 0x1p-8f, -1 - 0x1p-8f, Float.MAX_VALUE, Float.NEGATIVE_INFINITY, -0f
+    };
+    assertThat(rounded(values))
+        .containsExactly(1, 1 + 0x1p-6f, -1, Float.POSITIVE_INFINITY, Float.NEGATIVE_INFINITY, -0f);
+    assertThat(rounded(Float.intBitsToFloat(0x7F800001))[0]).isNaN();
+  }
+
+  private float[] rounded(float... values) {
+    MemorySegment data = arena.allocateFrom(ValueLayout.JAVA_FLOAT, values);
+    TensorView view =
+        new TensorView("w", DType.F32, new long[] {1, values.length}, data, "this test");
+    MemorySegment into = arena.allocate(2L * values.length);
+    try (WeightRows rows = new WeightRows(WeightMatrix.of(view), values.length)) {
+      rows.write(0, 1, into);
+    }
+    float[] read = new float[values.length];
+    for (int i = 0; i < read.length; i++) {
+      read[i] = bf16(into, i);
+    }
+    return read;
+  }
+
+  private TensorView random(DType dtype, int cols) {
+    MemorySegment data = arena.allocate(dtype.bytes((long) ROWS * cols), 16);
+    Random random = new Random(dtype.ordinal());
+    for (long i = 0; i < data.byteSize(); i++) {
+      // Small exponents, lest scales of 16 bits are infinite.
+      data.set(ValueLayout.JAVA_BYTE, i, (byte) (random.nextInt(256) & 0xBB));
+    }
+    return new TensorView("w", dtype, new long[] {ROWS, cols}, data, "this test");
+  }
+
+  private void check(WeightMatrix matrix, int stride) {
+    MemorySegment into = arena.allocate(2L * matrix.rows() * stride);
+    into.fill((byte) GARBAGE);
+    try (WeightRows rows = new WeightRows(matrix, stride)) {
+      rows.write(0, 2, into);
+      rows.write(2, matrix.rows(), into.asSlice(2L * 2 * stride));
+    }
+    RowDecoder decoder = new RowDecoder(matrix);
+    MemorySegment row = arena.allocate(4L * matrix.cols(), 4);
+    for (int r = 0; r < matrix.rows(); r++) {
+      decoder.decode(r, row.address());
+      for (int c = 0; c < stride; c++) {
+        float expected = c < matrix.cols() ? row.getAtIndex(ValueLayout.JAVA_FLOAT, c) : 0;
+        assertNearest(bf16(into, r * stride + c), expected);
+      }
+    }
+  }
+
+  /** No neighbour in bf16 is nearer. */
+  private static void assertNearest(float actual, float expected) {
+    int bits = Float.floatToRawIntBits(actual);
+    double error = distance(actual, expected);
+    assertThat(error).isLessThanOrEqualTo(distance(Float.intBitsToFloat(bits + 0x10000), expected));
+    if ((bits & 0x7FFFFFFF) != 0) {
+      assertThat(error)
+          .isLessThanOrEqualTo(distance(Float.intBitsToFloat(bits - 0x10000), expected));
+    } else {
+      assertThat(Math.abs(expected)).isLessThanOrEqualTo(Float.MIN_NORMAL);
+    }
+  }
+
+  private static double distance(float a, float b) {
+    return new BigDecimal(a).subtract(new BigDecimal(b)).abs().doubleValue();
+  }
+
+  private static float bf16(MemorySegment data, int index) {
+    return Float.intBitsToFloat(data.get(ValueLayout.JAVA_SHORT_UNALIGNED, 2L * index) << 16);
+  }
+}

@@ -1,0 +1,128 @@
+package io.infinilora.node;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import io.infinilora.config.ConfigLoader;
+import io.infinilora.config.InfiniLoraConfig;
+import io.infinilora.core.Activation;
+import io.infinilora.core.ErrorCode;
+import io.infinilora.core.InfiniLoraException;
+import io.infinilora.core.ModelSpec;
+import io.infinilora.core.RopeSpec;
+import java.util.Collections;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+import org.junit.jupiter.api.Test;
+
+/** Plans for the shape of Qwen3-30B-A3B. */
+class MemoryPlanTest {
+  private static final int LAYERS = 48;
+  private static final int HIDDEN = 2048;
+  private static final int VOCAB = 151_936;
+  private static final int BLOCK_SIZE = 16;
+  private static final long BLOCK_BYTES = 2L * LAYERS * 4 * 128 * BLOCK_SIZE * 2;
+  private static final long GIB = 1L << 30;
+
+  private static final ModelSpec SPEC =
+      new ModelSpec(
+          "qwen3_moe",
+          LAYERS,
+          HIDDEN,
+          VOCAB,
+          40_960,
+          new ModelSpec.Attention(
+              32, 4, 128, false, false, true, false, 0, Collections.nCopies(LAYERS, 0)),
+          new ModelSpec.Mlp(
+              768, Activation.SWIGLU, new ModelSpec.Moe(128, 8, true, true, false, false)),
+          ModelSpec.Norm.RMS,
+          1e-6,
+          RopeSpec.plain(1e6),
+          false,
+          -1,
+          List.of());
+
+  private static InfiniLoraConfig config(String... settings) {
+    Map<String, String> map = new HashMap<>();
+    for (String setting : settings) {
+      int at = setting.indexOf('=');
+      map.put(setting.substring(0, at), setting.substring(at + 1));
+    }
+    return ConfigLoader.load(map, Optional.empty());
+  }
+
+  private static MemoryPlan plan(long budget, String... settings) {
+    return MemoryPlan.of(config(settings), SPEC, budget, BLOCK_BYTES, BLOCK_SIZE);
+  }
+
+  @Test
+  void weightsAreCountedInBf16AndNormsInFloat32() {
+    long matrices =
+        2L * VOCAB * HIDDEN
+            + LAYERS
+                * (2L * 4096 * HIDDEN
+                    + 2L * 512 * HIDDEN
+                    + 128L * HIDDEN
+                    + 128L * 3 * 768 * HIDDEN);
+    long vectors = HIDDEN + LAYERS * (2L * HIDDEN + 2 * 128);
+    // The model's card says 30.5 billion parameters.
+    assertThat(matrices + vectors).isBetween(30_500_000_000L, 30_550_000_000L);
+    assertThat(plan(80 * GIB).weights()).isEqualTo(2 * matrices + 4 * vectors);
+  }
+
+  @Test
+  void keysAndValuesGetWhatIsLeft() {
+    MemoryPlan plan = plan(71 * GIB);
+    assertThat(plan.adapters()).isEqualTo(GIB);
+    assertThat(plan.workspace()).isBetween(GIB / 4, GIB);
+    assertThat(plan.weights() + plan.adapters() + plan.workspace() + plan.keysAndValues())
+        .isEqualTo(71 * GIB);
+  }
+
+  @Test
+  void keysAndValuesGetWhatIsSet() {
+    assertThat(plan(71 * GIB, "engine.kvMemory=3GiB").keysAndValues()).isEqualTo(3 * GIB);
+  }
+
+  @Test
+  void adaptersAreWhereTheyAreComputed() {
+    assertThat(plan(80 * GIB, "loraMode=none").adapters()).isZero();
+    assertThat(plan(80 * GIB, "loraMode=coupled").adapters()).isEqualTo(GIB);
+    assertThat(plan(80 * GIB, "lora.shards=2x3").adapters()).isEqualTo(6 * GIB);
+    assertThat(plan(80 * GIB, "role=base").adapters()).isZero();
+    MemoryPlan lora = plan(80 * GIB, "role=lora", "lora.shards=2x2", "cluster.shards=1,3");
+    assertThat(lora.adapters()).isEqualTo(2 * GIB);
+    assertThat(lora.weights()).isZero();
+    assertThat(lora.keysAndValues()).isZero();
+  }
+
+  @Test
+  void whatDoesNotFitIsRefusedWithAllNeeds() {
+    assertThatThrownBy(() -> plan(40 * GIB))
+        .isInstanceOf(InfiniLoraException.class)
+        .extracting(e -> ((InfiniLoraException) e).code())
+        .isEqualTo(ErrorCode.BAD_CONFIG);
+    assertThatThrownBy(() -> plan(40 * GIB))
+        .hasMessageStartingWith("the GPU memory that may be used, 40.00 GiB, is too little:")
+        .hasMessageContaining("weights            56.87 GiB")
+        .hasMessageContaining("adapters            1.00 GiB")
+        .hasMessageContaining("keys and values     0.09 GiB  (the least");
+  }
+
+  @Test
+  void aContextThatIsAskedForIsTheLeast() {
+    assertThatThrownBy(() -> plan(59 * GIB, "engine.contextLength=40000"))
+        .hasMessageContaining("keys and values     3.66 GiB  (the least");
+    assertThatThrownBy(() -> plan(59 * GIB, "engine.kvMemory=4GiB"))
+        .hasMessageContaining("keys and values     4.00 GiB  (engine.kvMemory)");
+  }
+
+  @Test
+  void theLogSaysWhereMemoryGoes() {
+    assertThat(plan(71 * GIB, "engine.kvMemory=6GiB").describe())
+        .startsWith("device memory: 71.00 GiB may be used: weights 56.87 GiB, adapters 1.00 GiB,")
+        .endsWith("keys and values 6.00 GiB");
+  }
+}
