@@ -87,9 +87,9 @@ class Kernels:
         for name in ("gather", "scatter_add", "pack_rows", "unpack_rows", "add_rows", "gather_routing", "read_row"):
             setattr(self, name, rows.kernel(name))
 
-    def norm(self, x, y, weight, eps, layer, out, dependent=False):
+    def norm(self, x, y, weight, eps, layer, out, dependent=False, most=NORM_THREADS):
         vectors = padded(x.cols) // 8
-        threads = min(NORM_THREADS, -(-vectors // 32) * 32)
+        threads = min(most, -(-vectors // 32) * 32)
         count = 1
         while count * threads < vectors:
             count *= 2

@@ -292,6 +292,8 @@ def check_samples(k, total):
     vocabs = (1, 2, 7, 100, 511, 2048, 8193, 16384, 16385, 32000, 151936, 201088)
     while checked < total:
         for vocab in vocabs:
+            if checked >= total:
+                break
             count = 45 if vocab < 100000 else 30
             shapes = [SHAPES[i % len(SHAPES)] for i in range(count)]
             logits = torch.stack([logits_of(s, vocab, generator) for s in shapes])
@@ -393,6 +395,7 @@ def time_all(k):
 
 def main():
     print(torch.cuda.get_device_name())
+    sys.stdout.reconfigure(line_buffering=True)
     k = Kernels(sys.argv[1])
     check_argmax(k)
     check_samples(k, int(sys.argv[2]) if len(sys.argv) > 2 else 2000)
