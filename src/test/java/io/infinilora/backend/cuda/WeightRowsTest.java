@@ -119,7 +119,7 @@ class WeightRowsTest {
   /** No neighbour in bf16 is nearer. */
   private static void assertNearest(float actual, float expected) {
     int bits = Float.floatToRawIntBits(actual);
-    double error = distance(actual, expected);
+    BigDecimal error = distance(actual, expected);
     assertThat(error).isLessThanOrEqualTo(distance(Float.intBitsToFloat(bits + 0x10000), expected));
     if ((bits & 0x7FFFFFFF) != 0) {
       assertThat(error)
@@ -129,8 +129,9 @@ class WeightRowsTest {
     }
   }
 
-  private static double distance(float a, float b) {
-    return new BigDecimal(a).subtract(new BigDecimal(b)).abs().doubleValue();
+  /** Exact: what is tiny beside the other counts, too. */
+  private static BigDecimal distance(float a, float b) {
+    return new BigDecimal(a).subtract(new BigDecimal(b)).abs();
   }
 
   private static float bf16(MemorySegment data, int index) {
