@@ -71,6 +71,7 @@ public final class AdapterLoader implements AdapterLoads, AutoCloseable {
   private final PriorityQueue<Job> pending =
       new PriorityQueue<>(Comparator.comparing((Job j) -> !j.urgent).thenComparingLong(this::need));
   private final Queue<ResidentAdapter> toFree = new ArrayDeque<>();
+  private final Queue<AdapterId> toForget = new ArrayDeque<>();
   private final Queue<Signal> spareSignals = new ArrayDeque<>();
   private int lastSlot;
   private boolean closed;
@@ -168,6 +169,12 @@ public final class AdapterLoader implements AdapterLoads, AutoCloseable {
     notifyAll();
   }
 
+  /** Gives back the host memory of an adapter that will not be asked for again. */
+  synchronized void forget(AdapterId id) {
+    toForget.add(id);
+    notifyAll();
+  }
+
   @Override
   public double reloadCost(AdapterGeneration generation) {
     double fromHost = hostNanosPerPage;
@@ -178,10 +185,11 @@ public final class AdapterLoader implements AdapterLoads, AutoCloseable {
 
   private void run() {
     while (true) {
+      AdapterId forgotten;
       ResidentAdapter leaving;
       Job job;
       synchronized (this) {
-        while (!closed && toFree.isEmpty() && pending.isEmpty()) {
+        while (!closed && toForget.isEmpty() && toFree.isEmpty() && pending.isEmpty()) {
           try {
             wait();
           } catch (InterruptedException e) {
@@ -191,10 +199,13 @@ public final class AdapterLoader implements AdapterLoads, AutoCloseable {
         if (closed) {
           break;
         }
-        leaving = toFree.poll();
-        job = leaving == null ? pending.poll() : null;
+        forgotten = toForget.poll();
+        leaving = forgotten == null ? toFree.poll() : null;
+        job = forgotten == null && leaving == null ? pending.poll() : null;
       }
-      if (leaving != null) {
+      if (forgotten != null) {
+        host.drop(forgotten);
+      } else if (leaving != null) {
         ResidentAdapter adapter = leaving;
         safePoint.accept(() -> release(adapter));
       } else {

@@ -164,6 +164,7 @@ public final class AdapterTiers implements AutoCloseable {
           if (!catalog.isCurrent(generation.id())) {
             cache.forget(generation);
             catalog.forget(generation.id());
+            loader.forget(generation.id());
             measure();
           }
         });

@@ -21,6 +21,16 @@ public record BatchLayout(
     return tokens.length;
   }
 
+  /** Whether every sequence has exactly one row. */
+  public boolean isDecode() {
+    for (int s = 0; s < rowStart.length; s++) {
+      if (rowStart[s] != s) {
+        return false;
+      }
+    }
+    return true;
+  }
+
   /** Number of sequences. */
   public int sequences() {
     return blockTables.length;

@@ -42,7 +42,7 @@ final class StepRunner {
   private boolean isDecode(StepTask task) {
     BatchLayout batch = task.batch();
     return task.observed().isEmpty()
-        && batch.rows() == batch.sequences()
+        && batch.isDecode()
         && batch.rows() == batch.logitRows().length
         && batch.rows() <= workspace.logitCapacity();
   }

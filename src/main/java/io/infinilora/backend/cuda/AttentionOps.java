@@ -83,10 +83,22 @@ final class AttentionOps {
     if (batch == checkedBatch && cache == checkedCache) {
       return; // By an earlier layer.
     }
+    checks.that(
+        batch.rowStart().length == batch.sequences() + 1
+            && batch.rowStart()[batch.sequences()] == batch.rows(),
+        () -> "first rows of %d sequences do not fit".formatted(batch.sequences()));
     int blockSize = cache.blockSize();
     for (int s = 0; s < batch.sequences(); s++) {
+      int first = batch.rowStart()[s];
       int end = batch.rowStart()[s + 1];
-      if (end == batch.rowStart()[s]) {
+      for (int r = first; r < end; r++) {
+        int row = r;
+        checks.that(
+            batch.positions()[r] == batch.positions()[first] + r - first
+                && batch.positions()[r] >= 0,
+            () -> "position %d of row %d".formatted(batch.positions()[row], row));
+      }
+      if (end == first) {
         continue;
       }
       int last = batch.positions()[end - 1];
@@ -199,7 +211,7 @@ final class AttentionOps {
     if (batch.rows() == 0) {
       return;
     }
-    if (batch.rows() == batch.sequences()) {
+    if (batch.isDecode()) {
       decode(onDevice, q, cache, layer, params, sinks, out);
     } else {
       prefill(onDevice, batch, q, cache, layer, params, sinks, out);

@@ -63,7 +63,7 @@ final class CudaOpStream implements OpStream {
   @Override
   public void step(BatchLayout batch, Object key, Runnable operators) {
     stream.bind();
-    boolean decode = batch.rows() == batch.sequences() && batch.rows() > 0;
+    boolean decode = batch.isDecode() && batch.rows() > 0;
     step = batch;
     try {
       if (key != null && decode && batch.rows() <= StepBucket.MAX_ROWS) {
