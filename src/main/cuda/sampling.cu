@@ -238,6 +238,12 @@ struct Shared {
 __shared__ Shared shared;
 extern __shared__ float4 copyOfRow[];
 
+// Threads of a warp may come to it one after the other.
+__device__ __forceinline__ void joinCluster() {
+    __syncwarp();
+    clusterBarrier();
+}
+
 // A row in the hands of a cluster. All threads of all blocks call the same methods in the same order. What is called from
 // several places is not inlined: it would not fit the registers.
 template <bool IN_SHARED>
@@ -304,7 +310,7 @@ struct Row {
             const u64 ofBlock = largestOfWarp(threadIdx.x < WARPS ? shared.warps[threadIdx.x][0] : 0);
             if (threadIdx.x < clusterSize()) storeToBlock(&shared.board[turn()][clusterRank()][0], threadIdx.x, ofBlock);
         }
-        clusterBarrier();
+        joinCluster();
         top = 0;
         for (unsigned b = 0; b < clusterSize(); b++) top = larger(top, shared.board[turn()][b][0]);
         most = logitOfBest(top);
@@ -341,7 +347,7 @@ struct Row {
             for (int w = 0; w < WARPS; w++) sum += shared.warps[w][i];
             storeToBlock(&shared.board[turn()][clusterRank()][i], b, sum);
         }
-        clusterBarrier();
+        joinCluster();
         if (b == 0) {
             u64 sum = 0;
             for (int block = 0; block < blocks; block++) sum += shared.board[turn()][block][i];
@@ -445,7 +451,7 @@ struct Row {
             const unsigned at = atomicAdd(reinterpret_cast<unsigned*>(number), 1u);
             if (at < CANDIDATES) own[at] = rank;
         });
-        clusterBarrier();
+        joinCluster();
         const int blocks = clusterSize();
         if (threadIdx.x < WARP) {
             const int mine = static_cast<int>(threadIdx.x) < blocks
@@ -648,7 +654,7 @@ __device__ __forceinline__ void sampleRow(const float* logits, long long stride,
         }
     }
     if (speaks && !isFinite(row.most)) write(outcome, 0, row.most, 0);
-    clusterBarrier();  // no block may leave while others read its shared memory
+    joinCluster();  // no block may leave while others read its shared memory
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
