@@ -5,6 +5,7 @@ import io.infinilora.config.ClusterConfig;
 import io.infinilora.config.InfiniLoraConfig;
 import io.infinilora.core.AdapterAdmin;
 import io.infinilora.core.AdapterStatus;
+import io.infinilora.core.InfiniLoraException;
 import io.infinilora.lora.FrameEndpoint;
 import io.infinilora.lora.FrameServer;
 import io.infinilora.metrics.LoraMetrics;
@@ -112,6 +113,11 @@ final class LoraNode implements ServingNode {
   @Override
   public Optional<NodeApi> api() {
     return Optional.empty();
+  }
+
+  @Override
+  public Optional<InfiniLoraException> fault() {
+    return backend.fault();
   }
 
   @Override

@@ -206,6 +206,11 @@ public final class Node implements ServingNode {
   }
 
   @Override
+  public Optional<InfiniLoraException> fault() {
+    return backend.fault();
+  }
+
+  @Override
   public List<String> describe() {
     List<String> lines = new ArrayList<>();
     lines.add("model: " + checkpoint.describe());
