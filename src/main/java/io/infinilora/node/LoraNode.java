@@ -60,7 +60,15 @@ final class LoraNode implements ServingNode {
                 .shards()
                 .map(List::size)
                 .orElse(config.lora().shards().shards().size());
-    backend = Backends.open(config.device(), threads + FRAME_LOOPS);
+    backend = Node.open(config, checkpoint, threads + FRAME_LOOPS);
+    try {
+      backend
+          .freeMemory()
+          .ifPresent(bytes -> MemoryPlan.ofLoraServer(config, checkpoint.spec(), bytes));
+    } catch (RuntimeException | Error e) {
+      release();
+      throw e;
+    }
     part =
         new LoraServerPart(
             config, checkpoint.spec(), backend, AdapterSources.of(config, downloads), metrics);
