@@ -8,6 +8,8 @@ import io.vertx.core.Vertx;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Optional;
+import java.util.function.Supplier;
 
 /**
  * Whether requests can be served: not yet, yes, or no more. Shared by all instances of {@link
@@ -16,21 +18,32 @@ import java.util.List;
 public final class ServingState {
   private final Object lock = new Object();
   private ServedModel model;
+  private Supplier<Optional<InfiniLoraException>> fault = Optional::empty;
   private boolean draining;
   private int active;
   private final List<Promise<Boolean>> drained = new ArrayList<>();
 
   /** From now on requests are served by this model. */
   public void open(ServedModel served) {
+    open(served, Optional::empty);
+  }
+
+  /**
+   * From now on requests are served by this model, as long as it can.
+   *
+   * @param fault why it cannot any more, which requests are refused with; quick, any thread
+   */
+  public void open(ServedModel served, Supplier<Optional<InfiniLoraException>> fault) {
     synchronized (lock) {
       model = served;
+      this.fault = fault;
     }
   }
 
   /** Whether requests are served now. */
   public boolean ready() {
     synchronized (lock) {
-      return model != null && !draining;
+      return model != null && !draining && fault.get().isEmpty();
     }
   }
 
@@ -56,7 +69,8 @@ public final class ServingState {
   /**
    * A request begins. Every call that returns is followed by one of {@link #leave}.
    *
-   * @throws InfiniLoraException {@code UNAVAILABLE} before {@link #open} and while draining
+   * @throws InfiniLoraException {@code UNAVAILABLE} before {@link #open} and while draining; the
+   *     model's fault if it has one
    */
   ServedModel enter() {
     synchronized (lock) {
@@ -64,6 +78,11 @@ public final class ServingState {
       if (draining) {
         throw new InfiniLoraException(
             ErrorCode.UNAVAILABLE, "The server is shutting down and takes no new requests");
+      }
+      Optional<InfiniLoraException> obstacle = fault.get();
+      if (obstacle.isPresent()) {
+        throw new InfiniLoraException(
+            obstacle.get().code(), obstacle.get().getMessage(), obstacle.get());
       }
       active++;
       return served;

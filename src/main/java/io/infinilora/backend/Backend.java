@@ -1,5 +1,6 @@
 package io.infinilora.backend;
 
+import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.LayerFactors;
 import io.infinilora.core.LoraFactors;
 import io.infinilora.core.RopeSpec;
@@ -7,6 +8,7 @@ import io.infinilora.core.TensorView;
 import io.infinilora.core.WeightMatrix;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Optional;
 import java.util.OptionalLong;
 
 /**
@@ -18,6 +20,14 @@ public interface Backend extends AutoCloseable {
 
   /** One line for the start-up log: device, instruction set, threads. */
   String describe();
+
+  /**
+   * Why the device cannot be used any more; empty as long as it can. A device that is lost stays so
+   * until the process is started again.
+   */
+  default Optional<InfiniLoraException> fault() {
+    return Optional.empty();
+  }
 
   /** A zeroed activation matrix with room for {@code rows} rows. */
   Tensor tensor(int rows, int cols);

@@ -30,6 +30,7 @@ import java.util.Optional;
 import java.util.concurrent.CompletionException;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
+import java.util.function.BooleanSupplier;
 
 /** Runs a node behind the HTTP server until the process is asked to stop, then drains. */
 final class Server {
@@ -42,7 +43,7 @@ final class Server {
   private final InfiniLoraConfig config;
   private final PrintWriter out;
   private final ServingState state = new ServingState();
-  private volatile boolean working;
+  private volatile BooleanSupplier working = () -> false;
 
   Server(InfiniLoraConfig config, PrintWriter out) {
     this.config = config;
@@ -95,9 +96,9 @@ final class Server {
     served.ifPresent(
         model -> {
           metrics.watch(model.engine()::load, config.engine().maxRunning());
-          state.open(model);
+          state.open(model, node::fault);
         });
-    working = true;
+    working = () -> node.fault().isEmpty();
     say("ready after %.1f s".formatted((System.nanoTime() - started) / 1e9));
     served.ifPresent(model -> invite(model, url));
   }
@@ -111,7 +112,8 @@ final class Server {
             (int) config.server().maxBody().bytes());
     int port;
     if (config.role() == Role.LORA) {
-      OperationsVerticle http = new OperationsVerticle(options, () -> working, metrics::scrape);
+      OperationsVerticle http =
+          new OperationsVerticle(options, () -> working.getAsBoolean(), metrics::scrape);
       await(vertx.deployVerticle(http));
       port = http.port();
     } else {
@@ -203,7 +205,7 @@ final class Server {
 
   /** Waits for requests of clients and of other processes; false if time runs out before. */
   private Future<Boolean> drain(Vertx vertx, ServingNode node, Duration timeout) {
-    working = false;
+    working = () -> false;
     Promise<Boolean> others = Promise.promise();
     long timer = vertx.setTimer(Math.max(1, timeout.toMillis()), t -> others.tryComplete(false));
     node.drain().onComplete(v -> others.tryComplete(true));

@@ -5,6 +5,7 @@ import io.infinilora.config.ClusterConfig;
 import io.infinilora.config.InfiniLoraConfig;
 import io.infinilora.core.AdapterAdmin;
 import io.infinilora.core.AdapterStatus;
+import io.infinilora.core.InfiniLoraException;
 import io.infinilora.lora.FrameEndpoint;
 import io.infinilora.lora.FrameServer;
 import io.infinilora.metrics.LoraMetrics;
@@ -59,7 +60,15 @@ final class LoraNode implements ServingNode {
                 .shards()
                 .map(List::size)
                 .orElse(config.lora().shards().shards().size());
-    backend = Backends.open(config.device(), threads + FRAME_LOOPS);
+    backend = Node.open(config, checkpoint, threads + FRAME_LOOPS);
+    try {
+      backend
+          .freeMemory()
+          .ifPresent(bytes -> MemoryPlan.ofLoraServer(config, checkpoint.spec(), bytes));
+    } catch (RuntimeException | Error e) {
+      release();
+      throw e;
+    }
     part =
         new LoraServerPart(
             config, checkpoint.spec(), backend, AdapterSources.of(config, downloads), metrics);
@@ -112,6 +121,11 @@ final class LoraNode implements ServingNode {
   @Override
   public Optional<NodeApi> api() {
     return Optional.empty();
+  }
+
+  @Override
+  public Optional<InfiniLoraException> fault() {
+    return backend.fault();
   }
 
   @Override

@@ -4,6 +4,7 @@ import io.infinilora.config.ByteSize;
 import io.infinilora.config.EngineConfig;
 import io.infinilora.config.InfiniLoraConfig;
 import io.infinilora.config.Role;
+import io.infinilora.config.SchedulerConfig;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.LoraMode;
@@ -66,6 +67,11 @@ record MemoryPlan(long budget, long weights, long adapters, long workspace, long
               .formatted(gib(budget), plan.table(engine.kvMemory().isEmpty())));
     }
     return plan;
+  }
+
+  /** Plans a process without a base model; likewise. */
+  static MemoryPlan ofLoraServer(InfiniLoraConfig config, ModelSpec spec, long budget) {
+    return of(config, spec, budget, 0, SchedulerConfig.DEFAULT_BLOCK_SIZE);
   }
 
   private static int least(EngineConfig engine, ModelSpec spec) {

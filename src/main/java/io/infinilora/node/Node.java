@@ -66,7 +66,7 @@ public final class Node implements ServingNode {
     this.sources = sources;
     checkpoint = sources.open();
     AdapterSources adapterSources = AdapterSources.of(config, downloads);
-    backend = Backends.open(config.device(), threads(config));
+    backend = open(config, checkpoint, threads(config));
     ModelSpec spec = checkpoint.spec();
     loraServer = new LoraServerPart(config, spec, backend, adapterSources, metrics);
     try {
@@ -94,6 +94,16 @@ public final class Node implements ServingNode {
               metrics);
     } catch (RuntimeException | Error e) {
       release();
+      throw e;
+    }
+  }
+
+  /** The device; closes the model if it cannot be used. */
+  static Backend open(InfiniLoraConfig config, Checkpoint model, int threads) {
+    try {
+      return Backends.open(config.device(), threads);
+    } catch (RuntimeException | Error e) {
+      model.close();
       throw e;
     }
   }
@@ -203,6 +213,11 @@ public final class Node implements ServingNode {
   @Override
   public Optional<NodeApi> api() {
     return Optional.of(new NodeApi(base, adapters, checkpoint.text()));
+  }
+
+  @Override
+  public Optional<InfiniLoraException> fault() {
+    return backend.fault();
   }
 
   @Override

@@ -1,6 +1,7 @@
 package io.infinilora.node;
 
 import io.infinilora.core.AdapterStatus;
+import io.infinilora.core.InfiniLoraException;
 import io.vertx.core.Future;
 import java.time.Duration;
 import java.util.List;
@@ -26,6 +27,11 @@ public interface ServingNode {
   /** Computes for a while, so that the first request meets compiled code; zero for not at all. */
   default Future<Void> warmUp(Duration budget) {
     return Future.succeededFuture();
+  }
+
+  /** Why it cannot work any more, until the process is started again; empty as long as it can. */
+  default Optional<InfiniLoraException> fault() {
+    return Optional.empty();
   }
 
   /** Takes no more work from other processes; completes when what they have sent is done. */

@@ -3,6 +3,8 @@ package io.infinilora.api;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import com.fasterxml.jackson.databind.JsonNode;
+import io.infinilora.core.ErrorCode;
+import io.infinilora.core.InfiniLoraException;
 import io.infinilora.fake.Script;
 import io.infinilora.metrics.RequestMetrics;
 import io.vertx.core.Future;
@@ -13,6 +15,7 @@ import java.time.Duration;
 import java.util.Optional;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicReference;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 
@@ -40,6 +43,33 @@ class OperationsHttpTest {
     server.open();
     assertThat(server.get("/ready").statusCode()).isEqualTo(200);
     assertThat(server.post("/v1/completions", BODY).statusCode()).isEqualTo(200);
+  }
+
+  /** As when a GPU fails. */
+  @Test
+  void isNotReadyAndSaysWhyOnceTheModelCannotGoOn() {
+    AtomicReference<InfiniLoraException> fault = new AtomicReference<>();
+    server.state.open(
+        new ServedModel(
+            "base-model",
+            "/models/base",
+            server.engine,
+            Optional.of(server.tokenizer),
+            Optional.empty()),
+        () -> Optional.ofNullable(fault.get()));
+    assertThat(server.get("/ready").statusCode()).isEqualTo(200);
+
+    fault.set(
+        new InfiniLoraException(
+            ErrorCode.UNAVAILABLE, "the GPU cannot be used by this process any more: restart it"));
+
+    assertThat(server.get("/health").statusCode()).isEqualTo(200);
+    assertThat(server.get("/ready").statusCode()).isEqualTo(503);
+    HttpResponse<String> refused = server.post("/v1/completions", BODY);
+    assertThat(refused.statusCode()).isEqualTo(503);
+    assertThat(refused.body())
+        .contains("the GPU cannot be used by this process any more: restart it");
+    assertThat(server.state.active()).isZero();
   }
 
   @Test

@@ -16,6 +16,7 @@ import io.infinilora.backend.Routing;
 import io.infinilora.backend.Signal;
 import io.infinilora.backend.Tensor;
 import io.infinilora.backend.Vec;
+import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.LayerFactors;
 import io.infinilora.core.LoraFactors;
 import io.infinilora.core.RopeSpec;
@@ -23,6 +24,7 @@ import io.infinilora.core.TensorView;
 import io.infinilora.core.WeightMatrix;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Optional;
 import java.util.OptionalLong;
 
 /**
@@ -80,6 +82,11 @@ public final class CudaBackend implements Backend {
             device.multiprocessors(),
             device.usedBytes() / 0x1p30,
             device.budget() / 0x1p30);
+  }
+
+  @Override
+  public Optional<InfiniLoraException> fault() {
+    return Optional.ofNullable(device.lost());
   }
 
   @Override
