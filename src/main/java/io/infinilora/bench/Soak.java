@@ -128,6 +128,9 @@ public final class Soak {
   }
 
   private boolean run(int seconds) {
+    // The first steps set memory aside for those that follow.
+    request();
+    awaitIdle();
     long deviceBytes = deviceBytes();
     long end = System.nanoTime() + TimeUnit.SECONDS.toNanos(seconds);
     Deque<String> names = new ArrayDeque<>();

@@ -76,7 +76,7 @@ final class FixtureRun {
         sink.accept(check(c, check));
       }
     }
-    if (arithmetic == Arithmetic.BF16) {
+    if (arithmetic != Arithmetic.FLOAT32) {
       variants.forEach(this::norm);
     }
   }
@@ -84,7 +84,7 @@ final class FixtureRun {
   private CaseResult check(Fixture.Case c, LogitCheck check) {
     int[] tokens;
     try {
-      tokens = result(submit(c.name(), c.prompt(), c.adapter(), c.greedy().length, check));
+      tokens = result(submit(c.name(), c.prompt(), c.adapter(), c.greedy().length, check)).tokens();
     } catch (RuntimeException e) {
       return CaseResult.fail(fixture.name(), c.name(), Double.NaN, e.toString());
     }
@@ -131,56 +131,87 @@ final class FixtureRun {
         fixture.mixedBatch().stream()
             .filter(r -> r.adapter().isEmpty() || mode != LoraMode.NONE)
             .toList();
-    List<int[]> expected = new ArrayList<>();
+    List<Reply> expected = new ArrayList<>();
     for (Fixture.Mixed r : requests) {
-      // Rounded rows may lead to other tokens than the reference's, but not to other ones in a
-      // batch than alone.
-      expected.add(arithmetic == Arithmetic.FLOAT32 ? r.expected() : alone(r));
+      // Rounding may lead to other tokens than the reference's, but not to other ones in a batch
+      // than alone, as far as they are told apart clearly.
+      expected.add(
+          arithmetic == Arithmetic.FLOAT32 ? new Reply(r.expected(), new float[0]) : alone(r));
     }
-    List<CompletableFuture<int[]>> running = new ArrayList<>();
+    List<CompletableFuture<Reply>> running = new ArrayList<>();
     for (Fixture.Mixed r : requests) {
       running.add(submit("mixed." + r.id(), r.prompt(), r.adapter(), r.expected().length, null));
     }
     for (int i = 0; i < requests.size(); i++) {
       String name = "mixed." + requests.get(i).id();
       try {
-        sink.accept(tokens(name, Double.NaN, expected.get(i), result(running.get(i))));
+        sink.accept(compare(name, expected.get(i), result(running.get(i))));
       } catch (CompletionException e) {
         sink.accept(CaseResult.fail(fixture.name(), name, Double.NaN, e.getCause().toString()));
       }
     }
   }
 
+  private CaseResult compare(String name, Reply alone, Reply inBatch) {
+    if (arithmetic.invariant() || alone.tokens().length != inBatch.tokens().length) {
+      return tokens(name, Double.NaN, alone.tokens(), inBatch.tokens());
+    }
+    int steps = Arithmetic.comparable(alone.gaps(), engine.model().mlp().moe() != null);
+    return tokens(
+        name,
+        Double.NaN,
+        Arrays.copyOf(alone.tokens(), steps),
+        Arrays.copyOf(inBatch.tokens(), steps));
+  }
+
   /** What a request gives with nothing beside it; empty if it fails. */
-  private int[] alone(Fixture.Mixed r) {
+  private Reply alone(Fixture.Mixed r) {
     try {
       return result(submit("alone." + r.id(), r.prompt(), r.adapter(), r.expected().length, null));
     } catch (CompletionException e) {
-      return new int[0];
+      return new Reply(new int[0], new float[0]);
     }
   }
 
-  private static int[] result(CompletableFuture<int[]> tokens) {
-    return tokens.orTimeout(PATIENCE.toSeconds(), TimeUnit.SECONDS).join();
+  /**
+   * What a request gave.
+   *
+   * @param gaps distance of the best two logits at each step
+   */
+  private record Reply(int[] tokens, float[] gaps) {
+    static Reply of(List<TokenEvent.Token> events) {
+      int[] tokens = new int[events.size()];
+      float[] gaps = new float[events.size()];
+      for (int i = 0; i < tokens.length; i++) {
+        tokens[i] = events.get(i).token();
+        float[] best = events.get(i).logprobs().topLogprobs();
+        gaps[i] = best[0] - best[1];
+      }
+      return new Reply(tokens, gaps);
+    }
   }
 
-  private CompletableFuture<int[]> submit(
+  private static Reply result(CompletableFuture<Reply> reply) {
+    return reply.orTimeout(PATIENCE.toSeconds(), TimeUnit.SECONDS).join();
+  }
+
+  private CompletableFuture<Reply> submit(
       String name, int[] prompt, Optional<String> adapter, int maxTokens, PromptObserver observer) {
     GenerateRequest request =
         new GenerateRequest(
             fixture.name() + "." + name,
             prompt,
             adapter,
-            SamplingParams.greedy(maxTokens).ignoringEos(),
+            SamplingParams.greedy(maxTokens).ignoringEos().reporting(2),
             observer != null);
     Multi<TokenEvent> events =
         observer == null ? engine.generate(request) : engine.generate(request, observer);
     return events
         .filter(TokenEvent.Token.class::isInstance)
-        .map(e -> ((TokenEvent.Token) e).token())
+        .map(TokenEvent.Token.class::cast)
         .collect()
         .asList()
-        .map(list -> list.stream().mapToInt(Integer::intValue).toArray())
+        .map(Reply::of)
         .subscribeAsCompletionStage();
   }
 }

@@ -133,9 +133,9 @@ public final class Verifier {
         sink.accept(CaseResult.fail(name, "load", Double.NaN, refused.getMessage()));
       }
       Arithmetic arithmetic =
-          cluster.isPresent() || device.kind() != DeviceKind.CPU
+          device.kind() != DeviceKind.CPU
               ? Arithmetic.BF16
-              : Arithmetic.FLOAT32;
+              : cluster.isPresent() ? Arithmetic.BF16_ROWS : Arithmetic.FLOAT32;
       if (cluster.isPresent()) {
         awaitAdapters(fixture, node.engine());
       }

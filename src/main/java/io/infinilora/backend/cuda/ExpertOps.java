@@ -10,7 +10,6 @@ final class ExpertOps {
   private static final int MANY_ROWS_PER_EXPERT = 24;
 
   private static final int COMBINE_THREADS = 128;
-  private static final int SUM_THREADS = 256;
   private static final int COMBINE_FEATURES = 8 * COMBINE_THREADS;
 
   private final CudaStream stream;
@@ -19,7 +18,6 @@ final class ExpertOps {
   private final FewRows few;
   private final ManyRoutedRows many;
   private final Kernel combine;
-  private final Kernel sumChoices;
 
   ExpertOps(
       CudaStream stream, CudaChecks checks, RoutingOps routings, FewRows few, ManyRoutedRows many) {
@@ -29,7 +27,6 @@ final class ExpertOps {
     this.few = few;
     this.many = many;
     combine = stream.device().kernel("matrix_few", "experts_combine");
-    sumChoices = stream.device().kernel("row_sums", "sum_choices");
   }
 
   private CudaExpertProjection projection(ExpertProjection projection) {
@@ -106,16 +103,6 @@ final class ExpertOps {
       return;
     }
     routings.plan(routing);
-    if (isMany(w, routed)) {
-      sumMany(w, routing, x, rows, out);
-    } else {
-      sumFew(w, routing, x, rows, out);
-    }
-  }
-
-  private void sumFew(
-      CudaExpertProjection w, CudaRouting routing, CudaTensor x, int rows, CudaTensor out) {
-    int routed = rows * routing.topK();
     int features = w.shape().paddedOut();
     long terms = stream.scratch((long) routed * features * Float.BYTES);
     multiply(w, routing, x, routed, 1, terms, features, true);
@@ -132,30 +119,6 @@ final class ExpertOps {
         .int32(out.wide() ? 1 : 0)
         .grid(Math.ceilDiv(features, COMBINE_FEATURES), rows)
         .block(COMBINE_THREADS)
-        .dependent()
-        .go();
-  }
-
-  /** The same with terms in bf16, since with many rows they are what memory is busy with. */
-  private void sumMany(
-      CudaExpertProjection w, CudaRouting routing, CudaTensor x, int rows, CudaTensor out) {
-    int routed = rows * routing.topK();
-    int features = w.shape().paddedOut();
-    long terms = stream.scratch((long) routed * features * Short.BYTES);
-    multiply(w, routing, x, routed, 1, terms, features, false);
-    stream
-        .launch(sumChoices)
-        .pointer(terms)
-        .int32(features)
-        .pointer(routing.weights())
-        .int32(routing.topK())
-        .pointer(out.address())
-        .int32(out.stride())
-        .int32(out.wide() ? 1 : 0)
-        .int32(features)
-        .pointer(0)
-        .grid(rows)
-        .block(Math.min(SUM_THREADS, Math.ceilDiv(features / 8, 32) * 32))
         .dependent()
         .go();
   }
