@@ -11,8 +11,8 @@ import jcuda.driver.JCudaDriver;
 
 /** Finds out whether a GPU can be used, and if not, why. */
 public final class CudaProbe {
-  /** The driver that JCuda 12.6 was made for speaks at least this, as the driver counts. */
-  private static final int MIN_DRIVER = 12_000;
+  /** The kernels' compiler is of CUDA 13.0, whose code and PTX older drivers do not load. */
+  private static final int MIN_DRIVER = 13_000;
 
   /** Ampere: bf16 in the tensor cores, asynchronous copies. */
   private static final int MIN_CAPABILITY = 80;
