@@ -186,7 +186,7 @@ def reference(batch, q, cache, heads, kv_heads, dim, window, scale, sinks):
     return out, size
 
 
-DECODE = {1: (128, 64 << 10, 3), 2: (128, 96 << 10, 2), 4: (64, 96 << 10, 2)}  # threads, memory, blocks per SM
+DECODE = {1: (128, 64 << 10, 2), 2: (128, 96 << 10, 1), 4: (64, 96 << 10, 1)}  # threads, memory, DECODE_BLOCKS
 
 
 def splits_of(batch, heads, kv_heads, group, window, multiprocessors=132):

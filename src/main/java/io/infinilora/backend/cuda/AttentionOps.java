@@ -30,8 +30,8 @@ final class AttentionOps {
 
   private static final int[] DECODE_THREADS = {128, 128, 64};
 
-  /** Blocks of decode that a multiprocessor of Hopper holds. */
-  private static final int[] DECODE_BLOCKS = {3, 2, 2};
+  /** Blocks of decode per multiprocessor from which on more splits bring nothing. */
+  private static final int[] DECODE_BLOCKS = {2, 1, 1};
 
   private static final int COMBINE_THREADS = 128;
 
