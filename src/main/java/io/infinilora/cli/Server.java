@@ -81,7 +81,8 @@ final class Server {
     // answers meanwhile.
     String url = listen(vertx, metrics);
     say("listening on " + url);
-    ServingNode node = await(Nodes.start(vertx, config, metrics, PullProgress.of(out)));
+    ServingNode node =
+        await(Nodes.start(vertx, config, metrics, PullProgress.of(out), LoadProgress.of(out)));
     Runtime.getRuntime().addShutdownHook(new Thread(() -> shutDown(vertx, node), "shutdown"));
     metrics.watchAdapters(
         () ->

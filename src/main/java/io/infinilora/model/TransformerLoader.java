@@ -29,11 +29,13 @@ public final class TransformerLoader {
 
   private final Checkpoint checkpoint;
   private final Backend backend;
+  private final LoadListener listener;
   private final ModelSpec spec;
 
-  private TransformerLoader(Checkpoint checkpoint, Backend backend) {
+  private TransformerLoader(Checkpoint checkpoint, Backend backend, LoadListener listener) {
     this.checkpoint = checkpoint;
     this.backend = backend;
+    this.listener = listener;
     this.spec = checkpoint.spec();
   }
 
@@ -45,7 +47,12 @@ public final class TransformerLoader {
    *     unsupported kind: the first layer's fault if there are several
    */
   public static Transformer load(Checkpoint checkpoint, Backend backend) {
-    return new TransformerLoader(checkpoint, backend).load();
+    return load(checkpoint, backend, LoadListener.NONE);
+  }
+
+  /** The same, telling how it goes. */
+  public static Transformer load(Checkpoint checkpoint, Backend backend, LoadListener listener) {
+    return new TransformerLoader(checkpoint, backend, listener).load();
   }
 
   private Transformer load() {
@@ -73,6 +80,7 @@ public final class TransformerLoader {
       List<Transformer.Layer> layers = new ArrayList<>();
       for (Future<Transformer.Layer> layer : packed) {
         layers.add(layer.get());
+        listener.loaded(layers.size(), spec.layers());
       }
       return layers;
     } catch (ExecutionException e) {

@@ -21,6 +21,7 @@ import io.infinilora.engine.Patience;
 import io.infinilora.gateway.BaseService;
 import io.infinilora.gateway.ClusterTimes;
 import io.infinilora.metrics.EngineMetrics;
+import io.infinilora.model.LoadListener;
 import io.infinilora.model.TransformerLoader;
 import io.infinilora.weights.Checkpoint;
 import io.infinilora.weights.hub.HubListener;
@@ -60,7 +61,8 @@ public final class Node implements ServingNode {
       InfiniLoraConfig config,
       NodeSources sources,
       EngineMetrics metrics,
-      HubListener downloads) {
+      HubListener downloads,
+      LoadListener loading) {
     this.vertx = vertx;
     this.config = config;
     this.sources = sources;
@@ -79,7 +81,8 @@ public final class Node implements ServingNode {
               memory.map(MemoryPlan::keysAndValues).orElseGet(() -> kvMemory(config.engine())),
               blockBytes);
       BaseModel model =
-          BaseModel.allocate(TransformerLoader.load(checkpoint, backend), schedulerConfig, backend);
+          BaseModel.allocate(
+              TransformerLoader.load(checkpoint, backend, loading), schedulerConfig, backend);
       base =
           new BaseModelVerticle(
               name(config),
@@ -171,10 +174,21 @@ public final class Node implements ServingNode {
    */
   public static Future<Node> start(
       Vertx vertx, InfiniLoraConfig config, EngineMetrics metrics, HubListener downloads) {
+    return start(vertx, config, metrics, downloads, LoadListener.NONE);
+  }
+
+  /** The same, telling how the model is loaded. */
+  static Future<Node> start(
+      Vertx vertx,
+      InfiniLoraConfig config,
+      EngineMetrics metrics,
+      HubListener downloads,
+      LoadListener loading) {
     return Nodes.resolve(vertx, config, downloads)
         .compose(
             sources ->
-                vertx.executeBlocking(() -> new Node(vertx, config, sources, metrics, downloads)))
+                vertx.executeBlocking(
+                    () -> new Node(vertx, config, sources, metrics, downloads, loading)))
         .compose(node -> node.deploy().map(node).onFailure(e -> node.release()));
   }
 

@@ -3,6 +3,7 @@ package io.infinilora.node;
 import io.infinilora.config.InfiniLoraConfig;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.metrics.PrometheusMetrics;
+import io.infinilora.model.LoadListener;
 import io.infinilora.weights.hub.HubListener;
 import io.vertx.core.Future;
 import io.vertx.core.Vertx;
@@ -18,14 +19,19 @@ public final class Nodes {
    *
    * @param vertx clustered, unless the role is {@code all}
    * @param downloads told how downloads go
+   * @param loading told how a base model is loaded
    * @return fails with {@link InfiniLoraException} if the process cannot do its work
    */
   public static Future<ServingNode> start(
-      Vertx vertx, InfiniLoraConfig config, PrometheusMetrics metrics, HubListener downloads) {
+      Vertx vertx,
+      InfiniLoraConfig config,
+      PrometheusMetrics metrics,
+      HubListener downloads,
+      LoadListener loading) {
     return switch (config.role()) {
-      case ALL -> Node.start(vertx, config, metrics, downloads).map(node -> node);
+      case ALL -> Node.start(vertx, config, metrics, downloads, loading).map(node -> node);
       case BASE ->
-          Node.start(vertx, config, metrics, downloads)
+          Node.start(vertx, config, metrics, downloads, loading)
               .compose(node -> node.serveGateways().map(node));
       case LORA ->
           resolve(vertx, config, downloads)
