@@ -24,9 +24,6 @@ class Kernels:
         self.wide = {c: many.kernel(f"matrix_many_wide_{c}", shared[c]) for c in STAGES}
         self.experts = {c: many.kernel(f"experts_many_{c}", shared[c]) for c in STAGES}
         self.portable = gpu.Module(f"{folder}/matrix_many_portable.fatbin").kernel("matrix_many_portable", 4 * 513)
-        sums = gpu.Module(f"{folder}/row_sums.fatbin")
-        self.sum_choices = sums.kernel("sum_choices")
-        self.add_bias = sums.kernel("add_bias")
 
 
 class Case:
@@ -168,31 +165,7 @@ def check(kernels):
             ok &= compare(f"{name}: experts {columns}", y, case, expected)
             if not torch.equal(first, y):
                 print(f"      {name}: {columns} differs in bits from scattered")
-    sums(kernels)
     print("all ok" if ok else "NOT OK")
-
-
-def sums(kernels):
-    for rows, choices, columns in ((5, 8, 2048), (3, 4, 48), (7, 1, 2880), (9, 3, 24)):
-        terms = torch.randn(rows * choices, columns + 8, device="cuda", dtype=torch.bfloat16)
-        weights = torch.rand(rows, choices, device="cuda")
-        bias = torch.randn(columns, device="cuda")
-        valid = torch.tensor([rows - 1], dtype=torch.int32, device="cuda")
-        expected = (terms[:, :columns].float().view(rows, choices, columns) * weights[:, :, None]).sum(1)
-        for dtype in (torch.bfloat16, torch.float32):
-            out = torch.full((rows, columns + 16), SENTINEL, device="cuda", dtype=dtype)
-            kernels.sum_choices((rows,), 256, [terms, terms.stride(0), weights, choices, out, out.stride(0),
-                                               int(dtype == torch.float32), columns, valid])
-            torch.cuda.synchronize()
-            error = (out[: rows - 1, :columns].float() - expected[: rows - 1]).abs().max().item()
-            clean = bool((out[:, columns:] == SENTINEL).all()) and bool((out[rows - 1] == SENTINEL).all())
-            before = torch.randn(rows, columns + 8, device="cuda").to(dtype)
-            after = before.clone()
-            kernels.add_bias((rows,), 128, [after, after.stride(0), int(dtype == torch.float32), bias, columns])
-            torch.cuda.synchronize()
-            biased = (after[:, :columns].float() - before[:, :columns].float() - bias).abs().max().item()
-            clean &= torch.equal(after[:, columns:], before[:, columns:])
-            print(f"sum of {choices} x {columns}, {dtype}: {error:.2e}; bias: {biased:.2e}; elsewhere untouched: {clean}")
 
 
 def time_us(body, operations=6, replays=5):
@@ -246,11 +219,6 @@ def timings(kernels):
                 rate(f"{name}, {rows} rows, portable", case, time_us(launch_portable(kernels, case, y), 2, 3), best)
             del case, y, xs
             torch.cuda.empty_cache()
-    terms = torch.randn(65536, 2048, device="cuda", dtype=torch.bfloat16)
-    weights = torch.rand(8192, 8, device="cuda")
-    out = torch.zeros(8192, 2048, device="cuda", dtype=torch.bfloat16)
-    us = time_us(lambda: kernels.sum_choices((8192,), 256, [terms, 2048, weights, 8, out, 2048, 0, 2048, None]))
-    print(f"sum of 8 choices, 8192 rows of 2048: {us:.0f} us, {terms.numel() * 2 / us / 1e6:.2f} TB/s")
     for name, n, k in (("Qwen qkv", 5120, 2048), ("Qwen o", 2048, 4096), ("GPT-OSS qkv", 5120, 2880),
                        ("GPT-OSS o", 2880, 4096), ("router", 128, 2048)):
         for rows in (128, 512, 1024, 2048, 8192):

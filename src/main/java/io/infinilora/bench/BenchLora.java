@@ -45,7 +45,6 @@ final class BenchLora implements AutoCloseable {
 
   private final Map<List<Integer>, WeightMatrix> matrices = new HashMap<>();
   private final Random random = new Random(5);
-  private long bytesPerAdapter;
 
   BenchLora(Backend backend, ModelSpec spec, int count, int rank, long budget) {
     this.spec = spec;
@@ -60,23 +59,6 @@ final class BenchLora implements AutoCloseable {
         adapters.add(layers);
       }
     }
-    bytesPerAdapter = bytes(rank);
-  }
-
-  /** Bytes of the factors of one adapter, all layers and experts. */
-  private long bytes(int rank) {
-    long values = 0;
-    for (LoraTarget target : LoraTarget.values()) {
-      boolean routed = spec.routed(target.site());
-      int experts = routed ? spec.mlp().moe().experts() : 1;
-      values += (long) experts * rank * (spec.inWidth(target.site()) + spec.outWidth(target));
-    }
-    return 2 * values * spec.layers();
-  }
-
-  /** Bytes of one adapter. */
-  long bytesPerAdapter() {
-    return bytesPerAdapter;
   }
 
   private LayerFactors factors(int rank) {

@@ -51,7 +51,6 @@ final class CublasLt {
           "/usr/local/cuda/targets/x86_64-linux/lib/",
           "/usr/lib/x86_64-linux-gnu/");
 
-  private final String library;
   private final MethodHandle matmul;
   private final MethodHandle descCreate;
   private final MethodHandle descSet;
@@ -61,8 +60,7 @@ final class CublasLt {
   private final MethodHandle heuristic;
   private final MemorySegment handle;
 
-  private CublasLt(String library, SymbolLookup symbols) {
-    this.library = library;
+  private CublasLt(SymbolLookup symbols) {
     matmul =
         bind(
             symbols,
@@ -122,8 +120,7 @@ final class CublasLt {
       for (String name : NAMES) {
         try {
           return Optional.of(
-              new CublasLt(
-                  folder + name, SymbolLookup.libraryLookup(folder + name, Arena.global())));
+              new CublasLt(SymbolLookup.libraryLookup(folder + name, Arena.global())));
         } catch (IllegalArgumentException e) {
           // Not there; perhaps the next one is.
         }
@@ -137,11 +134,6 @@ final class CublasLt {
     List<String> places = new ArrayList<>();
     FOLDERS.forEach(folder -> NAMES.forEach(name -> places.add(folder + name)));
     return places;
-  }
-
-  /** The file that was loaded. */
-  String library() {
-    return library;
   }
 
   private static MethodHandle bind(SymbolLookup symbols, String name, MemoryLayout... parameters) {

@@ -247,7 +247,7 @@ public final class CudaBackend implements Backend {
       throw new IllegalArgumentException("a stream needs at least one thread, not " + threads);
     }
     checkOpen();
-    return new CudaOpStream(this, name);
+    return new CudaOpStream(this);
   }
 
   @Override

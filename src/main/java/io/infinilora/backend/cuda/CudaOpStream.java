@@ -42,7 +42,7 @@ final class CudaOpStream implements OpStream {
   private final Kernel releaseSignal;
   private BatchLayout step;
 
-  CudaOpStream(CudaBackend backend, String name) {
+  CudaOpStream(CudaBackend backend) {
     stream = new CudaStream(backend.device());
     checks = new CudaChecks(backend);
     batches = new BatchUploads(stream);

@@ -63,7 +63,7 @@ final class ManyRoutedRows {
     CudaDevice device = stream.device();
     boolean hopper = device.computeCapability() == HOPPER;
     maps = hopper ? new TensorMaps(device) : null;
-    gather = device.kernel("row_sums", "gather_sorted");
+    gather = device.kernel("sorted_rows", "gather_sorted");
     portable = device.kernel("matrix_many_portable", "matrix_many_portable");
     wideTiles = hopper ? Variant.of(device, 256, 4) : null;
     narrowTiles = hopper ? Variant.of(device, 128, 6) : null;

@@ -57,13 +57,9 @@ final class StepRecorder implements AutoCloseable {
   private int rows;
   private long offset;
   private long signature;
-  private long launched;
-  private long recorded;
 
   /** The step whose arrays are in the arena, null if it was not run by a recording. */
   private Last last;
-
-  private long repeated;
 
   /** A step that was run by a recording. */
   private record Last(StepBucket bucket, int rows, Object key, CUgraphExec graph) {}
@@ -83,21 +79,6 @@ final class StepRecorder implements AutoCloseable {
   /** Whether operators are called without being launched. */
   boolean staging() {
     return mode == Mode.STAGE;
-  }
-
-  /** Steps that were run by their recordings since the stream was opened. */
-  long launched() {
-    return launched;
-  }
-
-  /** Of those, steps whose operators were not called. */
-  long repeated() {
-    return repeated;
-  }
-
-  /** Steps that were recorded since the stream was opened. */
-  long recorded() {
-    return recorded;
   }
 
   /** The present step's bucket, or null. */
@@ -146,7 +127,6 @@ final class StepRecorder implements AutoCloseable {
         .device()
         .check(
             JCudaDriver.cuGraphLaunch(graph, stream.stream()), "cuGraphLaunch(%s)".formatted(in));
-    launched++;
     last = new Last(in, stepRows, stepKey, graph);
   }
 
@@ -161,8 +141,6 @@ final class StepRecorder implements AutoCloseable {
         .check(
             JCudaDriver.cuGraphLaunch(last.graph(), stream.stream()),
             "cuGraphLaunch(%s)".formatted(last.bucket()));
-    launched++;
-    repeated++;
   }
 
   private CUgraphExec record(Key key, int stepRows, Runnable operators) {
@@ -185,7 +163,6 @@ final class StepRecorder implements AutoCloseable {
     CUgraphExec executable = new CUgraphExec();
     device.check(JCudaDriver.cuGraphInstantiate(executable, graph, 0), "cuGraphInstantiate");
     device.check(JCudaDriver.cuGraphDestroy(graph), "cuGraphDestroy");
-    recorded++;
     if (signature != key.signature()) {
       destroy(executable);
       throw new IllegalStateException("the operators of a step differ between two calls");
