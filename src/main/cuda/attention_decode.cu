@@ -1,10 +1,12 @@
 // Causal attention of one row per sequence over paged keys and values: softmax(scale q K^T) V, with grouped heads, windows
 // and sinks.
 //
-// Shapes    q, out [rows, heads * D] bf16 with strides; positions [rows] int32, -1: padding, nothing is done; tables [rows,
+// Shapes    q, out [rows, heads * D] bf16 with strides; positions [rows], rowStart [sequences + 1], tables [sequences,
 //           tableStride] int32; sinks [heads] float32 or null. Position i attends to i - window + 1 .. i (window 0: all up to i).
+//           Sequences with no row (padding) or several (attention_prefill.cu has them) are left alone.
 // Layout    cache of one layer as rope.cu says.
-// Limits    D <= 256, scale > 0, a layer's cache below 64 GiB; tables and positions are written by no kernel of the step.
+// Limits    D <= 256, scale > 0, a layer's cache below 64 GiB; positions, rowStart and tables are written by no kernel of the
+//           step.
 // How       A warp takes up to 16 heads, which share a kv head, and every WARPS-th tile of 16 keys: a ring of its own in
 //           shared memory, filled by cp.async, so that no warp waits for another until the end. Up to `splits` blocks share a
 //           row's keys, each at least `part` tiles; attention_combine merges them. Softmax is done on the way (Milakov and
@@ -61,7 +63,8 @@ __device__ __forceinline__ void store(__nv_bfloat16* target, int count, const fl
 }
 
 template <int GROUPS>
-__device__ __forceinline__ void decode(ATTENTION_PARAMETERS, int part, float* partials, float2* partialSums) {
+__device__ __forceinline__ void decode(ATTENTION_PARAMETERS, const int* rowStart, int part, float* partials,
+                                       float2* partialSums) {
     using Rows = Panel<GROUPS>;
     using P = Plan<GROUPS>;
     constexpr int PIECES = P::PIECES, HALF = P::HALF, STAGES = P::STAGES, WARPS = P::WARPS;
@@ -69,10 +72,11 @@ __device__ __forceinline__ void decode(ATTENTION_PARAMETERS, int part, float* pa
     __shared__ float mosts[WARPS][ROWS], sums[WARPS][ROWS], factors[ROWS];
     allowNextKernel();
     const int share = heads / kvHeads, headTiles = (share + ROWS - 1) / ROWS;
-    const int split = blockIdx.x, kvHead = blockIdx.y / headTiles, row = blockIdx.z;
+    const int split = blockIdx.x, kvHead = blockIdx.y / headTiles, sequence = blockIdx.z;
     const int firstHead = kvHead * share + blockIdx.y % headTiles * ROWS;
     const int count = min(ROWS, (kvHead + 1) * share - firstHead);
-    const int position = positions[row], padded = (D + 7) / 8 * 8;
+    const int row = rowStart[sequence], position = rowStart[sequence + 1] - row == 1 ? positions[row] : -1;
+    const int padded = (D + 7) / 8 * 8;
     const Tiles tiles(max(position, 0), window, part, gridDim.x);
     if (position < 0 || split >= tiles.splits) {
         awaitPreviousKernel();
@@ -81,7 +85,7 @@ __device__ __forceinline__ void decode(ATTENTION_PARAMETERS, int part, float* pa
     const int headPieces = blockSize * (padded / 8), blockPieces = 2 * kvHeads * headPieces;
     const uint4* keys = reinterpret_cast<const uint4*>(cache) + kvHead * headPieces;
     const uint4* values = keys + kvHeads * headPieces;
-    const int* table = tables + static_cast<long long>(row) * tableStride;
+    const int* table = tables + static_cast<long long>(sequence) * tableStride;
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, g = lane / 4, c = lane % 4;
     const int first = tiles.from(split) + warp, end = tiles.from(split + 1);
     const int own = max(0, (end - first + WARPS - 1) / WARPS);  // tiles of this warp
@@ -191,7 +195,7 @@ __device__ __forceinline__ void decode(ATTENTION_PARAMETERS, int part, float* pa
                 float2{work.o[i][2 * h] * factor, work.o[i][2 * h + 1] * factor};
         if (warp == 0 && c == 0) {
             if (tiles.splits > 1) {
-                partialSums[(static_cast<long long>(row) * heads + firstHead + r) * gridDim.x + split] =
+                partialSums[(static_cast<long long>(sequence) * heads + firstHead + r) * gridDim.x + split] =
                     float2{most, sum};
             } else {
                 factors[r] = normaliser(most, sum, sinks, firstHead + r);
@@ -212,7 +216,7 @@ __device__ __forceinline__ void decode(ATTENTION_PARAMETERS, int part, float* pa
         }
         if (tiles.splits > 1) {
             float4* target = reinterpret_cast<float4*>(
-                partials + ((static_cast<long long>(row) * heads + firstHead + r) * gridDim.x + split) * padded + 8 * piece);
+                partials + ((static_cast<long long>(sequence) * heads + firstHead + r) * gridDim.x + split) * padded + 8 * piece);
             target[0] = total[0], target[1] = total[1];
             continue;
         }
@@ -224,32 +228,34 @@ __device__ __forceinline__ void decode(ATTENTION_PARAMETERS, int part, float* pa
 
 }  // namespace
 
-// attention_decode_G: grid (splits, kvHeads * ceil(heads / kvHeads / 16), rows), G groups of 64 elements of a head; threads
-// 128, 128, 64 and dynamic shared memory 64, 96, 96 KiB for G = 1, 2, 4. partials [rows][heads][splits][D rounded up to 8] and
-// partialSums [rows][heads][splits] of workspace, if there are several splits.
+// attention_decode_G: grid (splits, kvHeads * ceil(heads / kvHeads / 16), sequences), G groups of 64 elements of a head; threads
+// 128, 128, 64 and dynamic shared memory 64, 96, 96 KiB for G = 1, 2, 4. partials [sequences][heads][splits][D rounded up to 8] and
+// partialSums [sequences][heads][splits] of workspace, if there are several splits.
 #define KERNEL(GROUPS, BLOCKS)                                                                                        \
     extern "C" __global__ void __launch_bounds__(Plan<GROUPS>::THREADS, BLOCKS) attention_decode_##GROUPS(            \
-        ATTENTION_PARAMETERS, int part, float* partials, float2* partialSums) {                                       \
+        ATTENTION_PARAMETERS, const int* rowStart, int part, float* partials, float2* partialSums) {                  \
         decode<GROUPS>(q, qStride, positions, tables, tableStride, heads, kvHeads, D, cache, blockSize, window,       \
-                       scale, sinks, out, outStride, part, partials, partialSums);                                    \
+                       scale, sinks, out, outStride, rowStart, part, partials, partialSums);                          \
     }
 
 KERNEL(1, 3)
 KERNEL(2, 2)
 KERNEL(4, 2)
 
-// Grid (heads, rows), 128 threads; at most 256 splits.
+// Grid (heads, sequences), 128 threads; at most 256 splits.
 extern "C" __global__ void __launch_bounds__(COMBINE_THREADS)
     attention_combine(const float* partials, const float2* partialSums, int mostSplits, int D, int part, int window,
-                      const int* positions, const float* sinks, __nv_bfloat16* out, long long outStride) {
+                      const int* positions, const int* rowStart, const float* sinks, __nv_bfloat16* out,
+                      long long outStride) {
     __shared__ float factors[MAX_SPLITS];
     __shared__ float4 sums[COMBINE_THREADS];
     allowNextKernel();
-    const int head = blockIdx.x, row = blockIdx.y, position = positions[row];
+    const int head = blockIdx.x, sequence = blockIdx.y, row = rowStart[sequence];
+    const int position = rowStart[sequence + 1] - row == 1 ? positions[row] : -1;
     const int splits = position < 0 ? 0 : Tiles(position, window, part, mostSplits).splits;
     awaitPreviousKernel();
     if (splits < 2) return;
-    const long long first = (static_cast<long long>(row) * gridDim.x + head) * mostSplits;
+    const long long first = (static_cast<long long>(sequence) * gridDim.x + head) * mostSplits;
     const int lane = threadIdx.x % WARP;
     float most = -INFINITY, sum = 0;
     for (int s = lane; s < splits; s += WARP) most = fmaxf(most, partialSums[first + s].x);

@@ -66,6 +66,11 @@ class Batch:
         sequence += [len(ends) + i for i in range(pad)]
         self.positions = torch.tensor(positions, dtype=torch.int32, device="cuda")
         self.sequence = torch.tensor(sequence, dtype=torch.int32, device="cuda")
+        starts = [0]
+        for count in counts + [0] * pad:
+            starts.append(starts[-1] + count)
+        self.row_start = torch.tensor(starts, dtype=torch.int32, device="cuda")
+        self.sequences = len(counts) + pad
         self.tables = table.cuda()
 
     def slots(self, s, end):
@@ -83,7 +88,7 @@ class Batch:
         """What AttentionOps.prefill uploads."""
         found = []
         for s, first, count in self.starts():
-            for i in reversed(range(-(-count * share // rows))):
+            for i in reversed(range(-(-count * share // rows) if count > 1 else 0)):
                 found.append([s, first, count, i * rows])
         return torch.tensor(found, dtype=torch.int32, device="cuda")
 
@@ -193,7 +198,7 @@ def splits_of(batch, heads, kv_heads, group, window, multiprocessors=132):
     """AttentionOps.splits: how many, and tiles of each at least."""
     positions = batch.stride * batch.block_size
     tiles = -(-positions // KEYS) if window == 0 else -(-min(positions, window + KEYS) // KEYS) + 1
-    blocks = batch.rows * kv_heads * -(-(heads // kv_heads) // 16)
+    blocks = batch.sequences * kv_heads * -(-(heads // kv_heads) // 16)
     slots = DECODE[group][2] * multiprocessors
     wanted = max(1, slots // blocks)
     least = 4
@@ -212,7 +217,7 @@ class Attention:
         self.sinks = torch.randn(heads, device="cuda") if sinks else None
         self.q = Rows(torch.randn(batch.rows, heads * dim, device="cuda"))
         self.out = Rows(torch.full((batch.rows, heads * dim), SENTINEL, device="cuda"))
-        self.is_decode = all(c == 1 for c in batch.counts)
+        self.is_decode, self.is_prefill = 1 in batch.counts, max(batch.counts) > 1
         group = 1 if dim <= 64 else 2 if dim <= 128 else 4
         self.share = heads // kv_heads
         if self.is_decode:
@@ -220,10 +225,10 @@ class Attention:
             self.kernel = modules["decode"].kernel(f"attention_decode_{group}", shared)
             self.combine = modules["decode"].kernel("attention_combine")
             self.splits, self.part = (splits, part or 1) if splits else splits_of(batch, heads, kv_heads, group, window)
-            self.partials = torch.full((batch.rows, heads, self.splits, padded(dim)), math.nan, device="cuda")
-            self.sums = torch.full((batch.rows, heads, self.splits, 2), math.nan, device="cuda")
-        else:
-            self.kernel = modules["prefill"].kernel(f"attention_prefill_{group}", PREFILL_SHARED[group])
+            self.partials = torch.full((batch.sequences, heads, self.splits, padded(dim)), math.nan, device="cuda")
+            self.sums = torch.full((batch.sequences, heads, self.splits, 2), math.nan, device="cuda")
+        if self.is_prefill:
+            self.prefill = modules["prefill"].kernel(f"attention_prefill_{group}", PREFILL_SHARED[group])
             self.tiles = batch.tiles(self.share)
 
     def __call__(self, cache):
@@ -231,16 +236,17 @@ class Attention:
         arguments = self.q.arguments() + [
             batch.positions, batch.tables, batch.stride, self.heads, self.kv_heads, self.dim, cache, batch.block_size,
             self.window, self.scale, self.sinks] + self.out.arguments()
+        if self.is_prefill:
+            self.prefill((len(self.tiles), self.kv_heads), THREADS, arguments + [self.tiles], dependent=True)
         if not self.is_decode:
-            self.kernel((len(self.tiles), self.kv_heads), THREADS, arguments + [self.tiles], dependent=True)
             return
         head_tiles = -(-self.share // 16)
-        self.kernel((self.splits, self.kv_heads * head_tiles, batch.rows), self.threads,
-                    arguments + [self.part, self.partials, self.sums], dependent=True)
+        self.kernel((self.splits, self.kv_heads * head_tiles, batch.sequences), self.threads,
+                    arguments + [batch.row_start, self.part, self.partials, self.sums], dependent=True)
         if self.splits > 1:
-            self.combine((self.heads, batch.rows), THREADS, [
+            self.combine((self.heads, batch.sequences), THREADS, [
                 self.partials, self.sums, self.splits, self.dim, self.part, self.window, batch.positions,
-                self.sinks] + self.out.arguments(),
+                batch.row_start, self.sinks] + self.out.arguments(),
                 dependent=True)
 
 
@@ -291,7 +297,7 @@ def check(modules):
         for splits in (None, 1, 3, 16):
             check_attention(checks, "decode",
                             Attention(modules, batch, heads, kv_heads, dim, window, sinks, splits), cache)
-        ends, counts = [1, 7, 70, 129, 300, 577, 90], [1, 7, 70, 129, 45, 200, 1]
+        ends, counts = [1, 7, 70, 129, 300, 577, 90, 40], [1, 7, 70, 129, 45, 200, 1, 0]
         batch = Batch(ends, counts, block_size)
         cache = new_cache(batch, kv_heads, dim, "normal")
         check_attention(checks, "prefill", Attention(modules, batch, heads, kv_heads, dim, window, sinks), cache)
@@ -307,6 +313,7 @@ def check(modules):
     check_attention(checks, "prefill, leftovers", Attention(modules, batch, 4, 2, 64), cache)
     batch.counts, batch.real, batch.rows = [1, 1], 2, 2
     batch.positions = torch.tensor([18, 34], dtype=torch.int32, device="cuda")
+    batch.row_start = torch.tensor([0, 1, 2], dtype=torch.int32, device="cuda")
     check_attention(checks, "decode, leftovers", Attention(modules, batch, 4, 2, 64), cache)
     print(f"checks passed: {checks.passed}, failed: {checks.failed}")
     return checks.failed
@@ -341,6 +348,13 @@ def time_prefill(modules, name, sequences, length, heads, kv_heads, dim, window=
     flops = 4 * sequences * heads * dim * pairs
     print(f"prefill {name:8} {sequences:4} x {length:6} + {cached:6} window {window:4}: {us:9.1f} us, "
           f"{flops / us / 1e6:5.0f} TFLOP/s")
+
+
+def time_mixed(modules, sequences, length, rows):
+    batch = Batch([length] * sequences + [rows], [1] * sequences + [rows], 16)
+    cache = new_cache(batch, 4, 128, "normal")
+    us = timed(Attention(modules, batch, 32, 4, 128), [cache], 4)
+    print(f"mixed   qwen3    {sequences:4} x {length:6} and {rows} rows: {us:9.1f} us")
 
 
 def time_rope(modules, rows, heads, kv_heads, dim, norm):
@@ -379,6 +393,8 @@ def time_all(modules):
         time_prefill(modules, "qwen3", sequences, length, 32, 4, 128, cached=cached)
         time_prefill(modules, "gpt_oss", sequences, length, 64, 8, 64, 0, True, cached)
     time_prefill(modules, "gpt_oss", 8, 1024, 64, 8, 64, 128, True)
+    time_mixed(modules, 31, 1024, 512)
+    time_mixed(modules, 7, 32768, 512)
     time_prefill(modules, "llama", 8, 1024, 32, 8, 128)
     time_prefill(modules, "d256", 4, 1024, 16, 2, 256)
 

@@ -211,10 +211,18 @@ final class AttentionOps {
     if (batch.rows() == 0) {
       return;
     }
-    if (batch.isDecode()) {
-      decode(onDevice, q, cache, layer, params, sinks, out);
-    } else {
+    int single = 0;
+    int several = 0;
+    for (int s = 0; s < batch.sequences(); s++) {
+      int rows = batch.rowStart()[s + 1] - batch.rowStart()[s];
+      single += rows == 1 ? 1 : 0;
+      several += rows > 1 ? 1 : 0;
+    }
+    if (several > 0) {
       prefill(onDevice, batch, q, cache, layer, params, sinks, out);
+    }
+    if (single > 0) {
+      decode(onDevice, q, cache, layer, params, sinks, out);
     }
   }
 
@@ -264,23 +272,24 @@ final class AttentionOps {
       AttentionParams params,
       long sinks,
       CudaTensor out) {
-    int rows = batch.rows();
+    int sequences = batch.sequences();
     int variant = variant(params.headDim());
     int tiles = DecodeSplits.tiles(batch.tableStride() * cache.blockSize(), params.window());
     int headTiles = Math.ceilDiv(params.heads() / params.kvHeads(), WARP_ROWS);
     DecodeSplits splits =
         DecodeSplits.of(
             tiles,
-            (long) rows * params.kvHeads() * headTiles,
+            (long) sequences * params.kvHeads() * headTiles,
             (long) DECODE_BLOCKS[variant] * stream.device().multiprocessors());
-    long parts = (long) rows * params.heads() * splits.most();
+    long parts = (long) sequences * params.heads() * splits.most();
     long partialBytes = parts * CudaTensor.padded(params.headDim()) * Float.BYTES;
     long partials = splits.most() == 1 ? 0 : stream.scratch(partialBytes + parts * 2 * Float.BYTES);
     begin(decode[variant], batch, q, cache, layer, params, sinks, out)
+        .pointer(batch.rowStart())
         .int32(splits.part())
         .pointer(partials)
         .pointer(partials + partialBytes)
-        .grid(splits.most(), params.kvHeads() * headTiles, rows)
+        .grid(splits.most(), params.kvHeads() * headTiles, sequences)
         .block(DECODE_THREADS[variant])
         .shared(DECODE_SHARED[variant])
         .dependent()
@@ -295,10 +304,11 @@ final class AttentionOps {
           .int32(splits.part())
           .int32(params.window())
           .pointer(batch.positions())
+          .pointer(batch.rowStart())
           .pointer(sinks)
           .pointer(out.address())
           .int64(out.stride())
-          .grid(params.heads(), rows)
+          .grid(params.heads(), sequences)
           .block(COMBINE_THREADS)
           .dependent()
           .go();
@@ -318,13 +328,16 @@ final class AttentionOps {
     int count = 0;
     for (int s = 0; s < batch.sequences(); s++) {
       int rows = batch.rowStart()[s + 1] - batch.rowStart()[s];
-      count += Math.ceilDiv(rows * share, TILE_ROWS);
+      count += rows > 1 ? Math.ceilDiv(rows * share, TILE_ROWS) : 0;
     }
     int[] tiles = new int[4 * count];
     int at = 0;
     for (int s = 0; s < batch.sequences(); s++) {
       int first = batch.rowStart()[s];
       int rows = batch.rowStart()[s + 1] - first;
+      if (rows < 2) {
+        continue;
+      }
       // Last tiles first: they have the most keys.
       for (int i = Math.ceilDiv(rows * share, TILE_ROWS) - 1; i >= 0; i--) {
         tiles[at++] = s;
