@@ -18,6 +18,7 @@ namespace {
 constexpr int MAX_HALF = 128;
 constexpr int WARPS = 8;
 constexpr int THREADS = WARPS * WARP;
+constexpr int HEADS = 3;  // that a warp loads at a time
 
 // VEC neighbouring elements.
 template <int VEC>
@@ -67,55 +68,78 @@ struct Rope {
             }
         __nv_bfloat16* keys = cache + static_cast<long long>(block) * 2 * kvHeads * blockSize * padded;
         awaitPreviousKernel();
-        for (int head = blockIdx.y * WARPS + warp; head < heads + 2 * kvHeads; head += gridDim.y * WARPS) {
-            const bool isQuery = head < heads, isValue = head >= heads + kvHeads;
-            __nv_bfloat16* x = isQuery ? q + row * qStride + head * D
-                : isValue ? v + row * vStride + (head - heads - kvHeads) * D : k + row * kStride + (head - heads) * D;
-            Elements<VEC> first[UNITS], second[UNITS];
-            float squares = 0;
+        const int total = heads + 2 * kvHeads, step = gridDim.y * WARPS;
+        for (int head = blockIdx.y * WARPS + warp; head < total; head += HEADS * step) {
+            Elements<VEC> first[HEADS][UNITS], second[HEADS][UNITS];
 #pragma unroll
-            for (int u = 0; u < UNITS; u++) {
-                const int i = (u * WARP + lane) * VEC;
-                first[u] = second[u] = {};
-                if (i < half) first[u].load(x + i), second[u].load(x + half + i);
+            for (int n = 0; n < HEADS; n++)
+#pragma unroll
+                for (int u = 0; u < UNITS; u++) {
+                    const int i = (u * WARP + lane) * VEC;
+                    first[n][u] = second[n][u] = {};
+                    if (i >= half || head + n * step >= total) continue;
+                    const __nv_bfloat16* x = source(row, head + n * step);
+                    first[n][u].load(x + i), second[n][u].load(x + half + i);
+                }
+#pragma unroll
+            for (int n = 0; n < HEADS; n++)
+                if (head + n * step < total)
+                    finish<VEC>(row, head + n * step, keys, position % blockSize, first[n], second[n], cosine, sine);
+        }
+    }
+
+    __device__ __forceinline__ __nv_bfloat16* source(int row, int head) const {
+        return head < heads ? q + row * qStride + head * D
+            : head < heads + kvHeads ? k + row * kStride + (head - heads) * D
+                                     : v + row * vStride + (head - heads - kvHeads) * D;
+    }
+
+    template <int VEC, int UNITS>
+    __device__ __forceinline__ void finish(int row, int head, __nv_bfloat16* keys, int place, Elements<VEC> (&first)[UNITS],
+                                           Elements<VEC> (&second)[UNITS], const float (&cosine)[UNITS][VEC],
+                                           const float (&sine)[UNITS][VEC]) const {
+        const int lane = threadIdx.x % WARP, half = D / 2, padded = (D + 7) / 8 * 8;
+        const bool isQuery = head < heads, isValue = head >= heads + kvHeads;
+        float squares = 0;
+#pragma unroll
+        for (int u = 0; u < UNITS; u++)
+#pragma unroll
+            for (int e = 0; e < VEC; e++) {
+                float &a = first[u].v[e], &b = second[u].v[e];
+                if (bound > 0) a = fminf(fmaxf(a, -bound), bound), b = fminf(fmaxf(b, -bound), bound);
+                squares += a * a + b * b;
+            }
+        const float* norm = isQuery ? qNorm : isValue ? nullptr : kNorm;
+        if (norm != nullptr) {
+#pragma unroll
+            for (int i = WARP / 2; i > 0; i /= 2) squares += __shfl_xor_sync(~0u, squares, i);
+            const float factor = rsqrtf(squares / D + eps);
+#pragma unroll
+            for (int u = 0; u < UNITS; u++)
 #pragma unroll
                 for (int e = 0; e < VEC; e++) {
-                    float &a = first[u].v[e], &b = second[u].v[e];
-                    if (bound > 0) a = fminf(fmaxf(a, -bound), bound), b = fminf(fmaxf(b, -bound), bound);
-                    squares += a * a + b * b;
+                    const int i = (u * WARP + lane) * VEC + e;
+                    if (i < half) first[u].v[e] *= factor * norm[i], second[u].v[e] *= factor * norm[half + i];
+                }
+        }
+        __nv_bfloat16* x = source(row, head);
+        // Heads of keys, then those of values.
+        __nv_bfloat16* target = isQuery ? nullptr
+            : keys + (static_cast<long long>(head - heads) * blockSize + place) * padded;
+#pragma unroll
+        for (int u = 0; u < UNITS; u++) {
+            const int i = (u * WARP + lane) * VEC;
+            if (i >= half) continue;
+            if (!isValue) {
+#pragma unroll
+                for (int e = 0; e < VEC; e++) {
+                    const float a = first[u].v[e], b = second[u].v[e];
+                    first[u].v[e] = a * cosine[u][e] - b * sine[u][e];
+                    second[u].v[e] = b * cosine[u][e] + a * sine[u][e];
                 }
             }
-            const float* norm = isQuery ? qNorm : isValue ? nullptr : kNorm;
-            if (norm != nullptr) {
-#pragma unroll
-                for (int i = WARP / 2; i > 0; i /= 2) squares += __shfl_xor_sync(~0u, squares, i);
-                const float factor = rsqrtf(squares / D + eps);
-#pragma unroll
-                for (int u = 0; u < UNITS; u++)
-#pragma unroll
-                    for (int e = 0; e < VEC; e++) {
-                        const int i = (u * WARP + lane) * VEC + e;
-                        if (i < half) first[u].v[e] *= factor * norm[i], second[u].v[e] *= factor * norm[half + i];
-                    }
-            }
-            // Heads of keys, then those of values.
-            __nv_bfloat16* target = isQuery ? nullptr
-                : keys + (static_cast<long long>(head - heads) * blockSize + position % blockSize) * padded;
-#pragma unroll
-            for (int u = 0; u < UNITS; u++) {
-                const int i = (u * WARP + lane) * VEC;
-                if (i >= half) continue;
-                if (!isValue) {
-#pragma unroll
-                    for (int e = 0; e < VEC; e++) {
-                        const float a = first[u].v[e], b = second[u].v[e];
-                        first[u].v[e] = a * cosine[u][e] - b * sine[u][e];
-                        second[u].v[e] = b * cosine[u][e] + a * sine[u][e];
-                    }
-                }
-                if (!isValue || bound > 0) first[u].store(x + i), second[u].store(x + half + i);
-                if (!isQuery) first[u].store(target + i), second[u].store(target + half + i);
-            }
+            if (!isValue || bound > 0) first[u].store(x + i), second[u].store(x + half + i);
+            if (!isQuery) first[u].store(target + i), second[u].store(target + half + i);
         }
     }
 };
