@@ -12,8 +12,9 @@ import java.nio.file.Path;
 /**
  * Decode and prefill steps of random weights on a GPU.
  *
- * <p>Usage: {@code GpuStepBench CONFIG [CONTEXT [BATCH]]}; CONFIG is a {@code config.json}. With
- * BATCH, only decode steps of that size, launched operator by operator, for a profiler.
+ * <p>Usage: {@code GpuStepBench CONFIG [CONTEXT [BATCH | prefill]]}; CONFIG is a {@code
+ * config.json}. With BATCH, only decode steps of that size, launched operator by operator, for a
+ * profiler; with {@code prefill}, only prefill steps.
  */
 public final class GpuStepBench {
   private static final int[] BATCHES = {1, 8, 32, 64};
@@ -50,6 +51,10 @@ public final class GpuStepBench {
               PROMPTS * PROMPT_TOKENS,
               bandwidth,
               rate);
+      if (args.length > 2 && args[2].equals("prefill")) {
+        System.out.println(bench.prefill(PROMPTS, PROMPT_TOKENS));
+        return;
+      }
       if (args.length > 2) {
         System.out.println(bench.decodeUnrecorded(Integer.parseInt(args[2]), context));
         return;
