@@ -108,6 +108,20 @@ __device__ __forceinline__ float loadFromBlock(const float* shared, unsigned ran
 #endif
 }
 
+// Writes the same variable of another block of the cluster; it must have begun.
+__device__ __forceinline__ void storeToBlock(float* shared, unsigned rank, float value) {
+#if __CUDA_ARCH__ >= 900
+    unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(shared));
+    asm volatile(
+        "{ .reg .b32 remote; mapa.shared::cluster.u32 remote, %0, %1; st.shared::cluster.f32 [remote], %2; }" ::"r"(
+            address),
+        "r"(rank), "f"(value)
+        : "memory");
+#else
+    *shared = value;
+#endif
+}
+
 __device__ __forceinline__ void addTo(float4& sum, const float4& more) {
     sum.x += more.x, sum.y += more.y, sum.z += more.z, sum.w += more.w;
 }

@@ -5,86 +5,11 @@
 //           softmax over the topK largest logits. Equal logits: the lower expert first.
 // Bytes     logits once; nothing else counts.
 
-#include "device.cuh"
-#include "experts.cuh"
+#include "route.cuh"
 
 namespace {
 
 constexpr int ROUTE_THREADS = 256;
-constexpr int PLAN_THREADS = 1024;
-constexpr int PER_LANE = MAX_EXPERTS / WARP;
-constexpr unsigned ALL = ~0u;
-
-__device__ __forceinline__ float warpMax(float v) {
-#pragma unroll
-    for (int i = WARP / 2; i > 0; i /= 2) v = fmaxf(v, __shfl_xor_sync(ALL, v, i));
-    return v;
-}
-
-__device__ __forceinline__ float warpSum(float v) {
-#pragma unroll
-    for (int i = WARP / 2; i > 0; i /= 2) v += __shfl_xor_sync(ALL, v, i);
-    return v;
-}
-
-// A key above 0 that orders as v does; both zeros have the same.
-__device__ __forceinline__ unsigned orderedKey(float v) {
-    const unsigned bits = __float_as_uint(v + 0.0f);
-    return bits >> 31 ? ~bits : bits | 0x80000000u;
-}
-
-__device__ __forceinline__ float valueOf(unsigned key) {
-    return __uint_as_float(key >> 31 ? key & 0x7fffffffu : ~key);
-}
-
-// One warp chooses for one row. Lane l holds experts l, l + 32, ...
-__device__ void routeRow(const float* logits, int count, int topK, bool softmaxFirst, bool normalise, int* experts,
-                         float* weights) {
-    const int lane = threadIdx.x % WARP;
-    float values[PER_LANE];
-    float most = -INFINITY;
-#pragma unroll
-    for (int i = 0; i < PER_LANE; i++) {
-        values[i] = lane + i * WARP < count ? logits[lane + i * WARP] : -INFINITY;
-        most = fmaxf(most, values[i]);
-    }
-    most = warpMax(most);
-    float total = 0;
-    if (softmaxFirst) {
-#pragma unroll
-        for (int i = 0; i < PER_LANE; i++)
-            if (lane + i * WARP < count) total += expf(values[i] - most);
-        total = warpSum(total);
-    }
-    unsigned keys[PER_LANE];  // ordered as the values are; 0 once taken, and where there is no expert
-#pragma unroll
-    for (int i = 0; i < PER_LANE; i++) keys[i] = lane + i * WARP < count ? orderedKey(values[i]) : 0;
-    float mine = 0;  // of the choice that this lane writes
-    int choice = 0;
-    float kept = 0;
-    for (int j = 0; j < topK; j++) {
-        unsigned best = 0;
-        int slot = 0;
-#pragma unroll
-        for (int i = 0; i < PER_LANE; i++)
-            if (keys[i] > best) best = keys[i], slot = i;
-        const unsigned highest = __reduce_max_sync(ALL, best);
-        const unsigned own = lane + slot * WARP;
-        const unsigned at = __reduce_min_sync(ALL, best == highest ? own : MAX_EXPERTS);
-        if (at == own) {
-#pragma unroll
-            for (int i = 0; i < PER_LANE; i++)
-                if (i == slot) keys[i] = 0;
-        }
-        const float weight = expf(valueOf(highest) - most);
-        kept += weight;
-        if (lane == j) mine = weight, choice = at;
-    }
-    if (lane < topK) {
-        experts[lane] = choice;
-        weights[lane] = softmaxFirst ? (normalise ? mine / kept : mine / total) : mine / kept;
-    }
-}
 
 }  // namespace
 
@@ -108,59 +33,12 @@ extern "C" __global__ void __launch_bounds__(ROUTE_THREADS)
 extern "C" __global__ void __launch_bounds__(PLAN_THREADS)
     route_few(const float* logits, int stride, int rows, const int* rowCount, int count, int topK, int softmaxFirst,
               int normalise, int* experts, float* weights, int* starts, int* sorted, int* active) {
-    __shared__ int chosen[64 * MAX_CHOICES];
-    __shared__ float chosenWeights[64 * MAX_CHOICES];
-    __shared__ unsigned short before[PLAN_THREADS / WARP][MAX_EXPERTS];  // rows of an expert in earlier warps
-    __shared__ int firsts[MAX_EXPERTS];
-    __shared__ int totals[MAX_EXPERTS / WARP][2];
+    __shared__ PlanSpace<PLAN_THREADS / WARP> space;
     awaitPreviousKernel();
     allowNextKernel();
-    const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
     const int present = rowCount != nullptr ? min(rows, *rowCount) : rows;
-    // Padded rows too, to no effect: so logits need not wait for the number of rows.
-    for (int row = warp; row < rows; row += blockDim.x / WARP)
-        routeRow(logits + static_cast<long long>(row) * stride, count, topK, softmaxFirst, normalise,
-                 chosen + row * topK, chosenWeights + row * topK);
-    for (int e = lane; e < count; e += WARP) before[warp][e] = 0;
-    __syncthreads();
-    // Thread i has routed row i: at most 64 * 16.
-    const int routed = present * topK, i = threadIdx.x;
-    const int mine = i < routed ? chosen[i] : -1;
-    if (i < rows * topK) {
-        experts[i] = mine;
-        weights[i] = i < routed ? chosenWeights[i] : 0;
-    }
-    const unsigned same = __match_any_sync(ALL, mine);
-    const int rank = __popc(same & ((1u << lane) - 1));
-    if (mine >= 0 && rank == 0) before[warp][mine] = __popc(same);
-    __syncthreads();
-    const int e = threadIdx.x;
-    int own = 0, first = 0, present32 = 0;
-    if (e < MAX_EXPERTS) {
-        for (int w = 0; w < (routed + WARP - 1) / WARP && e < count; w++) {
-            const int here = before[w][e];
-            before[w][e] = own;
-            own += here;
-        }
-        first = own, present32 = own > 0;
-#pragma unroll
-        for (int d = 1; d < WARP; d *= 2) {
-            const int a = __shfl_up_sync(ALL, first, d), b = __shfl_up_sync(ALL, present32, d);
-            if (lane >= d) first += a, present32 += b;
-        }
-        if (lane == WARP - 1) totals[warp][0] = first, totals[warp][1] = present32;
-    }
-    __syncthreads();
-    if (e < count) {
-        for (int w = 0; w < warp; w++) first += totals[w][0], present32 += totals[w][1];
-        starts[e + 1] = first;
-        firsts[e] = first - own;
-        if (e == 0) starts[0] = 0;
-        if (own > 0) active[present32] = e;
-        if (e == count - 1) active[0] = present32;
-    }
-    __syncthreads();
-    if (mine >= 0) sorted[firsts[mine] + before[warp][mine] + rank] = i;
+    chooseAndPlan(logits, stride, rows, present, count, topK, softmaxFirst, normalise, space,
+                  Plan{experts, weights, starts, sorted, active});
 }
 
 // Plans any number of rows in two launches of one block per expert: plan_count, then plan_fill.

@@ -146,6 +146,20 @@ public interface OpStream extends AutoCloseable {
    */
   void route(Tensor logits, ModelSpec.Moe moe, Routing out);
 
+  /**
+   * Chooses experts by the router itself: {@link #project}, then {@link #route(Tensor,
+   * ModelSpec.Moe, Routing)}.
+   *
+   * @param router one output of {@code experts} features
+   * @param x {@code [rows, in]}
+   * @param logits {@code [rows, experts]} of room; what it holds afterwards is not defined
+   * @param out routing of {@code rows} rows
+   */
+  default void route(Projection router, Tensor x, ModelSpec.Moe moe, Tensor logits, Routing out) {
+    project(router, x, logits);
+    route(logits, moe, out);
+  }
+
   /** {@code out[i] = from[rows[i]]}. */
   void gatherRouting(Routing from, int[] rows, Routing out);
 

@@ -82,7 +82,13 @@ public final class Soak {
     try (Stream<Path> found = Files.list(model.resolve("adapters"))) {
       adapters = found.sorted().toList();
     }
-    System.exit(run(model, adapters, seconds, kind, mode) ? 0 : 1);
+    boolean clean = false;
+    try {
+      clean = run(model, adapters, seconds, kind, mode);
+    } catch (RuntimeException e) {
+      e.printStackTrace(); // Threads of the node would keep a failed process alive.
+    }
+    System.exit(clean ? 0 : 1);
   }
 
   /** Runs it on a model; whether nothing was left and nothing failed. */

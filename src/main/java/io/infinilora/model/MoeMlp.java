@@ -34,8 +34,7 @@ record MoeMlp(
     Routing routing = workspace.routing().first(x.rows());
     Tensor gate = workspace.gate().first(x.rows() * moe.topK());
     Tensor up = workspace.up().first(x.rows() * moe.topK());
-    ops.project(router, x, logits);
-    ops.route(logits, moe, routing);
+    ops.route(router, x, moe, logits, routing);
     lora.publishRouted(layer, LoraSite.MLP_IN, x, routing);
     ops.expertProject(gateUp, routing, x, gate, up);
     lora.joinRouted(layer, LoraSite.MLP_IN, x, routing, gate, up);

@@ -13,6 +13,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collections;
 import java.util.List;
+import java.util.Random;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
@@ -81,7 +82,11 @@ public abstract class ExpertContract extends SamplingContract {
   }
 
   private static List<List<Vec>> noBiases(int outputs) {
-    return Collections.nCopies(EXPERTS, Collections.nCopies(outputs, null));
+    return noBiases(EXPERTS, outputs);
+  }
+
+  private static List<List<Vec>> noBiases(int experts, int outputs) {
+    return Collections.nCopies(experts, Collections.nCopies(outputs, null));
   }
 
   private double[][][] decode(List<List<WeightMatrix>> experts, int output) {
@@ -105,16 +110,17 @@ public abstract class ExpertContract extends SamplingContract {
     for (double[][] column : perExpert) {
       experts.add(List.of(WeightMatrix.of(TestData.f32(column))));
     }
-    return backend.expertProjection(experts, noBiases(1));
+    return backend.expertProjection(experts, noBiases(experts.size(), 1));
   }
 
   /** What a routing holds, seen through its use: experts that give their number, or one-hot. */
   protected void holds(Routing routing, Routed expected) {
     int rows = expected.choices().length;
     int topK = routing.topK();
-    double[][][] numbers = new double[EXPERTS][][];
-    double[][][] hot = new double[EXPERTS][EXPERTS][1];
-    for (int e = 0; e < EXPERTS; e++) {
+    int experts = routing.experts();
+    double[][][] numbers = new double[experts][][];
+    double[][][] hot = new double[experts][experts][1];
+    for (int e = 0; e < experts; e++) {
       numbers[e] = new double[][] {{e}};
       hot[e][e][0] = 1;
     }
@@ -125,12 +131,12 @@ public abstract class ExpertContract extends SamplingContract {
     Tensor x = upload(ones);
     Tensor chosen = backend.tensor(rows * topK, 1);
     ops.expertProject(columns(numbers), routing, x.first(rows), chosen);
-    Tensor weights = backend.tensor(rows, EXPERTS);
+    Tensor weights = backend.tensor(rows, experts);
     ops.expertCombine(columns(hot), routing, x, weights);
     float[][] choice = download(chosen);
     float[][] weight = download(weights);
     for (int r = 0; r < rows; r++) {
-      double[] expectedWeights = new double[EXPERTS];
+      double[] expectedWeights = new double[experts];
       for (int j = 0; j < topK; j++) {
         int e = expected.choices()[r][j];
         assertThat(choice[r * topK + j][0]).as("row %d choice %d", r, j).isEqualTo(e);
@@ -161,6 +167,52 @@ public abstract class ExpertContract extends SamplingContract {
     logits[5] = new double[] {0.0, -0.0, -0.0, 0.0, -1, 0.0};
     ModelSpec.Moe moe = moe(topK, softmaxFirst, normalise);
     holds(route(logits, moe), ReferenceExperts.route(logits, moe));
+  }
+
+  @ParameterizedTest
+  @CsvSource({
+    "1, 128, 2048, 8, false",
+    "7, 32, 2880, 4, true",
+    "8, 20, 72, 3, true",
+    "16, 128, 512, 8, false",
+    "17, 33, 264, 2, true",
+    "40, 16, 4096, 12, false",
+    "64, 128, 2048, 8, true",
+    "64, 8, 3208, 2, false",
+    "65, 6, 64, 2, true"
+  })
+  void choosesExpertsOfRows(int rows, int experts, int in, int topK, boolean biased) {
+    // Sums of small whole numbers are exact in any order.
+    double[][] x = new double[rows][in];
+    double[][] w = new double[experts][in];
+    double[] bias = new double[experts];
+    Random random = new Random(rows);
+    for (double[] row : x) {
+      Arrays.setAll(row, i -> random.nextInt(-4, 5));
+    }
+    for (double[] row : w) {
+      Arrays.setAll(row, i -> random.nextInt(-4, 5) / 64.0);
+    }
+    for (int e = 0; e < experts && biased; e++) {
+      bias[e] = random.nextInt(-64, 65) / 64.0;
+    }
+    double[][] logits = new double[rows][experts];
+    for (int r = 0; r < rows; r++) {
+      for (int e = 0; e < experts; e++) {
+        logits[r][e] = bias[e];
+        for (int i = 0; i < in; i++) {
+          logits[r][e] += x[r][i] * w[e][i];
+        }
+      }
+    }
+    Projection router =
+        backend.projection(
+            List.of(WeightMatrix.of(TestData.f32(w))),
+            Collections.singletonList(biased ? vec(bias) : null));
+    ModelSpec.Moe moe = new ModelSpec.Moe(experts, topK, true, true, false, false);
+    Routing routing = backend.routing(rows, topK, experts);
+    ops.route(router, upload(x), moe, backend.wideTensor(rows, experts), routing);
+    holds(routing, ReferenceExperts.route(logits, moe));
   }
 
   @Test

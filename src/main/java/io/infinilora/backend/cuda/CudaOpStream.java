@@ -173,8 +173,20 @@ final class CudaOpStream implements OpStream {
 
   @Override
   public void route(Tensor logits, ModelSpec.Moe moe, Routing out) {
+    routings.route(logits, moe, out, rowCount());
+  }
+
+  @Override
+  public void route(Projection router, Tensor x, ModelSpec.Moe moe, Tensor logits, Routing out) {
+    if (!routings.route(router, x, moe, out, rowCount())) {
+      OpStream.super.route(router, x, moe, logits, out);
+    }
+  }
+
+  /** Where the number of rows that are not padding is on the device; 0 if all are real. */
+  private long rowCount() {
     boolean padded = step != null && stream.recorder().active();
-    routings.route(logits, moe, out, padded ? batches.get(step).rowCount() : 0);
+    return padded ? batches.get(step).rowCount() : 0;
   }
 
   @Override

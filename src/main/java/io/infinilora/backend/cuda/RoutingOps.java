@@ -1,5 +1,6 @@
 package io.infinilora.backend.cuda;
 
+import io.infinilora.backend.Projection;
 import io.infinilora.backend.Routing;
 import io.infinilora.backend.Tensor;
 import io.infinilora.core.ModelSpec;
@@ -15,10 +16,20 @@ final class RoutingOps {
   private static final int ROUTE_ROWS = ROUTE_THREADS / 32;
   private static final int PLAN_THREADS = 1024;
 
+  /** As {@code router.cu} has them. */
+  private static final int ROUTER_THREADS = 512;
+
+  private static final int ROUTER_FEATURES = 16;
+  private static final int ROUTER_SHARED = 70_720;
+
+  /** Blocks that every device with clusters can run as one. */
+  private static final int MAX_CLUSTER = 8;
+
   private final CudaStream stream;
   private final CudaChecks checks;
   private final Kernel routeFew;
   private final Kernel routeRows;
+  private final Kernel routeFrom;
   private final Kernel planCount;
   private final Kernel planFill;
 
@@ -28,6 +39,7 @@ final class RoutingOps {
     CudaDevice device = stream.device();
     routeFew = device.kernel("route", "route_few");
     routeRows = device.kernel("route", "route_rows");
+    routeFrom = device.kernel("router", "route_from").sharedLimit(ROUTER_SHARED);
     planCount = device.kernel("route", "plan_count");
     planFill = device.kernel("route", "plan_fill");
   }
@@ -73,6 +85,60 @@ final class RoutingOps {
     }
     launch.dependent().go();
     out.plan().madeFor(few ? out.rows() : -1);
+  }
+
+  /**
+   * The router's product and the choice in one kernel, if there are few rows and clusters.
+   *
+   * @param rowCount as above
+   * @return whether it was done
+   */
+  boolean route(
+      Projection projection, Tensor in, ModelSpec.Moe moe, Routing result, long rowCount) {
+    int rows = stream.launchRows(in.rows());
+    int blocks = Math.ceilDiv(moe.experts(), ROUTER_FEATURES);
+    if (!(projection instanceof CudaProjection router)
+        || rows == 0
+        || rows > FEW_ROWS
+        || rows * moe.topK() > ROUTER_THREADS
+        || blocks > MAX_CLUSTER
+        || stream.device().computeCapability() < 90) {
+      return false;
+    }
+    checks.owned(router.owner(), "the router");
+    checks.that(
+        router.outputs() == 1 && router.out(0) == moe.experts(),
+        () -> "the router has other outputs than %d experts".formatted(moe.experts()));
+    CudaTensor x = checks.tensor(in, in.rows(), router.in(), "x");
+    checks.that(!x.wide(), () -> "x is float32, but products take bf16");
+    CudaRouting out = checks.routing(result, x.rows(), moe.topK(), moe.experts(), "the routing");
+    RoutingPlan plan = out.plan();
+    stream
+        .launch(routeFrom)
+        .pointer(x.address())
+        .int64(x.stride())
+        .int32(rows)
+        .pointer(router.weights())
+        .pointer(router.biases())
+        .int32(router.shape().paddedIn())
+        .pointer(rowCount)
+        .int32(moe.experts())
+        .int32(moe.topK())
+        .int32(moe.softmaxFirst() ? 1 : 0)
+        .int32(moe.normalise() ? 1 : 0)
+        .pointer(out.choices())
+        .pointer(out.weights())
+        .pointer(plan.starts())
+        .pointer(plan.sorted())
+        .pointer(plan.active())
+        .grid(blocks)
+        .cluster(blocks)
+        .block(ROUTER_THREADS)
+        .shared(ROUTER_SHARED)
+        .dependent()
+        .go();
+    plan.madeFor(out.rows());
+    return true;
   }
 
   /** A thread per routed row and per expert, and a warp per row as far as a block has them. */
