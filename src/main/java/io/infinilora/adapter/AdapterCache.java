@@ -35,13 +35,15 @@ public final class AdapterCache {
   /** A hold on an adapter, from {@link #claim} until {@link #release}. */
   public static final class Claim {
     private final Entry entry;
+    private final long since;
     private final long deadline;
     private final ClaimListener listener;
     private boolean told;
     private boolean over;
 
-    private Claim(Entry entry, long deadline, ClaimListener listener) {
+    private Claim(Entry entry, long since, long deadline, ClaimListener listener) {
       this.entry = entry;
+      this.since = since;
       this.deadline = deadline;
       this.listener = listener;
     }
@@ -83,6 +85,11 @@ public final class AdapterCache {
 
     boolean idle() {
       return state == State.RESIDENT && !wanted();
+    }
+
+    /** Whether a miss may take its memory. */
+    boolean evictable() {
+      return idle() || (state == State.LOADING && !wanted());
     }
 
     /** Whether steps may use it now. */
@@ -142,7 +149,7 @@ public final class AdapterCache {
       entry.heldSince = now;
       entry.queuedAt = now;
     }
-    Claim claim = new Claim(entry, deadline, listener);
+    Claim claim = new Claim(entry, now, deadline, listener);
     entry.claims.add(claim);
     claims++;
     entry.usage.used(claims);
@@ -188,7 +195,7 @@ public final class AdapterCache {
     int missing = reserved + first.generation.pages() - pages;
     List<Entry> held = new ArrayList<>();
     for (Entry entry : entries.values()) {
-      if (entry.state == State.LEAVING || entry.draining || entry.idle()) {
+      if (entry.state == State.LEAVING || entry.draining || entry.evictable()) {
         missing -= entry.generation.pages(); // On its way, or gone as soon as it is of any use.
       } else if (entry.state != State.QUEUED && !entry.pinned && entry.inUse()) {
         held.add(entry);
@@ -227,7 +234,7 @@ public final class AdapterCache {
   public void pin(AdapterGeneration generation) {
     int pinned = generation.pages();
     for (Entry e : entries.values()) {
-      pinned += e.pinned && e.generation != generation ? e.generation.pages() : 0;
+      pinned += e.pinned && !e.generation.id().equals(generation.id()) ? e.generation.pages() : 0;
     }
     if (pinned > pages) {
       throw new InfiniLoraException(
@@ -310,6 +317,10 @@ public final class AdapterCache {
     entry.layersReady = 0;
     entry.draining = false;
     if (entry.wanted()) {
+      if (!entry.claims.isEmpty()) {
+        // Those who hold it now are not those who held it before it left.
+        entry.queuedAt = entry.heldSince = entry.claims.getFirst().since;
+      }
       move(entry, State.QUEUED);
       queue.add(entry);
     } else {
@@ -485,7 +496,9 @@ public final class AdapterCache {
       queue.remove(entry);
       entries.remove(entry.generation.id());
     } else if (entry.state == State.LOADING && entry.adapter.complete()) {
-      move(entry, State.RESIDENT); // The report of its last layer is on its way.
+      // The reports of its last layers are on their way; they will not be heeded any more.
+      entry.layersReady = entry.adapter.layers();
+      move(entry, State.RESIDENT);
     } else if (entry.state == State.LOADING) {
       cancelled++;
       leave(entry);
@@ -536,7 +549,7 @@ public final class AdapterCache {
     for (Entry entry : entries.values()) {
       if (entry.state == State.LEAVING) {
         missing -= entry.generation.pages();
-      } else if (entry.idle() || (entry.state == State.LOADING && !entry.wanted())) {
+      } else if (entry.evictable()) {
         victims.add(entry);
       }
     }
