@@ -62,15 +62,7 @@ public final class LoraServerVerticle extends VerticleBase {
     served = new ServedAdapters(vertx);
     Turns turns = new Turns();
     changes = new AdapterChanges(shards, served, saved, turns);
-    restoration =
-        new Restoration(
-            shards,
-            served,
-            saved,
-            turns,
-            changes,
-            task -> context.runOnContext(v -> task.run()),
-            this::open);
+    restoration = new Restoration(vertx, shards, served, saved, turns, changes, this::open);
   }
 
   private Future<Void> listen() {

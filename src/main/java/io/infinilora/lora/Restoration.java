@@ -12,15 +12,16 @@ import io.infinilora.wire.ShardCall;
 import io.infinilora.wire.WireFailures;
 import io.vertx.core.Future;
 import io.vertx.core.Promise;
+import io.vertx.core.Vertx;
 import java.time.Duration;
+import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.Iterator;
-import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
-import java.util.concurrent.Executor;
+import java.util.UUID;
 import java.util.function.Supplier;
 import java.util.stream.Collectors;
 import org.slf4j.Logger;
@@ -36,12 +37,22 @@ final class Restoration {
   /** A shard's listing is at hand. */
   private static final Duration LISTING_TIMEOUT = Duration.ofSeconds(5);
 
+  /** When a shard that did not list its adapters is asked again. */
+  private static final long LISTING_RETRY_MILLIS = 1_000;
+
+  /** When what could not be restored is tried again: adapters may have to be downloaded. */
+  private static final long RETRY_MILLIS = 3_000;
+
+  /** Failures of one shard that may be over the next time. */
+  private static final Set<ErrorCode> PASSING =
+      Set.of(ErrorCode.UNAVAILABLE, ErrorCode.DEADLINE_EXCEEDED, ErrorCode.DOWNLOAD_FAILED);
+
+  private final Vertx vertx;
   private final ShardCalls shards;
   private final ServedAdapters served;
   private final SavedAdapters saved;
   private final Turns turns;
   private final AdapterChanges changes;
-  private final Executor loop;
   private final Supplier<Future<Void>> open;
 
   /** What the shards that serve had when this coordinator first heard of them. */
@@ -50,28 +61,28 @@ final class Restoration {
   /** What is saved, as far as all shards are there; then others are answered. */
   private Future<Void> restoring = Future.succeededFuture();
 
+  private boolean recallAgain;
   private boolean stopped;
 
   /**
    * For a coordinator that knows nothing of its shards yet.
    *
-   * @param loop runs a task on the event loop, later
    * @param open lets others be answered; is run whenever all that is saved is there
    */
   Restoration(
+      Vertx vertx,
       ShardCalls shards,
       ServedAdapters served,
       SavedAdapters saved,
       Turns turns,
       AdapterChanges changes,
-      Executor loop,
       Supplier<Future<Void>> open) {
+    this.vertx = vertx;
     this.shards = shards;
     this.served = served;
     this.saved = saved;
     this.turns = turns;
     this.changes = changes;
-    this.loop = loop;
     this.open = open;
   }
 
@@ -81,21 +92,22 @@ final class Restoration {
    * @return completes when they have said so or have failed to; does not fail
    */
   Future<Void> learnHere() {
-    Map<LoraShard, Future<AdapterListing>> held = new LinkedHashMap<>();
+    List<Future<AdapterListing>> held = new ArrayList<>();
+    List<Runnable> answers = new ArrayList<>();
     for (LoraShard shard : shards.shards()) {
-      if (shards.incarnation(shard).isPresent()) {
-        held.put(shard, listing(shard));
-      }
+      shards
+          .incarnation(shard)
+          .ifPresent(
+              incarnation -> {
+                Future<AdapterListing> listing = listing(shard);
+                held.add(listing);
+                answers.add(() -> answered(shard, incarnation, listing));
+              });
     }
-    return Future.join(List.copyOf(held.values()))
+    return Future.join(held)
         .transform(
             all -> {
-              held.forEach(
-                  (shard, part) -> {
-                    if (part.succeeded()) {
-                      learn(shard, part.result().adapters());
-                    }
-                  });
+              answers.forEach(Runnable::run);
               return Future.succeededFuture();
             });
   }
@@ -118,13 +130,36 @@ final class Restoration {
   /** A shard has begun; it may be new, or have adapters from the time of another coordinator. */
   void begun(LoraShard shard) {
     heldAtFirst.remove(shard);
-    listing(shard)
-        .onSuccess(held -> learn(shard, held.adapters()))
-        .onFailure(cause -> log.warn("LoRA shard {} does not list its adapters", shard, cause));
+    shards.incarnation(shard).ifPresent(incarnation -> learn(shard, incarnation));
+  }
+
+  private void learn(LoraShard shard, UUID incarnation) {
+    Future<AdapterListing> held = listing(shard);
+    held.onComplete(done -> answered(shard, incarnation, held));
   }
 
   private Future<AdapterListing> listing(LoraShard shard) {
     return shards.ask(shard, new ShardCall.Places(), LISTING_TIMEOUT);
+  }
+
+  private void answered(LoraShard shard, UUID incarnation, Future<AdapterListing> held) {
+    if (held.succeeded()) {
+      learn(shard, held.result().adapters());
+      return;
+    }
+    log.warn("LoRA shard {} does not list its adapters", shard, held.cause());
+    whileItCounts(shard, incarnation, LISTING_RETRY_MILLIS, () -> learn(shard, incarnation));
+  }
+
+  /** Does something after a while if that incarnation of a shard still counts then. */
+  private void whileItCounts(LoraShard shard, UUID incarnation, long millis, Runnable task) {
+    vertx.setTimer(
+        millis,
+        t -> {
+          if (!stopped && shards.incarnation(shard).equals(Optional.of(incarnation))) {
+            task.run();
+          }
+        });
   }
 
   /** A shard has said what it has; it gets what it lacks, and the others what they lack of that. */
@@ -142,9 +177,13 @@ final class Restoration {
     }
     Set<AdapterId> here = heldAtFirst.get(shard);
     served.list().forEach(adapter -> restore(shard, here, adapter.id()));
-    if (heldAtFirst.size() == shards.shards().size()) {
+    if (allAreThere()) {
       recallAll();
     }
+  }
+
+  private boolean allAreThere() {
+    return heldAtFirst.size() == shards.shards().size();
   }
 
   /** Keeps what shards have though nobody has kept it. */
@@ -159,12 +198,28 @@ final class Restoration {
 
   /**
    * Registers what no shard has any more, one after the other, in the order of old. Without all
-   * shards that must wait until the next one begins.
+   * shards that must wait until the next one begins; with them it is tried until it succeeds.
    */
   private void recallAll() {
     Promise<Void> recalled = Promise.promise();
     recall(saved.list().iterator(), recalled);
+    recalled.future().onFailure(cause -> recallLater());
     restoring = recalled.future().compose(v -> open.get());
+  }
+
+  private void recallLater() {
+    if (recallAgain) {
+      return;
+    }
+    recallAgain = true;
+    vertx.setTimer(
+        RETRY_MILLIS,
+        t -> {
+          recallAgain = false;
+          if (!stopped && allAreThere()) {
+            recallAll();
+          }
+        });
   }
 
   private void recall(Iterator<SavedAdapters.Saved> left, Promise<Void> all) {
@@ -176,7 +231,7 @@ final class Restoration {
     turns
         .take(name, () -> recall(name))
         // Not from within the completion: those that need nothing would pile up on the stack.
-        .onSuccess(done -> loop.execute(() -> recall(left, all)))
+        .onSuccess(done -> vertx.runOnContext(v -> recall(left, all)))
         .onFailure(
             cause -> {
               log.warn("adapters from {} on are not restored yet", name, cause);
@@ -209,16 +264,25 @@ final class Restoration {
         .recover(cause -> lost(adapter.id(), cause));
   }
 
-  /** Registers an adapter at a shard that lacks it. */
   private void restore(LoraShard shard, Set<AdapterId> held, AdapterId id) {
     if (!held.contains(id)) {
-      turns
-          .take(
-              id.name(),
-              () -> restore(shard, id).<Void>mapEmpty().recover(cause -> lost(id, cause)))
-          .onFailure(
-              cause -> log.error("LoRA shard {} does not get adapter {} back", shard, id, cause));
+      shards.incarnation(shard).ifPresent(incarnation -> restoreInTurn(shard, incarnation, id));
     }
+  }
+
+  /** Registers an adapter at a shard that lacks it, again and again if that may help. */
+  private void restoreInTurn(LoraShard shard, UUID incarnation, AdapterId id) {
+    turns
+        .take(
+            id.name(), () -> restore(shard, id).<Void>mapEmpty().recover(cause -> lost(id, cause)))
+        .onFailure(
+            cause -> {
+              log.error("LoRA shard {} does not get adapter {} back", shard, id, cause);
+              if (PASSING.contains(WireFailures.of(cause).code())) {
+                whileItCounts(
+                    shard, incarnation, RETRY_MILLIS, () -> restoreInTurn(shard, incarnation, id));
+              }
+            });
   }
 
   private Future<?> restore(LoraShard shard, AdapterId id) {

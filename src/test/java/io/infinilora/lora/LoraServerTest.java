@@ -5,6 +5,7 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import io.infinilora.core.AdapterAdmin.WhenInUse;
 import io.infinilora.core.AdapterId;
+import io.infinilora.core.AdapterRegistration;
 import io.infinilora.core.AdapterStatus;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
@@ -12,6 +13,7 @@ import io.infinilora.core.LoadedAdapter;
 import io.infinilora.core.LoraGrid;
 import io.infinilora.core.LoraTarget;
 import io.infinilora.loops.EventLoopWatch;
+import io.infinilora.wire.AdapterChange;
 import io.infinilora.wire.AdapterListing;
 import io.infinilora.wire.BusAdapterAdmin;
 import io.infinilora.wire.LoraAddresses;
@@ -20,12 +22,14 @@ import io.infinilora.wire.ShardNotice;
 import io.infinilora.wire.WireCodecs;
 import io.infinilora.wire.WireFailures;
 import io.vertx.core.Future;
+import io.vertx.core.Promise;
 import io.vertx.core.Vertx;
 import java.time.Duration;
 import java.util.List;
 import java.util.Set;
 import java.util.UUID;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicInteger;
 import java.util.function.Function;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
@@ -48,6 +52,7 @@ class LoraServerTest {
   private final EventLoopWatch watch = new EventLoopWatch();
   private final Vertx vertx = watch.vertx();
   private final BusAdapterAdmin admin = new BusAdapterAdmin(vertx.eventBus());
+  private final AtomicInteger failures = new AtomicInteger();
 
   @BeforeEach
   void register() {
@@ -61,7 +66,7 @@ class LoraServerTest {
   }
 
   /** A shard that has the adapter, or prepares and commits it, and fails where it is told to. */
-  private void shard(List<AdapterStatus> held, Function<ShardCall, ErrorCode> fault) {
+  private ShardNotice shard(List<AdapterStatus> held, Function<ShardCall, ErrorCode> fault) {
     UUID incarnation = UUID.randomUUID();
     await(
         vertx
@@ -71,6 +76,7 @@ class LoraServerTest {
                 message -> {
                   ErrorCode code = fault.apply(message.body());
                   if (code != null) {
+                    failures.incrementAndGet();
                     WireFailures.fail(message, new InfiniLoraException(code, "a test's fault"));
                     return;
                   }
@@ -84,7 +90,37 @@ class LoraServerTest {
                       });
                 })
             .completion());
-    new ShardNotice(0, incarnation, System.currentTimeMillis(), null, true).enter(vertx);
+    ShardNotice notice = new ShardNotice(0, incarnation, System.currentTimeMillis(), null, true);
+    notice.enter(vertx);
+    return notice;
+  }
+
+  /** The fault strikes calls of a type, the first time only. */
+  private Function<ShardCall, ErrorCode> once(Class<? extends ShardCall> type) {
+    return call -> type.isInstance(call) && failures.get() == 0 ? ErrorCode.UNAVAILABLE : null;
+  }
+
+  private Future<AdapterChange> firstChange() {
+    Promise<AdapterChange> seen = Promise.promise();
+    await(
+        vertx
+            .eventBus()
+            .<AdapterChange>consumer(LoraAddresses.CHANGES, m -> seen.tryComplete(m.body()))
+            .completion());
+    return seen.future();
+  }
+
+  /** Whoever waits for this call knows that the shard was asked. */
+  private Function<ShardCall, ErrorCode> seen(
+      Promise<ShardCall> call,
+      Class<? extends ShardCall> type,
+      Function<ShardCall, ErrorCode> then) {
+    return c -> {
+      if (type.isInstance(c)) {
+        call.tryComplete(c);
+      }
+      return then.apply(c);
+    };
   }
 
   private void coordinator() {
@@ -101,6 +137,43 @@ class LoraServerTest {
         .isInstanceOfSatisfying(
             InfiniLoraException.class, e -> assertThat(e.code()).isEqualTo(ErrorCode.CONFLICT))
         .hasMessage("a test's fault");
+  }
+
+  @Test
+  void aShardThatDoesNotListItsAdaptersIsAskedAgain() {
+    shard(List.of(ADAPTER), once(ShardCall.Places.class));
+    Future<AdapterChange> change = firstChange();
+    coordinator();
+
+    assertThat(await(change).adapter()).isEqualTo(ADAPTER);
+    assertThat(failures).hasValue(1);
+  }
+
+  @Test
+  void whatCouldNotBeRestoredIsTriedAgain() {
+    SavedAdapters saved = await(SavedAdapters.open(vertx));
+    await(saved.put(new AdapterRegistration("x", "/adapters/x", true, true), "digest"));
+    shard(List.of(), once(ShardCall.Prepare.class));
+    Future<AdapterChange> change = firstChange();
+    coordinator();
+
+    assertThat(await(change).adapter()).isEqualTo(ADAPTER);
+    assertThat(failures).hasValue(1);
+  }
+
+  @Test
+  void aShardThatCouldNotTakeAnAdapterBackIsAskedAgain() {
+    ShardNotice first = shard(List.of(ADAPTER), call -> null);
+    coordinator();
+    Promise<ShardCall> committed = Promise.promise();
+
+    vertx.eventBus().publish(LoraAddresses.SHARDS, first.ended());
+    ShardNotice second =
+        shard(List.of(), seen(committed, ShardCall.Commit.class, once(ShardCall.Prepare.class)));
+    vertx.eventBus().publish(LoraAddresses.SHARDS, second);
+
+    assertThat(await(committed.future())).isEqualTo(new ShardCall.Commit(ADAPTER.id()));
+    assertThat(failures).hasValue(1);
   }
 
   private static <T> T await(Future<T> future) {
