@@ -112,7 +112,11 @@ final class AdapterLeases implements AdapterGate {
     hold.state = State.LOADING;
     Answer answer = new Answer(adapter, hold);
     hold.answer = answer;
-    hold.lease = runtime.lease(adapter, System.nanoTime() + hold.waitNanos, answer);
+    try {
+      hold.lease = runtime.lease(adapter, System.nanoTime() + hold.waitNanos, answer);
+    } catch (InfiniLoraException e) {
+      answer.failed(e);
+    }
     answer.returned = true;
     return answer.refusal;
   }
@@ -279,10 +283,21 @@ final class AdapterLeases implements AdapterGate {
         hold.lease.release();
         InfiniLoraException refusal = request(entry.getKey(), hold);
         if (refusal != null) {
-          listener.failed(entry.getKey(), refusal);
+          refusedLater(entry.getKey(), hold, refusal);
         }
       }
     }
+  }
+
+  /** Whoever hears of it goes on, and while a step is being planned that is no time for another. */
+  private void refusedLater(AdapterId adapter, Hold hold, InfiniLoraException refusal) {
+    timer.after(
+        1,
+        () -> {
+          if (holds.get(adapter) == hold) {
+            listener.failed(adapter, refusal);
+          }
+        });
   }
 
   private boolean usable(AdapterId adapter) {

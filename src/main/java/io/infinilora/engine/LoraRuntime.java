@@ -26,6 +26,7 @@ public interface LoraRuntime {
    *
    * @param deadlineNanos {@link System#nanoTime} at which to give up waiting for memory
    * @param listener may be told before this returns
+   * @throws io.infinilora.core.InfiniLoraException if it is known at once that there will be none
    */
   Lease lease(AdapterId adapter, long deadlineNanos, LeaseListener listener);
 

@@ -7,7 +7,6 @@ import io.infinilora.scheduler.Sequence;
 import io.infinilora.scheduler.StepPlan;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.Map;
 
 /** Turns the scheduler's plan into a task for the driver thread. */
 final class StepAssembler {
@@ -18,13 +17,13 @@ final class StepAssembler {
   /**
    * Assembles and announces a step.
    *
-   * @param generations requests by id; every sequence of the plan has one unless its subscriber has
-   *     just left
+   * @param generations requests in flight; every sequence of the plan has one unless its subscriber
+   *     has just left
    * @param deadlineNanos {@link System#nanoTime} at which the step is given up
    */
   static StepTask assemble(
       StepPlan plan,
-      Map<String, Generation> generations,
+      Generations generations,
       LoraRuntime lora,
       AdapterLeases leases,
       long deadlineNanos) {
@@ -40,7 +39,7 @@ final class StepAssembler {
     int row = 0;
     for (int s = 0; s < plan.slices().size(); s++) {
       StepPlan.Slice slice = plan.slices().get(s);
-      Generation generation = generations.get(slice.sequence().id());
+      Generation generation = generations.find(slice.sequence().id());
       rowStart[s] = row;
       blockTables[s] = slice.blockTable();
       observe(slice, generation, row, observed);

@@ -1,6 +1,9 @@
 package io.infinilora.scheduler;
 
+import io.infinilora.core.AdapterId;
 import java.util.List;
+import java.util.Set;
+import java.util.stream.Collectors;
 
 /**
  * What to compute in one step. Rows of the step are those of the slices, in order: first the
@@ -18,6 +21,13 @@ public record StepPlan(List<Slice> slices, List<Sequence> samples, int rows) {
         List.copyOf(slices),
         slices.stream().filter(Slice::sampled).map(Slice::sequence).toList(),
         slices.stream().mapToInt(Slice::count).sum());
+  }
+
+  /** The adapters of its sequences. */
+  public Set<AdapterId> adapters() {
+    return slices.stream()
+        .flatMap(slice -> slice.sequence().adapter().stream())
+        .collect(Collectors.toUnmodifiableSet());
   }
 
   /**

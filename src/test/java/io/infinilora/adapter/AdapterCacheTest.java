@@ -301,6 +301,63 @@ class AdapterCacheTest {
   }
 
   @Test
+  void anAdapterThatIsCompleteBeforeItsReportsAreInCanBeUsed() {
+    AdapterCache.Claim claim = cache.claim(adapter("a", 4), NOW, 0, new Told());
+    ResidentAdapter resident = loads.loading.getFirst();
+    for (int layer = 0; layer < LAYERS; layer++) {
+      resident.add(layer, null);
+    }
+    cache.release(claim);
+    load("a", LAYERS); // The reports come only now.
+    Told told = new Told();
+    cache.claim(adapter("a", 4), NOW, 0, told);
+    assertThat(told.adapter).isSameAs(resident);
+  }
+
+  @Test
+  void pinningTheSameContentAgainTakesNoMoreMemory() {
+    cache.pin(adapter("a", 6));
+    cache.pin(adapter("a", 6)); // Registered again: an equal generation, but not the same object.
+    assertThat(cache.pinned(new AdapterId("a", "d-a"))).isTrue();
+  }
+
+  @Test
+  void onlyWhatPrefetchesCannotGiveIsDrained() {
+    Told first = new Told();
+    Told second = new Told();
+    cache.claim(adapter("a", 3), 10, 1000, first);
+    cache.claim(adapter("b", 3), 20, 1000, second);
+    load("a", LAYERS);
+    load("b", LAYERS);
+    cache.prefetch(adapter("hint", 4));
+    cache.claim(adapter("c", 6), 100, 1000, new Told());
+    cache.relieve(200, 50);
+    assertThat(first.revoked).isTrue();
+    assertThat(second.revoked).isFalse();
+  }
+
+  @Test
+  void whoeverIsDrainedAndComesBackIsTakenForANewcomer() {
+    AdapterCache.Claim a = cache.claim(adapter("a", 5), 10, 10_000, new Told());
+    Told b = new Told();
+    cache.claim(adapter("b", 5), 20, 10_000, b);
+    load("a", LAYERS);
+    load("b", LAYERS);
+    Told c = new Told();
+    cache.claim(adapter("c", 5), 100, 10_000, c);
+    cache.relieve(151, 50);
+    Told again = new Told();
+    cache.claim(adapter("a", 5), 160, 10_000, again);
+    cache.release(a);
+    freeAll();
+    load("c", LAYERS);
+    cache.relieve(210, 50);
+    assertThat(b.revoked).isFalse(); // It has waited since 160, not since 10.
+    cache.relieve(211, 50);
+    assertThat(b.revoked).isTrue();
+  }
+
+  @Test
   void anAdapterLargerThanTheMemoryIsRefused() {
     assertThatThrownBy(() -> cache.claim(adapter("huge", 11), NOW, 0, new Told()))
         .isInstanceOf(InfiniLoraException.class)
