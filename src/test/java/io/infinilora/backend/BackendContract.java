@@ -327,6 +327,21 @@ public abstract class BackendContract {
     }
   }
 
+  /** Sizes that are no multiples of 8, and few and many rows: each has kernels of its own. */
+  @ParameterizedTest
+  @ValueSource(ints = {1, 3, 40})
+  void anEmbeddingIsAnOutputHead(int rows) {
+    double[][] table = data.matrix(77, 36, 0.1);
+    Embedding embedding = backend.embedding(TestData.f32(table));
+    double[][] x = data.matrix(rows, 36, 1);
+    Tensor logits = backend.wideTensor(rows, 77);
+    ops.project(backend.projection(embedding), upload(x), logits);
+    close(download(logits), ReferenceOps.linear(x, table, null), 36, 0.4);
+    Tensor looked = backend.tensor(2, 36);
+    ops.embed(embedding, new int[] {76, 3}, looked);
+    assertThat(doubles(download(looked))).isDeepEqualTo(new double[][] {table[76], table[3]});
+  }
+
   @ParameterizedTest
   @ValueSource(ints = {1, 12, 24, 48, 100, 576})
   void normalises(int width) {

@@ -32,12 +32,12 @@ final class CudaWeights implements AutoCloseable {
   }
 
   Embedding embedding(TensorView table) {
-    WeightMatrix matrix = WeightMatrix.of(table);
-    int stride = CudaTensor.padded(matrix.cols());
-    long address = device.allocate((long) Short.BYTES * matrix.rows() * stride, WEIGHTS).address();
-    uploader.matrix(matrix, address, stride);
+    List<WeightMatrix> matrices = List.of(WeightMatrix.of(table));
+    StackedOutputs shape = shape(matrices);
+    long address = device.allocate(shape.bytes(), WEIGHTS).address();
+    upload(matrices, shape, address);
     uploader.await();
-    return new CudaEmbedding(owner, address, matrix.rows(), matrix.cols(), stride);
+    return new CudaEmbedding(owner, shape, address);
   }
 
   Projection projection(List<WeightMatrix> matrices, List<Vec> biases) {
