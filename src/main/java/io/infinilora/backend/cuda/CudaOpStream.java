@@ -292,6 +292,10 @@ final class CudaOpStream implements OpStream {
 
   @Override
   public void close() {
+    if (stream.device().lost() == null) {
+      stream.synchronize();
+    }
+    matrices.close();
     batches.close();
     stream.close();
   }
