@@ -16,16 +16,18 @@ final class CudaWeights implements AutoCloseable {
   private final CudaBackend owner;
   private final CudaDevice device;
   private final WeightUploader uploader;
+  private final DeviceSlabs vectors;
 
   CudaWeights(CudaBackend owner, CudaDevice device) {
     this.owner = owner;
     this.device = device;
     uploader = new WeightUploader(device);
+    vectors = new DeviceSlabs(bytes -> device.allocate(bytes, WEIGHTS).address());
   }
 
   CudaVec vec(TensorView view) {
     int size = Math.toIntExact(view.elements());
-    long address = device.allocate((long) Float.BYTES * CudaTensor.padded(size), WEIGHTS).address();
+    long address = vectors.allocate((long) Float.BYTES * CudaTensor.padded(size));
     uploader.floats(view, address);
     uploader.await();
     return new CudaVec(owner, address, size);
