@@ -42,6 +42,10 @@ final class LoraChecks {
     }
   }
 
+  private static void atMost(long count, int limit, String what) {
+    that(count <= limit, "%d %s; the LoRA kernels take at most %d", count, what, limit);
+  }
+
   private static void narrow(CudaTensor tensor, String what) {
     that(!tensor.wide(), "%s is float32, but should be bf16", what);
   }
@@ -49,6 +53,7 @@ final class LoraChecks {
   /** Dense adapters. */
   void dense(RowGroups groups, List<LoraWeights> weights, CudaTensor x, CudaTensor[] outs) {
     groups(groups, weights.size(), x.rows());
+    atMost(x.rows(), LoraTiling.MAX_ROWS, "rows");
     narrow(x, "x");
     that(outs.length <= LoraLayout.MAX_TARGETS, "%d outputs", outs.length);
     for (int g = 0; g < groups.groups(); g++) {
@@ -96,6 +101,8 @@ final class LoraChecks {
       CudaTensor[] outs,
       int outRows) {
     groups(groups, weights.size(), routing.rows());
+    atMost(routing.rows(), LoraTiling.MAX_ROWS, "rows");
+    atMost((long) routing.rows() * routing.topK(), LoraTiling.MAX_ROUTED, "routed rows");
     that(x.rows() == xRows, "x %s for routing of %d rows", x.shape(), routing.rows());
     narrow(x, "x");
     that(outs.length <= LoraLayout.MAX_TARGETS, "%d outputs", outs.length);
