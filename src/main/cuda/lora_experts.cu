@@ -4,7 +4,8 @@
 // Shapes    routed row i = row * topK + choice; experts [rows * topK] int32, -1 for none, weights likewise float32 or null;
 //           groupOf [rows] int32, the adapter's number in the batch, -1 for none; sites [groups], address of a LoraExpert per
 //           expert, 0 for none.
-// Limits    groups * experts counters of 4 bytes in shared memory; routed rows below 2^21.
+// Limits    groups * experts counters of 4 bytes in shared memory, at most 2^15 of them (LoraTiling says why); routed rows below
+//           2^21; rows of lora_combine up to 65,535, a block of y each.
 // Bytes     experts and groupOf twice, what is written once: a few microseconds of latency, whatever the bandwidth.
 // Order     of rows within an adapter and expert: any (counters are drawn atomically), which no result depends on.
 

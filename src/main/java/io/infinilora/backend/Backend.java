@@ -64,6 +64,12 @@ public interface Backend extends AutoCloseable {
   Projection projection(List<WeightMatrix> weights, List<Vec> biases);
 
   /**
+   * An embedding table {@code [vocab, hidden]} as a linear layer without bias: the output head of
+   * models where both are tied. Shares the table's memory if the device has it.
+   */
+  Projection projection(Embedding table);
+
+  /**
    * Packs one adapter's pairs for one site; entries are null for targets that the adapter leaves
    * alone.
    */

@@ -2,6 +2,7 @@ package io.infinilora.model;
 
 import io.infinilora.backend.AttentionParams;
 import io.infinilora.backend.Backend;
+import io.infinilora.backend.Embedding;
 import io.infinilora.backend.ExpertProjection;
 import io.infinilora.backend.Projection;
 import io.infinilora.backend.RopeTable;
@@ -58,13 +59,10 @@ public final class TransformerLoader {
   private Transformer load() {
     RopeTable rope = backend.ropeTable(spec.rope(), spec.attention().headDim());
     List<Transformer.Layer> layers = layers();
-    return new Transformer(
-        spec,
-        backend.embedding(checkpoint.matrix(Param.EMBEDDING, 0).tensor()),
-        rope,
-        layers,
-        vec(Param.FINAL_NORM, 0),
-        projection(0, Param.LM_HEAD));
+    Embedding embedding = backend.embedding(checkpoint.matrix(Param.EMBEDDING, 0).tensor());
+    Projection head =
+        spec.tiedEmbeddings() ? backend.projection(embedding) : projection(0, Param.LM_HEAD);
+    return new Transformer(spec, embedding, rope, layers, vec(Param.FINAL_NORM, 0), head);
   }
 
   private List<Transformer.Layer> layers() {

@@ -9,15 +9,14 @@ public final class ParameterMemory {
 
   /**
    * Bytes of all parameters: matrices in bf16, both sides rounded up to {@code multiple}, vectors
-   * in float32. An output matrix that is tied to the embedding is held once more.
+   * in float32. An output matrix that is tied to the embedding is the same memory.
    */
   public static long bytes(ModelSpec spec, int multiple) {
     long experts = spec.mlp().moe() == null ? 0 : spec.mlp().moe().experts();
     long layer =
         bytes(spec, ParamShapes.perLayer(spec), multiple)
             + experts * bytes(spec, ParamShapes.perExpert(spec), multiple);
-    long tied = spec.tiedEmbeddings() ? bytes(spec, Param.LM_HEAD, multiple) : 0;
-    return bytes(spec, ParamShapes.global(spec), multiple) + tied + spec.layers() * layer;
+    return bytes(spec, ParamShapes.global(spec), multiple) + spec.layers() * layer;
   }
 
   private static long bytes(ModelSpec spec, Collection<Param> params, int multiple) {

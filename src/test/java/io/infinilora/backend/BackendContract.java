@@ -53,22 +53,22 @@ public abstract class BackendContract {
     backend.close();
   }
 
-  /** A tensor on the device with these values, written through the embedding operator. */
+  /** Writes all of a new tensor from the host: no operator does, and weights must be finite. */
+  protected abstract void write(Tensor tensor, double[][] values);
+
+  /** A tensor on the device with these values. */
   protected Tensor upload(double[][] values) {
-    return upload(values, backend.tensor(values.length, values[0].length));
+    return written(backend.tensor(values.length, values[0].length), values);
   }
 
   /** The same in float32. */
   protected Tensor uploadWide(double[][] values) {
-    return upload(values, backend.wideTensor(values.length, values[0].length));
+    return written(backend.wideTensor(values.length, values[0].length), values);
   }
 
-  private Tensor upload(double[][] values, Tensor t) {
-    int[] all = new int[values.length];
-    Arrays.setAll(all, i -> i);
-    ops.embed(backend.embedding(TestData.f32(values)), all, t);
-    ops.synchronize(); // Other streams may read it.
-    return t;
+  private Tensor written(Tensor tensor, double[][] values) {
+    write(tensor, values);
+    return tensor;
   }
 
   protected float[][] download(Tensor t) {
@@ -266,6 +266,18 @@ public abstract class BackendContract {
     assertThatThrownBy(() -> ops.embed(backend.embedding(within.tensor()), new int[] {2}, row))
         .isInstanceOf(InfiniLoraException.class)
         .hasMessageMatching("test data: tensor w holds (NaN|Infinity)");
+    WeightMatrix half = data.weights(DType.F16, 3, 64);
+    half.tensor().data().set(ValueLayout.JAVA_SHORT_UNALIGNED, 2 * 70, (short) 0x7C00);
+    WeightMatrix single = data.weights(DType.F32, 3, 64);
+    single.tensor().data().set(ValueLayout.JAVA_FLOAT_UNALIGNED, 4 * 70, Float.NaN);
+    for (WeightMatrix bad : List.of(half, single)) {
+      assertThatThrownBy(() -> backend.projection(List.of(bad), none))
+          .isInstanceOf(InfiniLoraException.class)
+          .hasMessageMatching("test data: tensor w holds (NaN|Infinity)");
+      assertThatThrownBy(() -> backend.vec(bad.tensor()))
+          .isInstanceOf(InfiniLoraException.class)
+          .hasMessageMatching("test data: tensor w holds (NaN|Infinity)");
+    }
     WeightMatrix scales = WeightMatrix.of(beside.scales());
     assertThatThrownBy(() -> backend.projection(List.of(scales), none))
         .isInstanceOf(IllegalArgumentException.class)
@@ -313,6 +325,21 @@ public abstract class BackendContract {
       assertThat(doubles(rows)[1]).isEqualTo(all[0]);
       assertThat(doubles(rows)[0]).isEqualTo(all[5]);
     }
+  }
+
+  /** Sizes that are no multiples of 8, and few and many rows: each has kernels of its own. */
+  @ParameterizedTest
+  @ValueSource(ints = {1, 3, 40})
+  void anEmbeddingIsAnOutputHead(int rows) {
+    double[][] table = data.matrix(77, 36, 0.1);
+    Embedding embedding = backend.embedding(TestData.f32(table));
+    double[][] x = data.matrix(rows, 36, 1);
+    Tensor logits = backend.wideTensor(rows, 77);
+    ops.project(backend.projection(embedding), upload(x), logits);
+    close(download(logits), ReferenceOps.linear(x, table, null), 36, 0.4);
+    Tensor looked = backend.tensor(2, 36);
+    ops.embed(embedding, new int[] {76, 3}, looked);
+    assertThat(doubles(download(looked))).isDeepEqualTo(new double[][] {table[76], table[3]});
   }
 
   @ParameterizedTest

@@ -26,23 +26,26 @@ class MemoryPlanTest {
   private static final long BLOCK_BYTES = 2L * LAYERS * 4 * 128 * BLOCK_SIZE * 2;
   private static final long GIB = 1L << 30;
 
-  private static final ModelSpec SPEC =
-      new ModelSpec(
-          "qwen3_moe",
-          LAYERS,
-          HIDDEN,
-          VOCAB,
-          40_960,
-          new ModelSpec.Attention(
-              32, 4, 128, false, false, true, false, 0, Collections.nCopies(LAYERS, 0)),
-          new ModelSpec.Mlp(
-              768, Activation.SWIGLU, new ModelSpec.Moe(128, 8, true, true, false, false)),
-          ModelSpec.Norm.RMS,
-          1e-6,
-          RopeSpec.plain(1e6),
-          false,
-          -1,
-          List.of());
+  private static final ModelSpec SPEC = spec(false);
+
+  private static ModelSpec spec(boolean tied) {
+    return new ModelSpec(
+        "qwen3_moe",
+        LAYERS,
+        HIDDEN,
+        VOCAB,
+        40_960,
+        new ModelSpec.Attention(
+            32, 4, 128, false, false, true, false, 0, Collections.nCopies(LAYERS, 0)),
+        new ModelSpec.Mlp(
+            768, Activation.SWIGLU, new ModelSpec.Moe(128, 8, true, true, false, false)),
+        ModelSpec.Norm.RMS,
+        1e-6,
+        RopeSpec.plain(1e6),
+        tied,
+        -1,
+        List.of());
+  }
 
   private static InfiniLoraConfig config(String... settings) {
     Map<String, String> map = new HashMap<>();
@@ -70,6 +73,12 @@ class MemoryPlanTest {
     // The model's card says 30.5 billion parameters.
     assertThat(matrices + vectors).isBetween(30_500_000_000L, 30_550_000_000L);
     assertThat(plan(80 * GIB).weights()).isEqualTo(2 * matrices + 4 * vectors);
+  }
+
+  @Test
+  void aTiedHeadTakesNoMemory() {
+    MemoryPlan tied = MemoryPlan.of(config(), spec(true), 80 * GIB, BLOCK_BYTES, BLOCK_SIZE);
+    assertThat(tied.weights()).isEqualTo(plan(80 * GIB).weights() - 2L * VOCAB * HIDDEN);
   }
 
   @Test

@@ -7,6 +7,7 @@ import io.infinilora.backend.ExpertLoraWeights;
 import io.infinilora.backend.ExpertProjection;
 import io.infinilora.backend.KvCache;
 import io.infinilora.backend.LoraWeights;
+import io.infinilora.backend.OperatorChecks;
 import io.infinilora.backend.Projection;
 import io.infinilora.backend.RopeTable;
 import io.infinilora.backend.Routing;
@@ -14,25 +15,14 @@ import io.infinilora.backend.RowGroups;
 import io.infinilora.backend.Tensor;
 import io.infinilora.backend.Vec;
 import io.infinilora.core.ModelSpec;
-import java.lang.foreign.MemorySegment;
 import java.util.List;
-import java.util.function.Supplier;
 
-/**
- * Everything that must hold before a kernel may touch memory: the kernels check nothing. All
- * methods throw {@link IllegalArgumentException}.
- */
-final class Checks {
+/** Checks of what belongs to this backend. */
+final class Checks extends OperatorChecks {
   private final CpuBackend backend;
 
   Checks(CpuBackend backend) {
     this.backend = backend;
-  }
-
-  void that(boolean condition, Supplier<String> message) {
-    if (!condition) {
-      throw new IllegalArgumentException(message.get());
-    }
   }
 
   CpuTensor tensor(Tensor tensor, String what) {
@@ -100,22 +90,6 @@ final class Checks {
     return c;
   }
 
-  void indices(int[] indices, int bound, String what) {
-    for (int i : indices) {
-      if (i < 0 || i >= bound) {
-        throw new IllegalArgumentException(what + " " + i + " of " + bound);
-      }
-    }
-  }
-
-  void memory(MemorySegment memory, long bytes, String what) {
-    that(
-        memory.isNative() && memory.byteSize() >= bytes,
-        () ->
-            "%s is %d bytes of %s memory, but should be %d bytes of native memory"
-                .formatted(what, memory.byteSize(), memory.isNative() ? "native" : "heap", bytes));
-  }
-
   /** That rows of a sequence are consecutive positions with blocks of the cache. */
   void batch(BatchLayout batch, CpuKvCache cache) {
     int[] starts = batch.rowStart();
@@ -165,25 +139,6 @@ final class Checks {
         () -> params + " does not fit " + cache.layout());
   }
 
-  private void groups(RowGroups groups, int adapters, int rows) {
-    int[] starts = groups.starts();
-    that(
-        adapters == groups.groups()
-            && starts[0] == 0
-            && starts[groups.groups()] == groups.rows().length,
-        () -> adapters + " adapters for " + groups.groups() + " groups");
-    boolean[] taken = new boolean[rows];
-    indices(groups.rows(), rows, "row");
-    for (int row : groups.rows()) {
-      that(!taken[row], () -> "row " + row + " is in two groups");
-      taken[row] = true;
-    }
-    for (int g = 0; g < groups.groups(); g++) {
-      int group = g;
-      that(starts[g] <= starts[g + 1], () -> "group " + group + " has a negative size");
-    }
-  }
-
   void lora(RowGroups groups, List<LoraWeights> weights, CpuTensor x, CpuTensor[] outs) {
     groups(groups, weights.size(), x.rows());
     for (int g = 0; g < groups.groups(); g++) {
@@ -192,8 +147,7 @@ final class Checks {
         continue;
       }
       if (!(weights.get(g) instanceof CpuLoraWeights w) || w.owner() != backend || !w.alive()) {
-        throw new IllegalArgumentException(
-            "adapter weights of group " + g + " are freed or belong to another backend");
+        throw unusable(g);
       }
       LoraPair[] pairs = w.pairs();
       that(
@@ -264,8 +218,7 @@ final class Checks {
       if (!(weights.get(g) instanceof CpuExpertLoraWeights w)
           || w.owner() != backend
           || !w.alive()) {
-        throw new IllegalArgumentException(
-            "adapter weights of group " + g + " are freed or belong to another backend");
+        throw unusable(g);
       }
       that(
           w.experts() == routing.experts() && w.targets() == outs.length && w.in() == x.cols(),

@@ -25,6 +25,7 @@ import io.infinilora.core.WeightMatrix;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.HashMap;
 import java.util.List;
 
@@ -109,6 +110,12 @@ public final class CpuBackend implements Backend {
   @Override
   public Embedding embedding(TensorView table) {
     return new MappedEmbedding(this, WeightMatrix.of(table));
+  }
+
+  @Override
+  public Projection projection(Embedding table) {
+    WeightMatrix matrix = new Checks(this).embedding(table).table();
+    return projection(List.of(matrix), Collections.singletonList(null));
   }
 
   @Override

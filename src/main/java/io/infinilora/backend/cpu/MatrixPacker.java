@@ -102,7 +102,7 @@ final class MatrixPacker {
     if (format == PackedFormat.F32) {
       Memory.set(
           lane + k * TileKernels.PANEL_BYTES,
-          data.get(ValueLayout.JAVA_FLOAT_UNALIGNED, 4 * element));
+          checkFinite(data.get(ValueLayout.JAVA_FLOAT_UNALIGNED, 4 * element)));
       return;
     }
     short bits = data.get(ValueLayout.JAVA_SHORT_UNALIGNED, 2 * element);

@@ -23,7 +23,7 @@ import java.util.Optional;
  * interface: what dense products need, no more. Constants are those of {@code cublasLt.h}, which
  * have not changed since version 11. Thread-safe.
  */
-final class CublasLt {
+final class CublasLt implements AutoCloseable {
   static final int R_32F = 0;
   static final int R_16BF = 14;
 
@@ -51,12 +51,16 @@ final class CublasLt {
           "/usr/local/cuda/targets/x86_64-linux/lib/",
           "/usr/lib/x86_64-linux-gnu/");
 
+  private final MethodHandle destroy;
   private final MethodHandle matmul;
   private final MethodHandle descCreate;
   private final MethodHandle descSet;
+  private final MethodHandle descDestroy;
   private final MethodHandle layoutCreate;
+  private final MethodHandle layoutDestroy;
   private final MethodHandle preferenceCreate;
   private final MethodHandle preferenceSet;
+  private final MethodHandle preferenceDestroy;
   private final MethodHandle heuristic;
   private final MemorySegment handle;
 
@@ -84,6 +88,7 @@ final class CublasLt {
     descCreate = bind(symbols, "cublasLtMatmulDescCreate", ADDRESS, JAVA_INT, JAVA_INT);
     descSet =
         bind(symbols, "cublasLtMatmulDescSetAttribute", ADDRESS, JAVA_INT, ADDRESS, JAVA_LONG);
+    descDestroy = bind(symbols, "cublasLtMatmulDescDestroy", ADDRESS);
     layoutCreate =
         bind(
             symbols,
@@ -93,10 +98,12 @@ final class CublasLt {
             JAVA_LONG,
             JAVA_LONG,
             JAVA_LONG);
+    layoutDestroy = bind(symbols, "cublasLtMatrixLayoutDestroy", ADDRESS);
     preferenceCreate = bind(symbols, "cublasLtMatmulPreferenceCreate", ADDRESS);
     preferenceSet =
         bind(
             symbols, "cublasLtMatmulPreferenceSetAttribute", ADDRESS, JAVA_INT, ADDRESS, JAVA_LONG);
+    preferenceDestroy = bind(symbols, "cublasLtMatmulPreferenceDestroy", ADDRESS);
     heuristic =
         bind(
             symbols,
@@ -111,10 +118,11 @@ final class CublasLt {
             JAVA_INT,
             ADDRESS,
             ADDRESS);
+    destroy = bind(symbols, "cublasLtDestroy", ADDRESS);
     handle = create(bind(symbols, "cublasLtCreate", ADDRESS), "cublasLtCreate");
   }
 
-  /** Looks for the library. */
+  /** Looks for the library; for the current context's device. */
   static Optional<CublasLt> find() {
     for (String folder : FOLDERS) {
       for (String name : NAMES) {
@@ -164,8 +172,19 @@ final class CublasLt {
     }
   }
 
+  private static void destroy(MethodHandle function, MemorySegment object, String call) {
+    try {
+      check((int) function.invokeExact(object), call);
+    } catch (RuntimeException e) {
+      throw e;
+    } catch (Throwable e) {
+      throw new IllegalStateException(call, e);
+    }
+  }
+
   /**
-   * How to compute a product of one shape.
+   * How to compute a product of one shape. Whoever has it destroys it; products that were called
+   * are not concerned.
    *
    * @param algorithm {@link #ALGORITHM_BYTES} that cuBLASLt chose
    */
@@ -176,6 +195,14 @@ final class CublasLt {
       MemorySegment y,
       MemorySegment algorithm,
       String shape) {}
+
+  /** Frees a plan. */
+  void destroy(Plan plan) {
+    destroy(descDestroy, plan.desc(), plan.shape());
+    for (MemorySegment layout : List.of(plan.w(), plan.x(), plan.y())) {
+      destroy(layoutDestroy, layout, plan.shape());
+    }
+  }
 
   /**
    * Plans {@code y [rows, n] = x [rows, k] W [n, k]^T}, row-major, x and W bf16.
@@ -191,8 +218,24 @@ final class CublasLt {
     MemorySegment x = create(layoutCreate, shape, R_16BF, (long) k, (long) rows, (long) xStride);
     MemorySegment y =
         create(layoutCreate, shape, wide ? R_32F : R_16BF, (long) n, (long) rows, (long) yStride);
+    Plan plan = new Plan(desc, w, x, y, Arena.ofAuto().allocate(ALGORITHM_BYTES, 8), shape);
     MemorySegment preference = create(preferenceCreate, shape);
-    MemorySegment algorithm = Arena.ofAuto().allocate(ALGORITHM_BYTES, 8);
+    try {
+      choose(plan, preference, workspace);
+    } catch (RuntimeException e) {
+      destroy(plan);
+      throw e;
+    } finally {
+      destroy(preferenceDestroy, preference, shape);
+    }
+    return plan;
+  }
+
+  /** Finishes a plan. */
+  private void choose(Plan plan, MemorySegment preference, long workspace) {
+    String shape = plan.shape();
+    MemorySegment desc = plan.desc();
+    MemorySegment y = plan.y();
     try (Arena arena = Arena.ofConfined()) {
       MemorySegment transpose = arena.allocateFrom(JAVA_INT, OP_T);
       check((int) descSet.invokeExact(desc, DESC_TRANSA, transpose, 4L), shape);
@@ -206,18 +249,19 @@ final class CublasLt {
       MemorySegment result = arena.allocate(RESULT_BYTES, 8);
       MemorySegment count = arena.allocate(JAVA_INT);
       check(
-          (int) heuristic.invokeExact(handle, desc, w, x, y, y, preference, 1, result, count),
+          (int)
+              heuristic.invokeExact(
+                  handle, desc, plan.w(), plan.x(), y, y, preference, 1, result, count),
           shape);
       if (count.get(JAVA_INT, 0) == 0) {
         throw new InfiniLoraException(ErrorCode.INTERNAL, shape + ": cuBLASLt knows no algorithm");
       }
-      algorithm.copyFrom(result.asSlice(0, ALGORITHM_BYTES));
+      plan.algorithm().copyFrom(result.asSlice(0, ALGORITHM_BYTES));
     } catch (RuntimeException e) {
       throw e;
     } catch (Throwable e) {
       throw new IllegalStateException(shape, e);
     }
-    return new Plan(desc, w, x, y, algorithm, shape);
   }
 
   /** Computes; addresses are of device memory. */
@@ -248,6 +292,12 @@ final class CublasLt {
       throw new IllegalStateException(plan.shape(), e);
     }
     check(status, plan.shape());
+  }
+
+  /** Frees what the library holds for the device; plans must be destroyed before. */
+  @Override
+  public void close() {
+    destroy(destroy, handle, "cublasLtDestroy");
   }
 
   /** Factors of the product and of what y held, which cuBLASLt reads from host memory. */

@@ -1,7 +1,7 @@
 package io.infinilora.backend.cuda;
 
 import java.util.LinkedHashMap;
-import java.util.Map;
+import java.util.SequencedMap;
 
 /** Products of many rows by cuBLASLt. The stream's thread only. */
 final class CublasRows implements ManyRowsMatrix {
@@ -14,36 +14,36 @@ final class CublasRows implements ManyRowsMatrix {
 
   private final CudaStream stream;
   private final CublasLt blas;
-  private final long workspace;
+  private final DeviceMemory workspace;
   private final Kernel addBias;
-  private final Map<Shape, CublasLt.Plan> plans = new LinkedHashMap<>();
+
+  /** The one that was used longest ago comes first. */
+  private final SequencedMap<Shape, CublasLt.Plan> plans = new LinkedHashMap<>(16, 0.75f, true);
 
   private record Shape(int rows, int n, int k, int xStride, int yStride, boolean wide) {}
 
   CublasRows(CudaStream stream, CublasLt blas) {
     this.stream = stream;
     this.blas = blas;
-    workspace = stream.device().allocate(WORKSPACE_BYTES, "workspace").address();
+    workspace = stream.device().allocate(WORKSPACE_BYTES, "workspace");
     addBias = stream.device().kernel("matrix_few", "add_bias");
   }
 
   @Override
   public void multiply(
       CudaTensor x, int rows, long weights, long bias, int features, int in, CudaTensor y) {
-    Shape shape = new Shape(rows, features, in, x.stride(), y.stride(), y.wide());
-    CublasLt.Plan plan = plans.get(shape);
-    if (plan == null) {
-      if (plans.size() == MAX_PLANS) {
-        plans.clear();
-      }
-      plan = blas.plan(rows, features, in, x.stride(), y.stride(), y.wide(), WORKSPACE_BYTES);
-      plans.put(shape, plan);
-    }
     stream.bind();
+    CublasLt.Plan plan = plan(new Shape(rows, features, in, x.stride(), y.stride(), y.wide()));
     if (stream.announce(
         x.address() * 31 + weights * 37 + y.address() * 41 + rows * 43L + features)) {
       blas.multiply(
-          plan, weights, x.address(), y.address(), workspace, WORKSPACE_BYTES, stream.handle());
+          plan,
+          weights,
+          x.address(),
+          y.address(),
+          workspace.address(),
+          workspace.bytes(),
+          stream.handle());
     }
     if (bias != 0) {
       stream
@@ -58,5 +58,24 @@ final class CublasRows implements ManyRowsMatrix {
           .dependent()
           .go();
     }
+  }
+
+  private CublasLt.Plan plan(Shape s) {
+    CublasLt.Plan plan = plans.get(s);
+    if (plan == null) {
+      if (plans.size() == MAX_PLANS) {
+        blas.destroy(plans.pollFirstEntry().getValue());
+      }
+      plan = blas.plan(s.rows(), s.n(), s.k(), s.xStride(), s.yStride(), s.wide(), WORKSPACE_BYTES);
+      plans.put(s, plan);
+    }
+    return plan;
+  }
+
+  @Override
+  public void close() {
+    plans.values().forEach(blas::destroy);
+    plans.clear();
+    workspace.close();
   }
 }

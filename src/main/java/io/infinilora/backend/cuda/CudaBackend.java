@@ -137,6 +137,11 @@ public final class CudaBackend implements Backend {
   }
 
   @Override
+  public Projection projection(Embedding table) {
+    return new CudaChecks(this).embedding(table).projection();
+  }
+
+  @Override
   public Projection projection(List<WeightMatrix> matrices, List<Vec> biases) {
     checkOpen();
     return weights.projection(matrices, biases);

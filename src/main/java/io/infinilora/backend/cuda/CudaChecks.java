@@ -1,26 +1,17 @@
 package io.infinilora.backend.cuda;
 
 import io.infinilora.backend.Embedding;
+import io.infinilora.backend.OperatorChecks;
 import io.infinilora.backend.Routing;
 import io.infinilora.backend.Tensor;
 import io.infinilora.backend.Vec;
-import java.lang.foreign.MemorySegment;
-import java.util.function.Supplier;
 
-/**
- * What must hold before a kernel is launched. All methods throw {@link IllegalArgumentException}.
- */
-final class CudaChecks {
+/** Checks of what belongs to this backend. */
+final class CudaChecks extends OperatorChecks {
   private final CudaBackend backend;
 
   CudaChecks(CudaBackend backend) {
     this.backend = backend;
-  }
-
-  void that(boolean condition, Supplier<String> message) {
-    if (!condition) {
-      throw new IllegalArgumentException(message.get());
-    }
   }
 
   /** Whether {@code owner} is this backend. */
@@ -94,22 +85,5 @@ final class CudaChecks {
   /** Whether row numbers exist. */
   void rowsBelow(int[] rows, int limit) {
     indices(rows, limit, "row");
-  }
-
-  /** That every index lies below a bound. */
-  void indices(int[] indices, int bound, String what) {
-    for (int i : indices) {
-      if (i < 0 || i >= bound) {
-        throw new IllegalArgumentException(what + " " + i + " of " + bound);
-      }
-    }
-  }
-
-  void memory(MemorySegment memory, long bytes, String what) {
-    that(
-        memory.isNative() && memory.byteSize() >= bytes,
-        () ->
-            "%s is %d bytes of %s memory, but should be %d bytes of native memory"
-                .formatted(what, memory.byteSize(), memory.isNative() ? "native" : "heap", bytes));
   }
 }

@@ -9,6 +9,7 @@ import java.lang.foreign.MemorySegment;
 import java.nio.charset.StandardCharsets;
 import java.util.HashMap;
 import java.util.Map;
+import java.util.Optional;
 import java.util.TreeMap;
 import java.util.stream.Collectors;
 import jcuda.driver.CUcontext;
@@ -34,6 +35,9 @@ final class CudaDevice implements AutoCloseable {
   private final long budget;
   private final Map<String, CUmodule> modules = new HashMap<>();
   private final Map<String, Kernel> kernels = new HashMap<>();
+
+  /** Null until it is looked for; guarded by this. */
+  private Optional<CublasLt> blas;
 
   /** Bytes in use by purpose; guarded by itself. */
   private final Map<String, Long> used = new TreeMap<>();
@@ -272,6 +276,15 @@ final class CudaDevice implements AutoCloseable {
         });
   }
 
+  /** The matrix library, one handle for all streams; looked for when it is first asked for. */
+  synchronized Optional<CublasLt> blas() {
+    if (blas == null) {
+      makeCurrent();
+      blas = CublasLt.find();
+    }
+    return blas;
+  }
+
   private CUmodule module(String file) {
     return modules.computeIfAbsent(
         file,
@@ -300,8 +313,20 @@ final class CudaDevice implements AutoCloseable {
   @Override
   public void close() {
     if (!closed) {
-      closed = true;
-      JCudaDriver.cuDevicePrimaryCtxRelease(device);
+      try {
+        closeBlas();
+      } finally {
+        closed = true;
+        JCudaDriver.cuDevicePrimaryCtxRelease(device);
+      }
     }
+  }
+
+  private synchronized void closeBlas() {
+    if (blas != null && lost == null) {
+      makeCurrent();
+      blas.ifPresent(CublasLt::close);
+    }
+    blas = null;
   }
 }

@@ -50,10 +50,10 @@ public final class CudaLimits {
     CudaTensor x = (CudaTensor) backend.tensor(MATRIX, MATRIX);
     CudaTensor y = (CudaTensor) backend.tensor(MATRIX, MATRIX);
     try (CudaStream stream = new CudaStream(device);
+        ManyRowsMatrix many = ManyRowsMatrix.open(stream);
         DeviceMemory weights = device.allocate(2L * MATRIX * MATRIX, "benchmark")) {
       fill(device, x.address(), 2L * MATRIX * MATRIX);
       fill(device, weights.address(), 2L * MATRIX * MATRIX);
-      ManyRowsMatrix many = ManyRowsMatrix.open(stream);
       double seconds =
           best(stream, () -> many.multiply(x, MATRIX, weights.address(), 0, MATRIX, MATRIX, y));
       return 2.0 * MATRIX * MATRIX * MATRIX / seconds;

@@ -30,6 +30,7 @@ final class CudaOpStream implements OpStream {
   private final CudaStream stream;
   private final CudaChecks checks;
   private final BatchUploads batches;
+  private final HostResults results;
   private final ElementOps elements;
   private final RowOps rows;
   private final TransferOps transfers;
@@ -48,7 +49,7 @@ final class CudaOpStream implements OpStream {
     batches = new BatchUploads(stream);
     elements = new ElementOps(stream, checks);
     routings = new RoutingOps(stream, checks);
-    HostResults results = new HostResults(stream);
+    results = new HostResults(stream);
     rows = new RowOps(stream, checks, results);
     transfers = new TransferOps(stream, checks, rows, results);
     FewRows few = new FewRows(stream);
@@ -304,6 +305,12 @@ final class CudaOpStream implements OpStream {
 
   @Override
   public void close() {
+    if (stream.device().lost() == null) {
+      stream.synchronize();
+    }
+    matrices.close();
+    transfers.close();
+    results.close();
     batches.close();
     stream.close();
   }

@@ -1,8 +1,6 @@
 package io.infinilora.backend.cuda;
 
-import static java.lang.foreign.ValueLayout.JAVA_FLOAT;
 import static java.lang.foreign.ValueLayout.JAVA_INT;
-import static java.lang.foreign.ValueLayout.JAVA_LONG;
 
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -109,31 +107,20 @@ final class CudaStream implements AutoCloseable {
    * @return device address, aligned to 16 bytes
    */
   long upload(int[] values, int from, int count, int capacity) {
-    long bytes = 4L * Math.max(count, capacity);
-    long at = reserve(bytes);
-    MemorySegment host = host(at, bytes);
-    MemorySegment.copy(values, from, host, JAVA_INT, 0, count);
-    host.asSlice(4L * count).fill((byte) 0);
-    return send(at, bytes);
+    return upload(MemorySegment.ofArray(values).asSlice(4L * from, 4L * count), 4L * capacity);
   }
 
   /** Likewise. */
   long upload(long[] values, int from, int count, int capacity) {
-    long bytes = 8L * Math.max(count, capacity);
-    long at = reserve(bytes);
-    MemorySegment host = host(at, bytes);
-    MemorySegment.copy(values, from, host, JAVA_LONG, 0, count);
-    host.asSlice(8L * count).fill((byte) 0);
-    return send(at, bytes);
+    return upload(MemorySegment.ofArray(values).asSlice(8L * from, 8L * count), 8L * capacity);
   }
 
-  /** Likewise. */
-  long upload(float[] values, int from, int count, int capacity) {
-    long bytes = 4L * Math.max(count, capacity);
+  private long upload(MemorySegment values, long capacity) {
+    long bytes = Math.max(values.byteSize(), capacity);
     long at = reserve(bytes);
     MemorySegment host = host(at, bytes);
-    MemorySegment.copy(values, from, host, JAVA_FLOAT, 0, count);
-    host.asSlice(4L * count).fill((byte) 0);
+    host.copyFrom(values);
+    host.asSlice(values.byteSize()).fill((byte) 0);
     return send(at, bytes);
   }
 

@@ -16,28 +16,30 @@ final class CudaWeights implements AutoCloseable {
   private final CudaBackend owner;
   private final CudaDevice device;
   private final WeightUploader uploader;
+  private final DeviceSlabs vectors;
 
   CudaWeights(CudaBackend owner, CudaDevice device) {
     this.owner = owner;
     this.device = device;
     uploader = new WeightUploader(device);
+    vectors = new DeviceSlabs(bytes -> device.allocate(bytes, WEIGHTS).address());
   }
 
   CudaVec vec(TensorView view) {
     int size = Math.toIntExact(view.elements());
-    long address = device.allocate((long) Float.BYTES * CudaTensor.padded(size), WEIGHTS).address();
+    long address = vectors.allocate((long) Float.BYTES * CudaTensor.padded(size));
     uploader.floats(view, address);
     uploader.await();
     return new CudaVec(owner, address, size);
   }
 
   Embedding embedding(TensorView table) {
-    WeightMatrix matrix = WeightMatrix.of(table);
-    int stride = CudaTensor.padded(matrix.cols());
-    long address = device.allocate((long) Short.BYTES * matrix.rows() * stride, WEIGHTS).address();
-    uploader.matrix(matrix, address, stride);
+    List<WeightMatrix> matrices = List.of(WeightMatrix.of(table));
+    StackedOutputs shape = shape(matrices);
+    long address = device.allocate(shape.bytes(), WEIGHTS).address();
+    upload(matrices, shape, address);
     uploader.await();
-    return new CudaEmbedding(owner, address, matrix.rows(), matrix.cols(), stride);
+    return new CudaEmbedding(owner, shape, address);
   }
 
   Projection projection(List<WeightMatrix> matrices, List<Vec> biases) {

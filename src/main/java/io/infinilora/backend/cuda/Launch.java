@@ -18,6 +18,9 @@ final class Launch {
   private static final int MAX_ARGUMENTS = 48;
   private static final int ARGUMENT_BYTES = 128;
 
+  /** Most blocks of a grid along y and z: CUDA's limit. Along x there may be 2^31 - 1. */
+  static final int MAX_GRID = 65_535;
+
   // CUlaunchConfig.
   private static final int GRID = 0;
   private static final int BLOCK = 12;
@@ -126,6 +129,11 @@ final class Launch {
   }
 
   Launch grid(int x, int y, int z) {
+    if (y > MAX_GRID || z > MAX_GRID) {
+      throw new IllegalArgumentException(
+          "%s with a grid of [%d, %d, %d]; CUDA takes at most %d along y and z"
+              .formatted(kernel.name(), x, y, z, MAX_GRID));
+    }
     config.set(JAVA_INT, GRID, x);
     config.set(JAVA_INT, GRID + 4, y);
     config.set(JAVA_INT, GRID + 8, z);

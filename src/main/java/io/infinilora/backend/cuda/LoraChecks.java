@@ -22,24 +22,8 @@ final class LoraChecks {
     }
   }
 
-  private static void groups(RowGroups groups, int adapters, int rows) {
-    int[] starts = groups.starts();
-    that(
-        adapters == groups.groups()
-            && starts[0] == 0
-            && starts[groups.groups()] == groups.rows().length,
-        "%d adapters for %d groups",
-        adapters,
-        groups.groups());
-    boolean[] taken = new boolean[rows];
-    for (int row : groups.rows()) {
-      that(row >= 0 && row < rows, "row %d of %d", row, rows);
-      that(!taken[row], "row %d is in two groups", row);
-      taken[row] = true;
-    }
-    for (int g = 0; g < groups.groups(); g++) {
-      that(starts[g] <= starts[g + 1], "group %d has a negative size", g);
-    }
+  private static void atMost(long count, int limit, String what) {
+    that(count <= limit, "%d %s; the LoRA kernels take at most %d", count, what, limit);
   }
 
   private static void narrow(CudaTensor tensor, String what) {
@@ -48,7 +32,8 @@ final class LoraChecks {
 
   /** Dense adapters. */
   void dense(RowGroups groups, List<LoraWeights> weights, CudaTensor x, CudaTensor[] outs) {
-    groups(groups, weights.size(), x.rows());
+    checks.groups(groups, weights.size(), x.rows());
+    atMost(x.rows(), LoraTiling.MAX_ROWS, "rows");
     narrow(x, "x");
     that(outs.length <= LoraLayout.MAX_TARGETS, "%d outputs", outs.length);
     for (int g = 0; g < groups.groups(); g++) {
@@ -56,7 +41,7 @@ final class LoraChecks {
         continue;
       }
       if (!(weights.get(g) instanceof CudaLoraWeights w) || !w.residence().alive()) {
-        throw unusable(g);
+        throw checks.unusable(g);
       }
       checks.owned(w.owner(), "an adapter");
       that(w.targets() == outs.length, "%d targets for %d outputs", w.targets(), outs.length);
@@ -76,11 +61,6 @@ final class LoraChecks {
     }
   }
 
-  private static IllegalArgumentException unusable(int group) {
-    return new IllegalArgumentException(
-        "adapter weights of group " + group + " are freed or belong to another backend");
-  }
-
   /**
    * Adapters of routed layers.
    *
@@ -95,7 +75,9 @@ final class LoraChecks {
       int xRows,
       CudaTensor[] outs,
       int outRows) {
-    groups(groups, weights.size(), routing.rows());
+    checks.groups(groups, weights.size(), routing.rows());
+    atMost(routing.rows(), LoraTiling.MAX_ROWS, "rows");
+    atMost((long) routing.rows() * routing.topK(), LoraTiling.MAX_ROUTED, "routed rows");
     that(x.rows() == xRows, "x %s for routing of %d rows", x.shape(), routing.rows());
     narrow(x, "x");
     that(outs.length <= LoraLayout.MAX_TARGETS, "%d outputs", outs.length);
@@ -104,7 +86,7 @@ final class LoraChecks {
         continue;
       }
       if (!(weights.get(g) instanceof CudaExpertLoraWeights w) || !w.residence().alive()) {
-        throw unusable(g);
+        throw checks.unusable(g);
       }
       checks.owned(w.owner(), "an adapter");
       that(

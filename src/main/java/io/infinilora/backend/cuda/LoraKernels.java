@@ -98,9 +98,9 @@ final class LoraKernels {
     return Clusters.of(x.cols(), hopper);
   }
 
-  /** Adapters times experts that a plan can count. */
+  /** Adapters times experts that can be computed at once. */
   int mostPairs() {
-    return planShared / PLAN_BYTES;
+    return Math.min(LoraTiling.MAX_PAIRS, planShared / PLAN_BYTES);
   }
 
   /**

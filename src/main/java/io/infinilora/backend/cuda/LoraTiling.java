@@ -9,6 +9,19 @@ import java.util.function.IntToLongFunction;
  * numbers were found.
  */
 final class LoraTiling {
+  /** Rows of an operator at most: a dense site can make a tile of each, and a grid has no more. */
+  static final int MAX_ROWS = Launch.MAX_GRID;
+
+  /** Routed rows of an operator at most: the kernels that plan count in 21 bits. */
+  static final int MAX_ROUTED = (1 << 21) - 1;
+
+  /**
+   * Adapters times experts that are computed at once at most: {@link #MAX_ROUTED} rows then make no
+   * more tiles than a grid has blocks along y. Each pair has at most one tile that is not full, and
+   * full ones are at most as many again, or of {@link #SHRINK_ROWS} rows.
+   */
+  static final int MAX_PAIRS = 1 << 15;
+
   /** Blocks of a cluster at most. */
   private static final int MAX_CLUSTER = 8;
 

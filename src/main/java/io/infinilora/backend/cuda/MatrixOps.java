@@ -4,7 +4,7 @@ import io.infinilora.backend.Projection;
 import io.infinilora.backend.Tensor;
 
 /** Dense products. The stream's thread only. */
-final class MatrixOps {
+final class MatrixOps implements AutoCloseable {
   /** Rows from which on arithmetic limits a product on current devices. */
   static final int MANY_ROWS = 17;
 
@@ -66,5 +66,11 @@ final class MatrixOps {
     } else {
       many.multiply(x, rows, weights, bias, features, in, y);
     }
+  }
+
+  /** The stream must have passed all products. */
+  @Override
+  public void close() {
+    many.close();
   }
 }

@@ -43,4 +43,7 @@ final class PortableRows implements ManyRowsMatrix {
         .dependent()
         .go();
   }
+
+  @Override
+  public void close() {}
 }

@@ -65,7 +65,9 @@ final class UploadRing implements AutoCloseable {
     outgrown.add(device);
     outgrown.add(marks[0]);
     outgrown.add(marks[1]);
-    allocate(Long.highestOneBit(size) * 8);
+    // Two halves, and in each twice the room: an operator uploads several arrays before it is
+    // launched, and the others are together no larger than the largest.
+    allocate(4 * size);
   }
 
   /** Where the upload is to be written. */

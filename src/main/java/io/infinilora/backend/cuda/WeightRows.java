@@ -2,9 +2,7 @@ package io.infinilora.backend.cuda;
 
 import io.infinilora.backend.decode.RowDecoder;
 import io.infinilora.core.DType;
-import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
-import io.infinilora.core.TensorView;
 import io.infinilora.core.WeightMatrix;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -16,6 +14,9 @@ import java.lang.foreign.ValueLayout;
  */
 final class WeightRows implements AutoCloseable {
   private static final ValueLayout.OfShort SHORT = ValueLayout.JAVA_SHORT_UNALIGNED;
+
+  /** Bits of the bf16. */
+  private static final int INFINITY = 0x7F80;
 
   /** Rows and columns of a piece of a transposed matrix. */
   private static final int TILE = 64;
@@ -52,7 +53,8 @@ final class WeightRows implements AutoCloseable {
    * Writes rows {@code from} (inclusive) to {@code to} (exclusive).
    *
    * @param into holds {@code to - from} times the stride
-   * @throws io.infinilora.core.InfiniLoraException BAD_MODEL_FILE if a quantised element is NaN
+   * @throws io.infinilora.core.InfiniLoraException BAD_MODEL_FILE if an element of a type other
+   *     than bf16 is not finite or too large for bf16
    */
   void write(int from, int to, MemorySegment into) {
     long rowBytes = (long) Short.BYTES * source.cols();
@@ -109,8 +111,9 @@ final class WeightRows implements AutoCloseable {
     if (!plain) {
       decoder.decode(row, decoded.address());
       MemorySegment.copy(decoded, ValueLayout.JAVA_FLOAT, 0, floats, 0, floats.length);
-      refuseInfinity();
-      round(floats, rounded);
+      if (round(floats, rounded) >= INFINITY) {
+        throw tooLarge();
+      }
       MemorySegment.copy(rounded, 0, into, SHORT, 0, rounded.length);
       return;
     }
@@ -125,29 +128,30 @@ final class WeightRows implements AutoCloseable {
     }
   }
 
-  /** Blocks with large scales can stand for what no float holds. */
-  private void refuseInfinity() {
-    if (!source.dtype().quantised()) {
-      return;
-    }
-    for (float value : floats) {
-      if (Float.isInfinite(value)) {
-        TensorView tensor = source.tensor();
-        throw new InfiniLoraException(
-            ErrorCode.BAD_MODEL_FILE,
-            "%s: tensor %s holds Infinity".formatted(tensor.source(), tensor.name()));
-      }
-    }
-  }
-
-  /** To the nearest bf16 each; NaNs stay such. Plain loops, which the compiler vectorises. */
-  private static void round(float[] from, short[] to) {
+  /**
+   * To the nearest bf16 each. Plain loops, which the compiler vectorises.
+   *
+   * @param from finite
+   * @return the largest magnitude's bits
+   */
+  private static int round(float[] from, short[] to) {
+    int largest = 0;
     for (int i = 0; i < from.length; i++) {
       int bits = Float.floatToRawIntBits(from[i]);
       int nearest = (bits + 0x7FFF + ((bits >>> 16) & 1)) >>> 16;
-      boolean nan = (bits & 0x7FFFFFFF) > 0x7F800000;
-      to[i] = (short) (nan ? (bits >>> 16) | 0x40 : nearest);
+      to[i] = (short) nearest;
+      largest = Math.max(largest, nearest & 0x7FFF);
     }
+    return largest;
+  }
+
+  /** The decoder has refused what is not finite: only rounding can have made an infinity. */
+  private InfiniLoraException tooLarge() {
+    float most = 0;
+    for (float value : floats) {
+      most = Math.max(most, Math.abs(value));
+    }
+    return decoder.bad("holds " + most + ", which is too large for bf16");
   }
 
   @Override

@@ -13,6 +13,9 @@ public final class RowDecoder {
   /** All memory, by absolute address. */
   private static final MemorySegment ALL = MemorySegment.NULL.reinterpret(Long.MAX_VALUE);
 
+  /** Exponent bits of a float32: all are set in infinities and NaNs. */
+  private static final int EXPONENT = 0x7F800000;
+
   private final WeightMatrix source;
   private final MemorySegment data;
   private final QuantBlocks blocks;
@@ -32,7 +35,7 @@ public final class RowDecoder {
    * Writes row {@code row} to {@code cols} floats at address {@code into}. Nothing checks the
    * address.
    *
-   * @throws InfiniLoraException BAD_MODEL_FILE if a quantised element is NaN
+   * @throws InfiniLoraException BAD_MODEL_FILE naming the tensor if an element is not finite
    */
   public void decode(int row, long into) {
     int cols = source.cols();
@@ -64,6 +67,7 @@ public final class RowDecoder {
       case U8 -> throw new IllegalArgumentException(source + " holds no weights");
       default -> decodeBlocks(first, cols, into);
     }
+    refuseNonFinite(into, cols);
   }
 
   private void decodeBlocks(long first, int cols, long into) {
@@ -72,19 +76,34 @@ public final class RowDecoder {
     for (int at = 0; at < cols; at += dtype.blockElements()) {
       blocks.read(block++);
       blocks.values(values);
-      boolean nan = false;
-      for (float value : values) {
-        nan |= Float.isNaN(value);
-      }
-      if (nan) {
-        TensorView tensor = source.tensor();
-        throw new InfiniLoraException(
-            ErrorCode.BAD_MODEL_FILE,
-            "%s: tensor %s holds NaN".formatted(tensor.source(), tensor.name()));
-      }
       MemorySegment.copy(
           values, 0, ALL, ValueLayout.JAVA_FLOAT_UNALIGNED, into + 4L * at, values.length);
     }
+  }
+
+  /** Blocks with large scales can stand for what no float holds, too. */
+  private void refuseNonFinite(long into, int cols) {
+    int largest = 0;
+    for (int i = 0; i < cols; i++) {
+      largest =
+          Math.max(largest, ALL.get(ValueLayout.JAVA_INT_UNALIGNED, into + 4L * i) & EXPONENT);
+    }
+    if (largest == EXPONENT) {
+      for (int i = 0; i < cols; i++) {
+        float value = ALL.get(ValueLayout.JAVA_FLOAT_UNALIGNED, into + 4L * i);
+        if (!Float.isFinite(value)) {
+          throw bad("holds " + Math.abs(value));
+        }
+      }
+    }
+  }
+
+  /** The fault of the file that its tensor {@code what}. */
+  public InfiniLoraException bad(String what) {
+    TensorView tensor = source.tensor();
+    return new InfiniLoraException(
+        ErrorCode.BAD_MODEL_FILE,
+        "%s: tensor %s %s".formatted(tensor.source(), tensor.name(), what));
   }
 
   private static void set(long address, float value) {

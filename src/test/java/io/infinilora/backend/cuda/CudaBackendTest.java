@@ -2,7 +2,11 @@ package io.infinilora.backend.cuda;
 
 import io.infinilora.backend.Backend;
 import io.infinilora.backend.Precision;
+import io.infinilora.backend.Tensor;
 import io.infinilora.backend.TransferContract;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.util.Optional;
 import org.junit.jupiter.api.Assumptions;
 import org.junit.jupiter.api.BeforeAll;
@@ -27,5 +31,25 @@ class CudaBackendTest extends TransferContract {
   @Override
   protected Backend create() {
     return new CudaBackend(0, BUDGET);
+  }
+
+  @Override
+  protected void write(Tensor tensor, double[][] values) {
+    CudaTensor t = (CudaTensor) tensor;
+    try (Arena arena = Arena.ofConfined()) {
+      MemorySegment rows = arena.allocate((long) t.rows() * t.stride() * t.elementBytes(), 8);
+      for (int r = 0; r < values.length; r++) {
+        for (int c = 0; c < values[r].length; c++) {
+          long at = (long) r * t.stride() + c;
+          float value = (float) values[r][c];
+          if (t.wide()) {
+            rows.setAtIndex(ValueLayout.JAVA_FLOAT, at, value);
+          } else {
+            rows.setAtIndex(ValueLayout.JAVA_SHORT, at, Bf16Rows.round(value));
+          }
+        }
+      }
+      t.owner().device().upload(rows, t.address());
+    }
   }
 }

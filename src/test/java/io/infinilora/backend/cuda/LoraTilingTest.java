@@ -7,7 +7,9 @@ import io.infinilora.backend.cuda.LoraTiling.Clusters;
 import io.infinilora.backend.cuda.LoraTiling.Expand;
 import io.infinilora.backend.cuda.LoraTiling.Shrink;
 import java.util.Arrays;
+import java.util.List;
 import java.util.Random;
+import java.util.SplittableRandom;
 import org.junit.jupiter.api.Test;
 
 class LoraTilingTest {
@@ -98,6 +100,26 @@ class LoraTilingTest {
       assertThat(RowCounts.of(counts).tiles(rows))
           .isLessThanOrEqualTo(LoraTiling.mostTiles(routed, pairs, rows));
     }
+  }
+
+  /** Tiles are blocks along y of the shrink kernels' grids. */
+  @Test
+  void noRoutingMakesMoreTilesThanAGridHasBlocks() {
+    Clusters clusters = Clusters.of(512, true); // Of one block, so that tiles are cut the least.
+    SplittableRandom random = new SplittableRandom(3);
+    int most = 0;
+    for (int i = 0; i < 200_000; i++) {
+      int pairs = i < 100_000 ? LoraTiling.MAX_PAIRS : 1 + random.nextInt(LoraTiling.MAX_PAIRS);
+      int routed = i == 0 ? LoraTiling.MAX_ROUTED : 1 + random.nextInt(1 << random.nextInt(22));
+      routed = Math.min(routed, LoraTiling.MAX_ROUTED);
+      RowCounts counts = LoraTiling.routed(routed, pairs);
+      Shrink few = LoraTiling.fewShrink(counts, clusters, 1);
+      Shrink many = LoraTiling.manyShrink(counts, clusters, 1);
+      for (Shrink tiling : List.of(few, many)) {
+        most = Math.max(most, LoraTiling.mostTiles(routed, pairs, tiling.rows()));
+      }
+    }
+    assertThat(most).isBetween(Launch.MAX_GRID - 100, Launch.MAX_GRID);
   }
 
   @Test

@@ -1,24 +1,32 @@
 package io.infinilora.backend.cuda;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import io.infinilora.backend.decode.RowDecoder;
 import io.infinilora.core.DType;
+import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.TensorView;
 import io.infinilora.core.WeightMatrix;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.math.BigDecimal;
+import java.util.List;
 import java.util.Random;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /** Rows of weights as the device gets them. */
 class WeightRowsTest {
   private static final int ROWS = 7;
+
+  /** The largest bf16. */
+  private static final float MOST = 0x1.FEp127f;
+
   private static final int GARBAGE = 0x55;
 
   private final Arena arena = Arena.ofConfined();
@@ -62,15 +70,32 @@ class WeightRowsTest {
     check(WeightMatrix.of(view).transposed().rows(4, 1, 139).cols(2, 1, 141), 144);
   }
 
-  /** Halves go to the even neighbour, and infinities and NaNs stay what they are. */
+  /** Halves go to the even neighbour. */
   @Test
   void roundingIsThatOfTheFormat() {
-    float[] values = {
-      1 + 0x1p-8f, 1 + 3 * 0x1p-8f, -1 - 0x1p-8f, Float.MAX_VALUE, Float.NEGATIVE_INFINITY, -0f
-    };
-    assertThat(rounded(values))
-        .containsExactly(1, 1 + 0x1p-6f, -1, Float.POSITIVE_INFINITY, Float.NEGATIVE_INFINITY, -0f);
-    assertThat(rounded(Float.intBitsToFloat(0x7F800001))[0]).isNaN();
+    float[] values = {1 + 0x1p-8f, 1 + 3 * 0x1p-8f, -1 - 0x1p-8f, MOST, -0f, Float.MIN_VALUE};
+    assertThat(rounded(values)).containsExactly(1, 1 + 0x1p-6f, -1, MOST, -0f, 0);
+  }
+
+  @Test
+  void whatBf16CannotHoldIsRefused() {
+    for (float bad : new float[] {Float.NaN, Float.NEGATIVE_INFINITY, Float.MAX_VALUE}) {
+      assertThatThrownBy(() -> rounded(1, bad, 2))
+          .isInstanceOf(InfiniLoraException.class)
+          .hasMessageStartingWith("this test: tensor w holds " + Math.abs(bad));
+    }
+  }
+
+  @ParameterizedTest
+  @ValueSource(ints = {0x7C00, 0xFC00, 0x7C01, 0xFE00})
+  void float16MustBeFinite(int bits) {
+    TensorView view = random(DType.F16, 37);
+    view.data().set(ValueLayout.JAVA_SHORT_UNALIGNED, 2L * (37 + 5), (short) bits);
+    for (WeightMatrix matrix : List.of(WeightMatrix.of(view), WeightMatrix.of(view).transposed())) {
+      assertThatThrownBy(() -> check(matrix, 40))
+          .isInstanceOf(InfiniLoraException.class)
+          .hasMessageMatching("this test: tensor w holds (NaN|Infinity)");
+    }
   }
 
   private float[] rounded(float... values) {
