@@ -26,6 +26,9 @@ import jcuda.driver.JCudaDriver;
 final class CudaDevice implements AutoCloseable {
   private static final CUstream DEFAULT_STREAM = new CUstream();
 
+  /** The compute capability that the machine code in our files is for. */
+  private static final int HOPPER = 90;
+
   private final CUdevice device;
   private final CUcontext context;
   private final String name;
@@ -40,6 +43,9 @@ final class CudaDevice implements AutoCloseable {
 
   private volatile boolean closed;
   private volatile CudaException lost;
+
+  /** See {@link #hopper}; null before it is asked for. */
+  private Boolean hopper;
 
   private CudaDevice(CUdevice device, CUcontext context, long budget) {
     this.device = device;
@@ -113,6 +119,35 @@ final class CudaDevice implements AutoCloseable {
   /** Ten times the major version plus the minor one: 90 for Hopper. */
   int computeCapability() {
     return computeCapability;
+  }
+
+  /**
+   * Whether the driver is told to compile PTX even where there is machine code for the device: so
+   * Hopper can run what other devices run.
+   */
+  static boolean machineCodeIgnored() {
+    return "1".equals(System.getenv("CUDA_FORCE_PTX_JIT"));
+  }
+
+  /**
+   * Whether the driver runs the machine code for Hopper, and not the PTX that is compiled for all
+   * other devices, older and newer: that knows neither clusters nor programmatic dependent launches
+   * nor the copy engine, so nobody may launch it with them.
+   */
+  synchronized boolean hopper() {
+    if (hopper == null) {
+      hopper = kernel("signals", "signal_release").ptxVersion() >= HOPPER;
+    }
+    return hopper;
+  }
+
+  /**
+   * Dynamic and static shared memory that a block can have: 99 KiB on devices of capability 8.6,
+   * 8.9 and 12.0, more on others.
+   */
+  int sharedMemory() {
+    return attribute(
+        CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN);
   }
 
   /** Streaming multiprocessors. */

@@ -35,6 +35,16 @@ final class Kernel {
     return function.address();
   }
 
+  /** Ten times the compute capability that its PTX was made for. */
+  int ptxVersion() {
+    int[] version = new int[1];
+    device.check(
+        JCudaDriver.cuFuncGetAttribute(
+            version, CUfunction_attribute.CU_FUNC_ATTRIBUTE_PTX_VERSION, function),
+        "cuFuncGetAttribute(" + name + ")");
+    return version[0];
+  }
+
   /** Allows launches with up to so much dynamic shared memory. */
   Kernel sharedLimit(int bytes) {
     if (bytes > PLAIN_SHARED) {

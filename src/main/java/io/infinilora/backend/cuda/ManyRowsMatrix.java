@@ -13,11 +13,15 @@ interface ManyRowsMatrix {
 
   /** By the cuBLASLt of this machine; without one, by a slower kernel of our own. */
   static ManyRowsMatrix open(CudaStream stream) {
+    Logger log = LoggerFactory.getLogger(ManyRowsMatrix.class);
+    if (CudaDevice.machineCodeIgnored()) {
+      log.warn("prompts will be read slowly: cuBLASLt has machine code only, which is ignored");
+      return new PortableRows(stream);
+    }
     Optional<CublasLt> blas = CublasLt.find();
     if (blas.isPresent()) {
       return new CublasRows(stream, blas.get());
     }
-    Logger log = LoggerFactory.getLogger(ManyRowsMatrix.class);
     log.warn(
         "no cuBLASLt was found, prompts will be read slowly; looked for {}", CublasLt.places());
     return new PortableRows(stream);
