@@ -430,7 +430,11 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
   private void failed(StepPlan plan, Throwable cause) {
     landed();
     scheduler.rollback(plan);
-    if (cause instanceof LoraSideException lost) {
+    Optional<InfiniLoraException> fault = model.backend().fault();
+    if (fault.isPresent()) {
+      log.error("a step of {} rows failed with its device", plan.rows(), cause);
+      failRequests(plan, fault.get());
+    } else if (cause instanceof LoraSideException lost) {
       retry(plan, lost);
     } else {
       log.error("a step of {} rows failed; its requests fail with it", plan.rows(), cause);

@@ -1,5 +1,6 @@
 package io.infinilora.backend.cuda;
 
+import io.infinilora.core.InfiniLoraException;
 import java.util.LinkedHashMap;
 import java.util.Map;
 
@@ -42,8 +43,14 @@ final class CublasRows implements ManyRowsMatrix {
     stream.bind();
     if (stream.announce(
         x.address() * 31 + weights * 37 + y.address() * 41 + rows * 43L + features)) {
-      blas.multiply(
-          plan, weights, x.address(), y.address(), workspace, WORKSPACE_BYTES, stream.handle());
+      try {
+        blas.multiply(
+            plan, weights, x.address(), y.address(), workspace, WORKSPACE_BYTES, stream.handle());
+      } catch (InfiniLoraException e) {
+        // The library has statuses of its own, the same for a lost device as for a bad argument.
+        stream.device().check(stream.device().state(), e.getMessage());
+        throw e;
+      }
     }
     if (bias != 0) {
       stream

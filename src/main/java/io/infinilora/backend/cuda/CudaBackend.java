@@ -86,7 +86,7 @@ public final class CudaBackend implements Backend {
 
   @Override
   public Optional<InfiniLoraException> fault() {
-    return Optional.ofNullable(device.lost());
+    return Optional.ofNullable(device.look());
   }
 
   @Override

@@ -17,6 +17,7 @@ import jcuda.driver.CUdevice_attribute;
 import jcuda.driver.CUmodule;
 import jcuda.driver.CUresult;
 import jcuda.driver.CUstream;
+import jcuda.driver.CUstream_flags;
 import jcuda.driver.JCudaDriver;
 
 /**
@@ -25,6 +26,8 @@ import jcuda.driver.JCudaDriver;
  */
 final class CudaDevice implements AutoCloseable {
   private static final CUstream DEFAULT_STREAM = new CUstream();
+
+  private static final long LOOK_MILLIS = 20;
 
   /** The compute capability that the machine code in our files is for. */
   private static final int HOPPER = 90;
@@ -41,6 +44,9 @@ final class CudaDevice implements AutoCloseable {
   /** Bytes in use by purpose; guarded by itself. */
   private final Map<String, Long> used = new TreeMap<>();
 
+  private final CUstream idle = new CUstream();
+  private final Object looking = new Object();
+  private volatile long nextLook = System.nanoTime();
   private volatile boolean closed;
   private volatile CudaException lost;
 
@@ -56,6 +62,7 @@ final class CudaDevice implements AutoCloseable {
             + attribute(CUdevice_attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR);
     multiprocessors = attribute(CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
     this.budget = budget;
+    fail(JCudaDriver.cuStreamCreate(idle, CUstream_flags.CU_STREAM_NON_BLOCKING), "cuStreamCreate");
   }
 
   /**
@@ -92,16 +99,46 @@ final class CudaDevice implements AutoCloseable {
   void check(int status, String call) {
     if (status != CUresult.CUDA_SUCCESS) {
       CudaException e = new CudaException(status, call);
-      if (e.deviceLost()) {
-        lost = e;
+      if (e.deviceLost() && lost == null) {
+        lost = e; // What fails later says less.
       }
       throw e;
     }
   }
 
-  /** Why the device cannot be used any more, or null. */
+  /** Why the device cannot be used any more, or null; as far as a call has failed. */
   CudaException lost() {
     return lost;
+  }
+
+  /**
+   * Asks the driver whether the device is still there: while nobody calls it, nobody notices. Takes
+   * about a microsecond, and that at most every {@value #LOOK_MILLIS} ms. Any thread.
+   *
+   * @return as {@link #lost()}
+   */
+  CudaException look() {
+    long now = System.nanoTime();
+    if (lost == null && now - nextLook >= 0) {
+      nextLook = now + LOOK_MILLIS * 1_000_000;
+      synchronized (looking) {
+        if (!closed) {
+          try {
+            check(state(), "cuStreamQuery");
+          } catch (CudaException e) {
+            // If it is lost, that is known now.
+          }
+        }
+      }
+    }
+    return lost;
+  }
+
+  /** A status that tells of earlier failures in the context. */
+  int state() {
+    JCudaDriver.cuCtxSetCurrent(context);
+    int status = JCudaDriver.cuStreamQuery(idle);
+    return status == CUresult.CUDA_ERROR_NOT_READY ? CUresult.CUDA_SUCCESS : status;
   }
 
   /** A {@code CUdevice_attribute}. */
@@ -146,8 +183,7 @@ final class CudaDevice implements AutoCloseable {
    * 8.9 and 12.0, more on others.
    */
   int sharedMemory() {
-    return attribute(
-        CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN);
+    return attribute(CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN);
   }
 
   /** Streaming multiprocessors. */
@@ -334,9 +370,28 @@ final class CudaDevice implements AutoCloseable {
   /** Gives the context back, and all memory with it. */
   @Override
   public void close() {
-    if (!closed) {
-      closed = true;
-      JCudaDriver.cuDevicePrimaryCtxRelease(device);
+    synchronized (looking) {
+      if (!closed) {
+        closed = true;
+        JCudaDriver.cuDevicePrimaryCtxRelease(device);
+      }
+    }
+  }
+
+  /**
+   * Gives back what a part of the backend has, of which nothing is left if the device is lost,
+   * noticed or not.
+   */
+  void release(Runnable calls) {
+    if (lost == null) {
+      try {
+        makeCurrent();
+        calls.run();
+      } catch (CudaException e) {
+        if (!e.deviceLost()) {
+          throw e;
+        }
+      }
     }
   }
 }

@@ -232,15 +232,15 @@ final class CudaStream implements AutoCloseable {
 
   @Override
   public void close() {
-    if (device.lost() == null) {
-      device.makeCurrent();
-      synchronize();
-      recorder.close();
-      ring.close();
-      scratch.close();
-      sideScratch.close();
-      device.check(JCudaDriver.cuStreamDestroy(stream), "cuStreamDestroy");
-    }
+    device.release(
+        () -> {
+          synchronize();
+          recorder.close();
+          ring.close();
+          scratch.close();
+          sideScratch.close();
+          device.check(JCudaDriver.cuStreamDestroy(stream), "cuStreamDestroy");
+        });
     arena.close();
   }
 }
