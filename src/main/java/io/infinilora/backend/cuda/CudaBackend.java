@@ -24,6 +24,7 @@ import io.infinilora.core.TensorView;
 import io.infinilora.core.WeightMatrix;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.Optional;
 import java.util.OptionalLong;
 
@@ -61,6 +62,11 @@ public final class CudaBackend implements Backend {
   @Override
   public OptionalLong freeMemory() {
     return OptionalLong.of(device.budget() - device.usedBytes());
+  }
+
+  @Override
+  public Map<String, Long> usedMemory() {
+    return device.used();
   }
 
   /** Throws once the backend is closed or the device is lost. */

@@ -159,11 +159,11 @@ final class CudaDevice implements AutoCloseable {
   }
 
   /**
-   * Whether the driver is told to compile PTX even where there is machine code for the device: so
-   * Hopper can run what other devices run.
+   * Whether the driver compiles PTX even where there is machine code for the device, as it does if
+   * {@code CUDA_FORCE_PTX_JIT} is 1 in the environment: so Hopper can run what other devices run.
    */
-  static boolean machineCodeIgnored() {
-    return "1".equals(System.getenv("CUDA_FORCE_PTX_JIT"));
+  boolean machineCodeIgnored() {
+    return computeCapability == HOPPER && !hopper();
   }
 
   /**

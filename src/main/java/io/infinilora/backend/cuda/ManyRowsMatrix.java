@@ -14,7 +14,7 @@ interface ManyRowsMatrix {
   /** By the cuBLASLt of this machine; without one, by a slower kernel of our own. */
   static ManyRowsMatrix open(CudaStream stream) {
     Logger log = LoggerFactory.getLogger(ManyRowsMatrix.class);
-    if (CudaDevice.machineCodeIgnored()) {
+    if (stream.device().machineCodeIgnored()) {
       log.warn("prompts will be read slowly: cuBLASLt has machine code only, which is ignored");
       return new PortableRows(stream);
     }
