@@ -27,6 +27,8 @@ import jcuda.driver.JCudaDriver;
 final class CudaDevice implements AutoCloseable {
   private static final CUstream DEFAULT_STREAM = new CUstream();
 
+  private static final int STATIC_SHARED = 3 << 10;
+  private static final int LEAST_SHARED = 96 << 10;
   private static final long LOOK_MILLIS = 20;
 
   /** The compute capability that the machine code in our files is for. */
@@ -179,11 +181,15 @@ final class CudaDevice implements AutoCloseable {
   }
 
   /**
-   * Dynamic and static shared memory that a block can have: 99 KiB on devices of capability 8.6,
-   * 8.9 and 12.0, more on others.
+   * Dynamic shared memory that a block can have, beside little static one: 96 KiB on devices of
+   * capability 8.6, 8.9 and 12.0, more on others. Where Hopper is told to be one of the others, as
+   * little as the least of them.
    */
   int sharedMemory() {
-    return attribute(CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN);
+    int bytes =
+        attribute(CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)
+            - STATIC_SHARED;
+    return machineCodeIgnored() ? Math.min(bytes, LEAST_SHARED) : bytes;
   }
 
   /** Streaming multiprocessors. */

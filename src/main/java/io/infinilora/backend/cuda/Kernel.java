@@ -48,6 +48,11 @@ final class Kernel {
   /** Allows launches with up to so much dynamic shared memory. */
   Kernel sharedLimit(int bytes) {
     if (bytes > PLAIN_SHARED) {
+      if (bytes > device.sharedMemory()) {
+        throw new IllegalStateException(
+            "%s needs %d bytes of shared memory, the device has %d"
+                .formatted(name, bytes, device.sharedMemory()));
+      }
       device.check(
           JCudaDriver.cuFuncSetAttribute(
               function,
