@@ -18,7 +18,7 @@ import java.util.stream.Stream;
  * <p>Usage: {@code LostServer MODEL_DIRECTORY}.
  */
 final class LostServer {
-  private static final Duration PATIENCE = Duration.ofSeconds(20);
+  private static final Duration PATIENCE = Duration.ofSeconds(60);
   private static final String REASON =
       "the GPU cannot be used by this process any more: restart it";
   private static final HttpClient CLIENT = HttpClient.newHttpClient();

@@ -31,7 +31,7 @@ import java.util.regex.Pattern;
  * <p>Usage: {@code LostDevice MODEL_DIRECTORY MODE POISON running|idle|unnoticed}.
  */
 final class LostDevice {
-  private static final int SECONDS = 20;
+  private static final int SECONDS = 60;
 
   /** A call of the driver, or a launch, what it answered, and what that means. */
   private static final Pattern CAUSE =

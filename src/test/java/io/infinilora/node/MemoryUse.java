@@ -98,8 +98,15 @@ record MemoryUse(Map<String, Long> planned, Map<String, Long> used) {
     requests.forEach(MemoryUse::await);
   }
 
+  /** Whether the workspace takes what was planned, or up to a fifth less. */
+  boolean workspaceAsPlanned() {
+    long bytes = used.getOrDefault("workspace", 0L);
+    long most = planned.get("workspace");
+    return bytes <= most && bytes >= 0.8 * most;
+  }
+
   private static <T> T await(CompletableFuture<T> future) {
-    return future.orTimeout(50, TimeUnit.SECONDS).join();
+    return future.orTimeout(100, TimeUnit.SECONDS).join();
   }
 
   @Override

@@ -65,7 +65,7 @@ final class UploadRing implements AutoCloseable {
     outgrown.add(device);
     outgrown.add(marks[0]);
     outgrown.add(marks[1]);
-    allocate(Long.highestOneBit(size) * 8);
+    allocate(Long.highestOneBit(size) * 4);
   }
 
   /** Where the upload is to be written. */
