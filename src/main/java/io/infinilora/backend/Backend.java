@@ -8,6 +8,7 @@ import io.infinilora.core.TensorView;
 import io.infinilora.core.WeightMatrix;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Map;
 import java.util.Optional;
 import java.util.OptionalLong;
 
@@ -127,6 +128,11 @@ public interface Backend extends AutoCloseable {
    */
   default OptionalLong freeMemory() {
     return OptionalLong.empty();
+  }
+
+  /** Bytes in use of the memory of its own that the device has, by purpose. */
+  default Map<String, Long> usedMemory() {
+    return Map.of();
   }
 
   /** A cache for keys and values. */

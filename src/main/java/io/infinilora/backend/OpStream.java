@@ -309,6 +309,7 @@ public interface OpStream extends AutoCloseable {
    * @param deadlineNanos {@link System#nanoTime} at which to give up
    * @return false if the deadline passed (known at once on the CPU; a GPU reports it at {@link
    *     #synchronize})
+   * @throws io.infinilora.core.InfiniLoraException if the device is lost meanwhile
    */
   default boolean await(Signal signal, long value, long deadlineNanos) {
     return signal.await(value, deadlineNanos);

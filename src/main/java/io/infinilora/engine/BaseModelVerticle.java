@@ -99,6 +99,7 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
             runtime,
             scheduler,
             stepDriver,
+            () -> model.backend().fault(),
             patience,
             (millis, task) -> vertx.setTimer(millis, t -> task.run()),
             metrics,

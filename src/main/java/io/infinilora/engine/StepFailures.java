@@ -5,6 +5,8 @@ import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.scheduler.StepPlan;
 import java.time.Duration;
+import java.util.Optional;
+import java.util.function.Supplier;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -19,6 +21,7 @@ final class StepFailures {
 
   private final Generations generations;
   private final AdapterLeases leases;
+  private final Supplier<Optional<InfiniLoraException>> fault;
   private final Duration retry;
   private final AdapterLeases.Timer timer;
   private final Runnable goOn;
@@ -26,17 +29,20 @@ final class StepFailures {
   /**
    * For the requests of one instance.
    *
+   * @param fault why the device computes nothing any more, if so
    * @param retry how long a request is tried again
    * @param goOn is run when requests have failed by themselves, so that others can go on
    */
   StepFailures(
       Generations generations,
       AdapterLeases leases,
+      Supplier<Optional<InfiniLoraException>> fault,
       Duration retry,
       AdapterLeases.Timer timer,
       Runnable goOn) {
     this.generations = generations;
     this.leases = leases;
+    this.fault = fault;
     this.retry = retry;
     this.timer = timer;
     this.goOn = goOn;
@@ -44,7 +50,11 @@ final class StepFailures {
 
   /** A step has failed, has landed and is rolled back. */
   void stepFailed(StepPlan plan, Throwable cause) {
-    if (cause instanceof LoraSideException lost) {
+    Optional<InfiniLoraException> lostDevice = fault.get();
+    if (lostDevice.isPresent()) {
+      log.error("a step of {} rows failed with its device", plan.rows(), cause);
+      generations.of(plan).forEach(generation -> generations.fail(generation, lostDevice.get()));
+    } else if (cause instanceof LoraSideException lost) {
       log.warn("a step of {} rows failed on the LoRA side and is tried again", plan.rows(), cause);
       leases.stepFailed(plan.adapters());
       generations.of(plan).stream()

@@ -20,6 +20,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.function.Consumer;
+import java.util.function.Supplier;
 
 /**
  * The loop of a base-model instance: plan a step, announce it to the LoRA side, have the driver
@@ -48,6 +49,7 @@ final class StepLoop {
    * A loop without requests.
    *
    * @param scheduler asks {@link #leases} which adapters are ready
+   * @param fault why the device computes nothing any more, if so
    * @param timer runs tasks on the event loop
    * @param publish takes the load whenever it may have changed
    */
@@ -56,6 +58,7 @@ final class StepLoop {
       LoraRuntime lora,
       Scheduler scheduler,
       StepDriver driver,
+      Supplier<Optional<InfiniLoraException>> fault,
       Patience patience,
       AdapterLeases.Timer timer,
       EngineMetrics metrics,
@@ -69,7 +72,7 @@ final class StepLoop {
     leases = new AdapterLeases(lora, timer, new LeaseEvents());
     generations = new Generations(scheduler, leases, driver::inFlight, metrics);
     admission = new Admission(model, patience.adapter(), lora, leases, scheduler, generations);
-    failures = new StepFailures(generations, leases, patience.retry(), timer, this::goOn);
+    failures = new StepFailures(generations, leases, fault, patience.retry(), timer, this::goOn);
   }
 
   /** The adapters of its requests. */

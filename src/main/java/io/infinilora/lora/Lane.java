@@ -103,10 +103,22 @@ final class Lane {
   void await(long untilNanos) {
     if (!requests.isEmpty() && !sites.isEmpty()) {
       LoraExchange exchange = step.exchange();
-      ops.await(
-          exchange.published(),
-          exchange.value(step.id(), requests.peek().layer(), sites.peek()),
-          untilNanos);
+      try {
+        ops.await(
+            exchange.published(),
+            exchange.value(step.id(), requests.peek().layer(), sites.peek()),
+            untilNanos);
+      } catch (RuntimeException e) {
+        fail(exchange, e); // The device is lost.
+      }
+    }
+  }
+
+  private void fail(LoraExchange exchange, RuntimeException cause) {
+    if (exchange.enter()) {
+      log.warn("LoRA step {} failed", step.id(), cause);
+      exchange.fail(step.id(), cause);
+      exchange.leave();
     }
   }
 

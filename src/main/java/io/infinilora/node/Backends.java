@@ -10,6 +10,7 @@ import io.infinilora.config.DeviceKind;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
 import java.util.Optional;
+import java.util.function.IntFunction;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -29,10 +30,15 @@ public final class Backends {
    * @throws InfiniLoraException BAD_CONFIG if a GPU is asked for and cannot be used
    */
   public static Backend open(DeviceConfig device, int threads) {
+    return open(device, threads, CudaProbe::obstacle);
+  }
+
+  /** The same, where {@code probe} says why a GPU cannot be used. */
+  static Backend open(DeviceConfig device, int threads, IntFunction<Optional<String>> probe) {
     if (device.kind() == DeviceKind.CPU) {
       return cpu(threads);
     }
-    Optional<String> obstacle = CudaProbe.obstacle(device.index());
+    Optional<String> obstacle = probe.apply(device.index());
     if (obstacle.isEmpty()) {
       return new CudaBackend(device.index(), budget(device));
     }

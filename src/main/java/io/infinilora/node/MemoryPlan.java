@@ -32,8 +32,23 @@ record MemoryPlan(long budget, long weights, long adapters, long workspace, long
   /** Most rows whose logits are computed at once; see {@code BaseModel}. */
   private static final int LOGIT_ROWS = 64;
 
-  /** Staging, small arrays, recorded steps and matrix library of one stream: 128 MiB. */
-  private static final long STREAM_BYTES = 128L << 20;
+  /** Staging of one stream, and its matrix library. */
+  private static final long STREAM_BYTES = (3 * 4L + 32) << 20;
+
+  /** For the arrays of recorded steps. */
+  private static final long RECORDER_BYTES = 8L << 20;
+
+  /** Of each of a stream's two pieces of memory for intermediate results. */
+  private static final long LEAST_SCRATCH = 16L << 20;
+
+  /** Staging grows to four times the largest payload, and what it had before is kept. */
+  private static final int STAGES = 8;
+
+  /** Adapters of higher ranks may need more than is planned. */
+  private static final int RANK = 64;
+
+  /** Columns whose products with adapters are summed up apart, where blocks cannot share them. */
+  private static final int CHUNK = 512;
 
   /** With less room for tokens than this, a GPU serves nobody: 1024. */
   private static final int LEAST_TOKENS = 1024;
@@ -53,8 +68,8 @@ record MemoryPlan(long budget, long weights, long adapters, long workspace, long
     long adapters = stores(config) * config.lora().deviceMemory().bytes();
     long rows = engine.maxBatchedTokens();
     long workspace =
-        (base ? activations(spec, rows) + scratch(spec, rows) + STREAM_BYTES : 0)
-            + exchanges(config) * (exchange(spec, rows) + STREAM_BYTES);
+        (base ? activations(spec, rows) + baseStream(spec, rows) + RECORDER_BYTES : 0)
+            + disaggregated(config, spec, rows);
     long left = budget - weights - adapters - workspace;
     long least = bytesPerBlock * Math.ceilDiv(least(engine, spec), blockSize);
     long keysAndValues =
@@ -87,9 +102,30 @@ record MemoryPlan(long budget, long weights, long adapters, long workspace, long
     };
   }
 
-  /** Pairs of buffers between base model and LoRA server on this device. */
-  private static long exchanges(InfiniLoraConfig config) {
-    return config.loraMode() == LoraMode.DISAGGREGATED ? shards(config) : 0;
+  /** Shards, what lies between them and the base model, and payloads from other processes. */
+  private static long disaggregated(InfiniLoraConfig config, ModelSpec spec, long rows) {
+    if (config.loraMode() != LoraMode.DISAGGREGATED) {
+      return 0;
+    }
+    long terms =
+        config.lora().shards().expertShards() > 1 && spec.mlp().moe() != null
+            ? Short.BYTES * rows * chosen(spec) * padded(spec.hidden())
+            : 0;
+    long shard = exchange(spec, rows) + terms + loraStream(spec, rows);
+    return switch (config.role()) {
+      case BASE -> shards(config) * terms + payloads(spec, rows);
+      case LORA -> shards(config) * (shard + payloads(spec, rows));
+      default -> shards(config) * shard;
+    };
+  }
+
+  /** Staging of rows that come from another process. */
+  private static long payloads(ModelSpec spec, long rows) {
+    long widest = chosen(spec) * padded(spec.hidden());
+    for (LoraSite site : LoraSite.all()) {
+      widest = Math.max(widest, spec.inRows(site) * padded(spec.inWidth(site)));
+    }
+    return STAGES * Short.BYTES * rows * widest;
   }
 
   private static long shards(InfiniLoraConfig config) {
@@ -110,11 +146,56 @@ record MemoryPlan(long budget, long weights, long adapters, long workspace, long
     return rows * perRow + Math.min(rows, LOGIT_ROWS) * perLogitRow;
   }
 
-  /** The largest intermediate result, in float32; memory for it grows by doubling. */
+  private static long baseStream(ModelSpec spec, long rows) {
+    return STREAM_BYTES + grown(scratch(spec, rows)) + grown(sorted(spec, rows));
+  }
+
+  private static long loraStream(ModelSpec spec, long rows) {
+    return STREAM_BYTES + grown(adapterScratch(spec, rows)) + LEAST_SCRATCH;
+  }
+
+  /** Memory for intermediate results grows to what is needed, in steps of a quarter at most. */
+  private static long grown(long bytes) {
+    long step = Math.max(1, Long.highestOneBit(bytes) / 4);
+    return Math.max(LEAST_SCRATCH, Math.ceilDiv(bytes, step) * step);
+  }
+
+  /**
+   * The largest intermediate result of an operator: what experts put out, before it is summed up,
+   * in float32; logits that are sorted, if blocks cannot share them; or products of adapters.
+   */
   private static long scratch(ModelSpec spec, long rows) {
-    long routed = rows * spec.inRows(LoraSite.MLP_OUT);
-    long widest = Math.max(padded(spec.hidden()), 2L * padded(spec.mlp().intermediate()));
-    return 2L * Float.BYTES * routed * widest;
+    long terms =
+        spec.mlp().moe() == null ? 0 : Float.BYTES * rows * chosen(spec) * padded(spec.hidden());
+    long logits = Float.BYTES * Math.min(rows, LOGIT_ROWS) * padded(spec.vocab());
+    return Math.max(Math.max(terms, logits), adapterScratch(spec, rows));
+  }
+
+  /** Rows in the order of their experts, beside {@link #scratch}. */
+  private static long sorted(ModelSpec spec, long rows) {
+    return spec.mlp().moe() == null
+        ? 0
+        : Short.BYTES
+            * rows
+            * chosen(spec)
+            * Math.max(padded(spec.hidden()), padded(spec.mlp().intermediate()));
+  }
+
+  /** Products of rows and the narrow matrix of an adapter, and of experts' adapters their terms. */
+  private static long adapterScratch(ModelSpec spec, long rows) {
+    long most = 0;
+    for (LoraSite site : LoraSite.all()) {
+      long sums = Math.ceilDiv(spec.inWidth(site), CHUNK);
+      long products = Float.BYTES * sums * RANK * site.targets().size();
+      long terms = spec.routed(site) ? Short.BYTES * padded(spec.hidden()) : 0;
+      long perRow = products + terms;
+      most = Math.max(most, rows * (spec.routed(site) ? chosen(spec) : 1) * perRow);
+    }
+    return most;
+  }
+
+  private static long chosen(ModelSpec spec) {
+    return spec.inRows(LoraSite.MLP_OUT);
   }
 
   /** See {@code LoraExchange}. */

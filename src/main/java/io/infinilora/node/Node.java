@@ -277,6 +277,11 @@ public final class Node implements ServingNode {
     return adapters;
   }
 
+  /** How the device's memory was divided; empty for a device without memory of its own. */
+  Optional<MemoryPlan> memoryPlan() {
+    return memory;
+  }
+
   /** The model files. */
   public Checkpoint checkpoint() {
     return checkpoint;

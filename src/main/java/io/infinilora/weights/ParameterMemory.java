@@ -2,14 +2,28 @@ package io.infinilora.weights;
 
 import io.infinilora.core.ModelSpec;
 import java.util.Collection;
+import java.util.EnumSet;
+import java.util.Set;
 
 /** How much memory a model's parameters take on a device that holds them in bf16. */
 public final class ParameterMemory {
+  private static final Set<Param> BIASES =
+      EnumSet.of(
+          Param.Q_BIAS,
+          Param.K_BIAS,
+          Param.V_BIAS,
+          Param.O_BIAS,
+          Param.ROUTER_BIAS,
+          Param.GATE_BIAS,
+          Param.UP_BIAS,
+          Param.DOWN_BIAS);
+
   private ParameterMemory() {}
 
   /**
    * Bytes of all parameters: matrices in bf16, both sides rounded up to {@code multiple}, vectors
-   * in float32. An output matrix that is tied to the embedding is the same memory.
+   * in float32. An output matrix that is tied to the embedding is the same memory; biases are held
+   * once more, in the order of their matrix' rows.
    */
   public static long bytes(ModelSpec spec, int multiple) {
     long experts = spec.mlp().moe() == null ? 0 : spec.mlp().moe().experts();
@@ -27,7 +41,7 @@ public final class ParameterMemory {
     long[] shape = ParamShapes.shape(spec, param);
     long cols = Math.ceilDiv(shape[shape.length - 1], multiple) * multiple;
     return shape.length == 1
-        ? Float.BYTES * cols
+        ? (BIASES.contains(param) ? 2 : 1) * Float.BYTES * cols
         : Short.BYTES * cols * (Math.ceilDiv(shape[0], multiple) * multiple);
   }
 }

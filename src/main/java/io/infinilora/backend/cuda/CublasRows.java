@@ -1,5 +1,6 @@
 package io.infinilora.backend.cuda;
 
+import io.infinilora.core.InfiniLoraException;
 import java.util.LinkedHashMap;
 import java.util.SequencedMap;
 
@@ -36,14 +37,20 @@ final class CublasRows implements ManyRowsMatrix {
     CublasLt.Plan plan = plan(new Shape(rows, features, in, x.stride(), y.stride(), y.wide()));
     if (stream.announce(
         x.address() * 31 + weights * 37 + y.address() * 41 + rows * 43L + features)) {
-      blas.multiply(
-          plan,
-          weights,
-          x.address(),
-          y.address(),
-          workspace.address(),
-          workspace.bytes(),
-          stream.handle());
+      try {
+        blas.multiply(
+            plan,
+            weights,
+            x.address(),
+            y.address(),
+            workspace.address(),
+            workspace.bytes(),
+            stream.handle());
+      } catch (InfiniLoraException e) {
+        // The library has statuses of its own, the same for a lost device as for a bad argument.
+        stream.device().check(stream.device().state(), e.getMessage());
+        throw e;
+      }
     }
     if (bias != 0) {
       stream

@@ -24,6 +24,7 @@ import io.infinilora.core.TensorView;
 import io.infinilora.core.WeightMatrix;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.Optional;
 import java.util.OptionalLong;
 
@@ -63,6 +64,11 @@ public final class CudaBackend implements Backend {
     return OptionalLong.of(device.budget() - device.usedBytes());
   }
 
+  @Override
+  public Map<String, Long> usedMemory() {
+    return device.used();
+  }
+
   /** Throws once the backend is closed or the device is lost. */
   void checkOpen() {
     if (closed) {
@@ -86,7 +92,7 @@ public final class CudaBackend implements Backend {
 
   @Override
   public Optional<InfiniLoraException> fault() {
-    return Optional.ofNullable(device.lost());
+    return Optional.ofNullable(device.look());
   }
 
   @Override

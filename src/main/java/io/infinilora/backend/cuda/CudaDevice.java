@@ -18,6 +18,7 @@ import jcuda.driver.CUdevice_attribute;
 import jcuda.driver.CUmodule;
 import jcuda.driver.CUresult;
 import jcuda.driver.CUstream;
+import jcuda.driver.CUstream_flags;
 import jcuda.driver.JCudaDriver;
 
 /**
@@ -26,6 +27,13 @@ import jcuda.driver.JCudaDriver;
  */
 final class CudaDevice implements AutoCloseable {
   private static final CUstream DEFAULT_STREAM = new CUstream();
+
+  private static final int STATIC_SHARED = 3 << 10;
+  private static final int LEAST_SHARED = 96 << 10;
+  private static final long LOOK_MILLIS = 20;
+
+  /** The compute capability that the machine code in our files is for. */
+  private static final int HOPPER = 90;
 
   private final CUdevice device;
   private final CUcontext context;
@@ -42,8 +50,14 @@ final class CudaDevice implements AutoCloseable {
   /** Bytes in use by purpose; guarded by itself. */
   private final Map<String, Long> used = new TreeMap<>();
 
+  private final CUstream idle = new CUstream();
+  private final Object looking = new Object();
+  private volatile long nextLook = System.nanoTime();
   private volatile boolean closed;
   private volatile CudaException lost;
+
+  /** See {@link #hopper}; null before it is asked for. */
+  private Boolean hopper;
 
   private CudaDevice(CUdevice device, CUcontext context, long budget) {
     this.device = device;
@@ -54,6 +68,7 @@ final class CudaDevice implements AutoCloseable {
             + attribute(CUdevice_attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR);
     multiprocessors = attribute(CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
     this.budget = budget;
+    fail(JCudaDriver.cuStreamCreate(idle, CUstream_flags.CU_STREAM_NON_BLOCKING), "cuStreamCreate");
   }
 
   /**
@@ -90,16 +105,46 @@ final class CudaDevice implements AutoCloseable {
   void check(int status, String call) {
     if (status != CUresult.CUDA_SUCCESS) {
       CudaException e = new CudaException(status, call);
-      if (e.deviceLost()) {
-        lost = e;
+      if (e.deviceLost() && lost == null) {
+        lost = e; // What fails later says less.
       }
       throw e;
     }
   }
 
-  /** Why the device cannot be used any more, or null. */
+  /** Why the device cannot be used any more, or null; as far as a call has failed. */
   CudaException lost() {
     return lost;
+  }
+
+  /**
+   * Asks the driver whether the device is still there: while nobody calls it, nobody notices. Takes
+   * about a microsecond, and that at most every {@value #LOOK_MILLIS} ms. Any thread.
+   *
+   * @return as {@link #lost()}
+   */
+  CudaException look() {
+    long now = System.nanoTime();
+    if (lost == null && now - nextLook >= 0) {
+      nextLook = now + LOOK_MILLIS * 1_000_000;
+      synchronized (looking) {
+        if (!closed) {
+          try {
+            check(state(), "cuStreamQuery");
+          } catch (CudaException e) {
+            // If it is lost, that is known now.
+          }
+        }
+      }
+    }
+    return lost;
+  }
+
+  /** A status that tells of earlier failures in the context. */
+  int state() {
+    JCudaDriver.cuCtxSetCurrent(context);
+    int status = JCudaDriver.cuStreamQuery(idle);
+    return status == CUresult.CUDA_ERROR_NOT_READY ? CUresult.CUDA_SUCCESS : status;
   }
 
   /** A {@code CUdevice_attribute}. */
@@ -117,6 +162,38 @@ final class CudaDevice implements AutoCloseable {
   /** Ten times the major version plus the minor one: 90 for Hopper. */
   int computeCapability() {
     return computeCapability;
+  }
+
+  /**
+   * Whether the driver compiles PTX even where there is machine code for the device, as it does if
+   * {@code CUDA_FORCE_PTX_JIT} is 1 in the environment: so Hopper can run what other devices run.
+   */
+  boolean machineCodeIgnored() {
+    return computeCapability == HOPPER && !hopper();
+  }
+
+  /**
+   * Whether the driver runs the machine code for Hopper, and not the PTX that is compiled for all
+   * other devices, older and newer: that knows neither clusters nor programmatic dependent launches
+   * nor the copy engine, so nobody may launch it with them.
+   */
+  synchronized boolean hopper() {
+    if (hopper == null) {
+      hopper = kernel("signals", "signal_release").ptxVersion() >= HOPPER;
+    }
+    return hopper;
+  }
+
+  /**
+   * Dynamic shared memory that a block can have, beside little static one: 96 KiB on devices of
+   * capability 8.6, 8.9 and 12.0, more on others. Where Hopper is told to be one of the others, as
+   * little as the least of them.
+   */
+  int sharedMemory() {
+    int bytes =
+        attribute(CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)
+            - STATIC_SHARED;
+    return machineCodeIgnored() ? Math.min(bytes, LEAST_SHARED) : bytes;
   }
 
   /** Streaming multiprocessors. */
@@ -312,18 +389,37 @@ final class CudaDevice implements AutoCloseable {
   /** Gives the context back, and all memory with it. */
   @Override
   public void close() {
-    if (!closed) {
+    synchronized (looking) {
+      if (!closed) {
+        try {
+          closeBlas();
+        } finally {
+          closed = true;
+          JCudaDriver.cuDevicePrimaryCtxRelease(device);
+        }
+      }
+    }
+  }
+
+  /**
+   * Gives back what a part of the backend has, of which nothing is left if the device is lost,
+   * noticed or not.
+   */
+  void release(Runnable calls) {
+    if (lost == null) {
       try {
-        closeBlas();
-      } finally {
-        closed = true;
-        JCudaDriver.cuDevicePrimaryCtxRelease(device);
+        makeCurrent();
+        calls.run();
+      } catch (CudaException e) {
+        if (!e.deviceLost()) {
+          throw e;
+        }
       }
     }
   }
 
   private synchronized void closeBlas() {
-    if (blas != null && lost == null) {
+    if (blas != null && lost == null && state() == 0) {
       makeCurrent();
       blas.ifPresent(CublasLt::close);
     }

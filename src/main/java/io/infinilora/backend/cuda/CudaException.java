@@ -10,6 +10,9 @@ import jcuda.driver.JCudaDriver;
 public final class CudaException extends InfiniLoraException {
   private static final long serialVersionUID = 1L;
 
+  /** {@code CUDA_ERROR_CONTAINED}, which JCuda does not know: an error in a part of the device. */
+  private static final int CONTAINED = 226;
+
   /**
    * After these the context is of no use any more: every further call fails, until the process is
    * started again.
@@ -18,6 +21,8 @@ public final class CudaException extends InfiniLoraException {
       Set.of(
           CUresult.CUDA_ERROR_DEINITIALIZED,
           CUresult.CUDA_ERROR_ECC_UNCORRECTABLE,
+          CUresult.CUDA_ERROR_NVLINK_UNCORRECTABLE,
+          CONTAINED,
           CUresult.CUDA_ERROR_ILLEGAL_ADDRESS,
           CUresult.CUDA_ERROR_LAUNCH_TIMEOUT,
           CUresult.CUDA_ERROR_CONTEXT_IS_DESTROYED,

@@ -27,6 +27,9 @@ import java.util.List;
  * number of rows, since few and many rows take different kernels.
  */
 final class CudaOpStream implements OpStream {
+  /** How long it waits before it looks whether the device is still there. */
+  private static final long LOOK_NANOS = 20_000_000;
+
   private final CudaStream stream;
   private final CudaChecks checks;
   private final BatchUploads batches;
@@ -244,6 +247,25 @@ final class CudaOpStream implements OpStream {
   @Override
   public void unpackRouting(MemorySegment from, Routing out) {
     transfers.unpackRouting(from, out);
+  }
+
+  @Override
+  public boolean await(Signal signal, long value, long deadlineNanos) {
+    while (true) {
+      long now = System.nanoTime();
+      long left = deadlineNanos - now;
+      if (signal.await(value, now + Math.min(left, LOOK_NANOS))) {
+        return true;
+      }
+      // Kernels of a lost device raise nothing.
+      CudaException lost = stream.device().look();
+      if (lost != null) {
+        throw lost;
+      }
+      if (left <= LOOK_NANOS || Thread.currentThread().isInterrupted()) {
+        return false;
+      }
+    }
   }
 
   @Override

@@ -40,44 +40,105 @@ public final class CudaProbe {
           "no NVIDIA driver was found (libcuda.so.1); install one, or start the container with GPU access");
     }
     try {
-      return driverObstacle(ordinal);
+      return obstacle(new InstalledDriver(), ordinal);
     } catch (UnsatisfiedLinkError e) {
       return Optional.of("JCuda does not load with this driver: " + e.getMessage());
     }
   }
 
-  private static Optional<String> driverObstacle(int ordinal) {
-    JCudaDriver.setExceptionsEnabled(false);
-    int status = JCudaDriver.cuInit(0);
+  /** What a driver says of itself and of its devices. */
+  interface Driver {
+    /** Status of its start. */
+    int start();
+
+    /** 1000 times the major version of CUDA plus 10 times the minor one. */
+    int version();
+
+    /** Devices that it sees. */
+    int devices();
+
+    /** Ten times the major version plus the minor one. */
+    int capability(int ordinal);
+
+    /** What the maker calls the device. */
+    String name(int ordinal);
+  }
+
+  /** Likewise, of any driver. */
+  static Optional<String> obstacle(Driver driver, int ordinal) {
+    int status = driver.start();
+    if (status == CUresult.CUDA_ERROR_NO_DEVICE) {
+      return Optional.of("the NVIDIA driver sees no GPU; start the container with GPU access");
+    }
     if (status != CUresult.CUDA_SUCCESS) {
       return Optional.of("the NVIDIA driver does not start: " + CUresult.stringFor(status));
     }
-    int[] version = new int[1];
-    JCudaDriver.cuDriverGetVersion(version);
-    if (version[0] < MIN_DRIVER) {
+    int version = driver.version();
+    if (version < MIN_DRIVER) {
       return Optional.of(
           "the NVIDIA driver is for CUDA %d.%d, but %d.%d or newer is needed"
               .formatted(
-                  version[0] / 1000, version[0] % 1000 / 10, MIN_DRIVER / 1000, MIN_DRIVER % 1000));
+                  version / 1000, version % 1000 / 10, MIN_DRIVER / 1000, MIN_DRIVER % 1000 / 10));
     }
-    int[] count = new int[1];
-    JCudaDriver.cuDeviceGetCount(count);
-    if (ordinal >= count[0]) {
+    int count = driver.devices();
+    if (ordinal >= count) {
       return Optional.of(
-          "there is no GPU %d (device.index): the driver sees %d".formatted(ordinal, count[0]));
+          "there is no GPU %d (device.index): the driver sees %d".formatted(ordinal, count));
     }
-    CUdevice device = new CUdevice();
-    JCudaDriver.cuDeviceGet(device, ordinal);
-    int capability =
-        10 * attribute(device, CUdevice_attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)
-            + attribute(device, CUdevice_attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR);
+    int capability = driver.capability(ordinal);
     if (capability < MIN_CAPABILITY) {
       return Optional.of(
-          "GPU %d (%s) has compute capability %.1f, but %.1f or newer is needed"
+          "GPU %d (%s) has compute capability %d.%d, but %d.%d or newer is needed"
               .formatted(
-                  ordinal, CudaDevice.nameOf(device), capability / 10.0, MIN_CAPABILITY / 10.0));
+                  ordinal,
+                  driver.name(ordinal),
+                  capability / 10,
+                  capability % 10,
+                  MIN_CAPABILITY / 10,
+                  MIN_CAPABILITY % 10));
     }
     return Optional.empty();
+  }
+
+  /** The one of this machine. */
+  private static final class InstalledDriver implements Driver {
+    @Override
+    public int start() {
+      JCudaDriver.setExceptionsEnabled(false);
+      return JCudaDriver.cuInit(0);
+    }
+
+    @Override
+    public int version() {
+      int[] version = new int[1];
+      JCudaDriver.cuDriverGetVersion(version);
+      return version[0];
+    }
+
+    @Override
+    public int devices() {
+      int[] count = new int[1];
+      JCudaDriver.cuDeviceGetCount(count);
+      return count[0];
+    }
+
+    @Override
+    public int capability(int ordinal) {
+      CUdevice device = device(ordinal);
+      return 10 * attribute(device, CUdevice_attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)
+          + attribute(device, CUdevice_attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR);
+    }
+
+    @Override
+    public String name(int ordinal) {
+      return CudaDevice.nameOf(device(ordinal));
+    }
+
+    private static CUdevice device(int ordinal) {
+      CUdevice device = new CUdevice();
+      JCudaDriver.cuDeviceGet(device, ordinal);
+      return device;
+    }
   }
 
   private static int attribute(CUdevice device, int id) {

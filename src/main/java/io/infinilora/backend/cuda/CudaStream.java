@@ -201,6 +201,15 @@ final class CudaStream implements AutoCloseable {
     return sideScratch.address();
   }
 
+  /** Bytes that are set aside if so many are needed: a quarter more at most. */
+  static long grown(long bytes) {
+    if (bytes <= INITIAL_SCRATCH) {
+      return INITIAL_SCRATCH;
+    }
+    long step = Long.highestOneBit(bytes) / 4;
+    return (bytes + step - 1) / step * step;
+  }
+
   private DeviceMemory grown(DeviceMemory memory, long bytes) {
     if (bytes <= memory.bytes() || recorder.staging()) {
       return memory;
@@ -208,7 +217,7 @@ final class CudaStream implements AutoCloseable {
     recorder.forget(); // Recordings hold the old address.
     synchronize();
     memory.close();
-    return device.allocate(Long.highestOneBit(bytes) * 2, "workspace");
+    return device.allocate(grown(bytes), "workspace");
   }
 
   /** Waits until everything that was called so far is done. */
@@ -219,15 +228,15 @@ final class CudaStream implements AutoCloseable {
 
   @Override
   public void close() {
-    if (device.lost() == null) {
-      device.makeCurrent();
-      synchronize();
-      recorder.close();
-      ring.close();
-      scratch.close();
-      sideScratch.close();
-      device.check(JCudaDriver.cuStreamDestroy(stream), "cuStreamDestroy");
-    }
+    device.release(
+        () -> {
+          synchronize();
+          recorder.close();
+          ring.close();
+          scratch.close();
+          sideScratch.close();
+          device.check(JCudaDriver.cuStreamDestroy(stream), "cuStreamDestroy");
+        });
     arena.close();
   }
 }

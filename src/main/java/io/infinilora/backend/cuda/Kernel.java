@@ -35,9 +35,24 @@ final class Kernel {
     return function.address();
   }
 
+  /** Ten times the compute capability that its PTX was made for. */
+  int ptxVersion() {
+    int[] version = new int[1];
+    device.check(
+        JCudaDriver.cuFuncGetAttribute(
+            version, CUfunction_attribute.CU_FUNC_ATTRIBUTE_PTX_VERSION, function),
+        "cuFuncGetAttribute(" + name + ")");
+    return version[0];
+  }
+
   /** Allows launches with up to so much dynamic shared memory. */
   Kernel sharedLimit(int bytes) {
     if (bytes > PLAIN_SHARED) {
+      if (bytes > device.sharedMemory()) {
+        throw new IllegalStateException(
+            "%s needs %d bytes of shared memory, the device has %d"
+                .formatted(name, bytes, device.sharedMemory()));
+      }
       device.check(
           JCudaDriver.cuFuncSetAttribute(
               function,

@@ -37,6 +37,7 @@ final class Launch {
   private static final int PROGRAMMATIC_STREAM_SERIALIZATION = 6;
 
   private final CudaStream stream;
+  private final boolean programmatic;
   private final MemorySegment config;
   private final MemorySegment attributes;
   private final MemorySegment pointers;
@@ -49,6 +50,7 @@ final class Launch {
 
   Launch(CudaStream stream, Arena arena) {
     this.stream = stream;
+    programmatic = stream.device().hopper();
     config = arena.allocate(CONFIG_BYTES, 8);
     attributes = arena.allocate(2L * ATTRIBUTE_BYTES, 8);
     pointers = arena.allocate(8L * MAX_ARGUMENTS, 8);
@@ -161,7 +163,7 @@ final class Launch {
     return this;
   }
 
-  /** Blocks of a cluster, along x; needs compute capability 9.0. */
+  /** Blocks of a cluster, along x; more than one on Hopper only. */
   Launch cluster(int blocks) {
     if (blocks > 1) {
       MemorySegment attribute = attribute(CLUSTER_DIMENSION);
@@ -175,10 +177,10 @@ final class Launch {
 
   /**
    * Programmatic dependent launch: blocks may start before the kernel before has ended. The kernel
-   * waits by itself. Nothing on devices older than Hopper.
+   * waits by itself. Nothing where kernels are not those for Hopper: they do not wait.
    */
   Launch dependent() {
-    if (stream.device().computeCapability() >= 90) {
+    if (programmatic) {
       attribute(PROGRAMMATIC_STREAM_SERIALIZATION).set(JAVA_INT, ATTRIBUTE_VALUE, 1);
     }
     return this;

@@ -85,12 +85,12 @@ final class LoraCopies implements AutoCloseable {
 
   @Override
   public synchronized void close() {
-    if (device.lost() == null) {
-      device.makeCurrent();
-      device.check(JCudaDriver.cuStreamDestroy(stream), "cuStreamDestroy");
-    }
-    if (staging != null) {
-      staging.close();
-    }
+    device.release(
+        () -> {
+          device.check(JCudaDriver.cuStreamDestroy(stream), "cuStreamDestroy");
+          if (staging != null) {
+            staging.close();
+          }
+        });
   }
 }

@@ -72,11 +72,10 @@ final class LoraKernels {
   LoraKernels(CudaStream stream) {
     CudaDevice device = stream.device();
     this.stream = stream;
-    hopper = device.computeCapability() >= 90;
+    hopper = device.hopper();
     shrink = device.kernel("lora_decode", "lora_shrink");
     expand = device.kernel("lora_decode", "lora_expand");
-    // Devices of capability 8.6 and 8.9 have 99 KiB.
-    boolean large = hopper || device.computeCapability() == 80;
+    boolean large = device.sharedMemory() >= SHRINK_ROWS_SHARED;
     shrinkRows =
         large
             ? device.kernel("lora_rows", "lora_shrink_rows").sharedLimit(SHRINK_ROWS_SHARED)

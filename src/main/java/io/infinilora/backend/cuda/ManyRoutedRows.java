@@ -15,7 +15,6 @@ final class ManyRoutedRows {
   private static final int THREADS = 384;
   private static final int PORTABLE_THREADS = 256;
   private static final int GATHER_THREADS = 128;
-  private static final int HOPPER = 90;
 
   /** Tensor maps that are kept: those of the weights, and of x by number of rows. */
   private static final int MAX_MAPS = 4096;
@@ -61,7 +60,7 @@ final class ManyRoutedRows {
   ManyRoutedRows(CudaStream stream) {
     this.stream = stream;
     CudaDevice device = stream.device();
-    boolean hopper = device.computeCapability() == HOPPER;
+    boolean hopper = device.hopper();
     maps = hopper ? new TensorMaps(device) : null;
     gather = device.kernel("sorted_rows", "gather_sorted");
     portable = device.kernel("matrix_many_portable", "matrix_many_portable");

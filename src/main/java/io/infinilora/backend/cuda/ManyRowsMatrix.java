@@ -17,11 +17,15 @@ interface ManyRowsMatrix extends AutoCloseable {
 
   /** By the cuBLASLt of this machine; without one, by a slower kernel of our own. */
   static ManyRowsMatrix open(CudaStream stream) {
+    Logger log = LoggerFactory.getLogger(ManyRowsMatrix.class);
+    if (stream.device().machineCodeIgnored()) {
+      log.warn("prompts will be read slowly: cuBLASLt has machine code only, which is ignored");
+      return new PortableRows(stream);
+    }
     Optional<CublasLt> blas = stream.device().blas();
     if (blas.isPresent()) {
       return new CublasRows(stream, blas.get());
     }
-    Logger log = LoggerFactory.getLogger(ManyRowsMatrix.class);
     log.warn(
         "no cuBLASLt was found, prompts will be read slowly; looked for {}", CublasLt.places());
     return new PortableRows(stream);

@@ -55,7 +55,7 @@ final class SamplingOps {
     argmax = device.kernel("sampling", "argmax");
     sampleRows = device.kernel("sampling", "sample_rows");
     sampleRowsInWorkspace = device.kernel("sampling", "sample_rows_in_workspace");
-    clusters = device.computeCapability() >= 90;
+    clusters = device.hopper();
   }
 
   /** See {@link io.infinilora.backend.OpStream#sample}; logits are float32 and stay as they are. */

@@ -139,12 +139,12 @@ final class WeightUploader implements AutoCloseable {
   @Override
   public synchronized void close() {
     if (!all.isEmpty()) {
-      if (device.lost() == null) {
-        device.makeCurrent();
-        device.check(JCudaDriver.cuStreamSynchronize(stream), "cuStreamSynchronize");
-        device.check(JCudaDriver.cuStreamDestroy(stream), "cuStreamDestroy");
-      }
-      all.forEach(CopyBuffer::close);
+      device.release(
+          () -> {
+            device.check(JCudaDriver.cuStreamSynchronize(stream), "cuStreamSynchronize");
+            device.check(JCudaDriver.cuStreamDestroy(stream), "cuStreamDestroy");
+            all.forEach(CopyBuffer::close);
+          });
       all.clear();
       free.clear();
     }

@@ -1,0 +1,61 @@
+package io.infinilora.node;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import io.infinilora.backend.cuda.CudaProbe;
+import java.util.Map;
+import java.util.Optional;
+import org.junit.jupiter.api.Assumptions;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Tag;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+
+/** Whether nodes keep to their plans of a GPU's memory. */
+@Tag("gpu")
+class MemoryUseTest {
+  private static final String FIXTURES = "src/test/resources/fixtures/";
+
+  @BeforeAll
+  static void findGpu() {
+    Optional<String> obstacle = CudaProbe.obstacle(0);
+    Assumptions.assumeTrue(obstacle.isEmpty(), () -> obstacle.orElse(""));
+  }
+
+  @ParameterizedTest
+  @CsvSource({
+    "qwen3_moe, none, 1x1, 512",
+    "qwen3_moe, coupled, 1x1, 4096",
+    "qwen3_moe, disaggregated, 2x1, 512",
+    "llama, disaggregated, 1x2, 512"
+  })
+  void nothingTakesMoreThanWasPlannedNorMuchLess(
+      String model, String mode, String shards, String rows) {
+    MemoryUse use =
+        MemoryUse.of(
+            Map.of(
+                "model",
+                FIXTURES + model,
+                "adapters",
+                FIXTURES + model + "/adapters",
+                "loraMode",
+                mode,
+                "lora.shards",
+                shards,
+                "lora.deviceMemory",
+                "64MiB",
+                "device.memory",
+                "2GiB",
+                "engine.kvMemory",
+                "64MiB",
+                "engine.maxBatchedTokens",
+                rows));
+    assertThat(use.workspaceAsPlanned()).as(use.toString()).isTrue();
+    use.used()
+        .forEach(
+            (purpose, bytes) ->
+                assertThat(bytes)
+                    .as(purpose)
+                    .isLessThanOrEqualTo((long) (1.01 * use.planned().get(purpose))));
+  }
+}
