@@ -41,7 +41,8 @@ final class BatchUploads implements AutoCloseable {
   private DeviceBatch upload(BatchLayout batch) {
     StepBucket bucket = stream.recorder().bucket();
     Parts parts = bucket == null ? Parts.of(batch) : Parts.of(bucket);
-    int[] values = parts.fill(batch);
+    int[] values = new int[parts.size()];
+    parts.fill(batch, values);
     long address =
         bucket == null
             ? stream.upload(ring, values)
@@ -59,9 +60,18 @@ final class BatchUploads implements AutoCloseable {
         address + 4L * parts.logitRows);
   }
 
-  /** What an upload of the batch in a bucket holds. */
-  static int[] values(StepBucket bucket, BatchLayout batch) {
-    return Parts.of(bucket).fill(batch);
+  /** Values of an upload in a bucket. */
+  static int size(StepBucket bucket) {
+    return Parts.of(bucket).size();
+  }
+
+  /**
+   * Writes what an upload of the batch in a bucket holds.
+   *
+   * @param values {@link #size} of them, of which nothing remains
+   */
+  static void fill(StepBucket bucket, BatchLayout batch, int[] values) {
+    Parts.of(bucket).fill(batch, values);
   }
 
   /** Where each part begins. */
@@ -96,8 +106,12 @@ final class BatchUploads implements AutoCloseable {
       return new Parts(bucket.rows(), bucket.rows(), bucket.tableStride(), bucket.rows());
     }
 
-    int[] fill(BatchLayout batch) {
-      int[] values = new int[tables + sequences * stride];
+    int size() {
+      return tables + sequences * stride;
+    }
+
+    void fill(BatchLayout batch, int[] values) {
+      Arrays.fill(values, 0);
       values[0] = batch.rows();
       System.arraycopy(batch.tokens(), 0, values, tokens, batch.rows());
       System.arraycopy(batch.positions(), 0, values, positions, batch.rows());
@@ -112,7 +126,6 @@ final class BatchUploads implements AutoCloseable {
       }
       Arrays.fill(values, logitRows, tables, -1);
       System.arraycopy(batch.logitRows(), 0, values, logitRows, batch.logitRows().length);
-      return values;
     }
   }
 

@@ -10,6 +10,7 @@ import java.util.Map;
 import java.util.Set;
 import jcuda.driver.CUgraph;
 import jcuda.driver.CUgraphExec;
+import jcuda.driver.CUresult;
 import jcuda.driver.CUstreamCaptureMode;
 import jcuda.driver.JCudaDriver;
 
@@ -61,8 +62,12 @@ final class StepRecorder implements AutoCloseable {
   /** The step whose arrays are in the arena, null if it was not run by a recording. */
   private Last last;
 
-  /** A step that was run by a recording. */
-  private record Last(StepBucket bucket, int rows, Object key, CUgraphExec graph) {}
+  /**
+   * A step that was run by a recording.
+   *
+   * @param batch room for the batch of a repetition
+   */
+  private record Last(StepBucket bucket, int rows, Object key, CUgraphExec graph, int[] batch) {}
 
   /** A step's bucket, and the hash of its launches. */
   private record Key(StepBucket bucket, long signature) {}
@@ -123,24 +128,25 @@ final class StepRecorder implements AutoCloseable {
       graph = record(key, stepRows, operators);
     }
     sendArena();
-    stream
-        .device()
-        .check(
-            JCudaDriver.cuGraphLaunch(graph, stream.stream()), "cuGraphLaunch(%s)".formatted(in));
-    last = new Last(in, stepRows, stepKey, graph);
+    launch(graph, in);
+    last = new Last(in, stepRows, stepKey, graph, new int[BatchUploads.size(in)]);
   }
 
   /** Runs the last step again, with another batch. */
   private void repeat(BatchLayout batch) {
-    int[] values = BatchUploads.values(last.bucket(), batch);
+    int[] values = last.batch();
+    BatchUploads.fill(last.bucket(), batch, values);
     MemorySegment.copy(values, 0, host.segment(), ValueLayout.JAVA_INT, 0, values.length);
-    stream.copyToDevice(host.address(), arena.address(), 4L * values.length);
+    stream.copyToDevice(host.address(), arena.address(), (long) Integer.BYTES * values.length);
     sent.record();
-    stream
-        .device()
-        .check(
-            JCudaDriver.cuGraphLaunch(last.graph(), stream.stream()),
-            "cuGraphLaunch(%s)".formatted(last.bucket()));
+    launch(last.graph(), last.bucket());
+  }
+
+  private void launch(CUgraphExec graph, StepBucket in) {
+    int status = JCudaDriver.cuGraphLaunch(graph, stream.stream());
+    if (status != CUresult.CUDA_SUCCESS) {
+      stream.device().check(status, "cuGraphLaunch(%s)".formatted(in));
+    }
   }
 
   private CUgraphExec record(Key key, int stepRows, Runnable operators) {
