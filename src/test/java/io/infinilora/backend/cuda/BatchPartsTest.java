@@ -6,13 +6,13 @@ import io.infinilora.backend.BatchLayout;
 import java.util.Arrays;
 import org.junit.jupiter.api.Test;
 
-class BatchUploadsTest {
-  private static final StepBucket BUCKET = new StepBucket(4, 16);
+class BatchPartsTest {
+  private static final BatchParts PARTS = BatchParts.of(new StepBucket(4, 16));
 
   @Test
   void partsBeginAtMultiplesOfSixteenBytes() {
-    int[] values = new int[BatchUploads.size(BUCKET)];
-    BatchUploads.fill(BUCKET, layout(7, 3), values);
+    int[] values = new int[PARTS.size()];
+    PARTS.fill(layout(7, 3), values);
 
     // Rows; tokens; positions; sequences; first rows; rows of logits; tables.
     assertThat(values).hasSize(4 + 4 + 4 + 4 + 8 + 4 + 4 * 16);
@@ -25,12 +25,12 @@ class BatchUploadsTest {
 
   @Test
   void nothingRemainsOfTheStepBefore() {
-    int[] values = new int[BatchUploads.size(BUCKET)];
-    BatchUploads.fill(BUCKET, layout(50, 4), values);
-    BatchUploads.fill(BUCKET, layout(7, 2), values);
+    int[] values = new int[PARTS.size()];
+    PARTS.fill(layout(50, 4), values);
+    PARTS.fill(layout(7, 2), values);
 
-    int[] fresh = new int[BatchUploads.size(BUCKET)];
-    BatchUploads.fill(BUCKET, layout(7, 2), fresh);
+    int[] fresh = new int[PARTS.size()];
+    PARTS.fill(layout(7, 2), fresh);
     assertThat(values).isEqualTo(fresh);
   }
 
