@@ -10,6 +10,7 @@ import jcuda.driver.JCudaDriver;
 /** What a device can do at most, measured: the yardstick of benchmarks. */
 public final class CudaLimits {
   private static final long COPY_BYTES = 2L << 30;
+  private static final long UPLOAD_BYTES = 256L << 20;
   private static final int REPEATS = 10;
   private static final int MATRIX = 8192;
 
@@ -37,6 +38,22 @@ public final class CudaLimits {
                           stream.stream()),
                       "cuMemcpyDtoDAsync"));
       return 2 * COPY_BYTES / seconds;
+    }
+  }
+
+  /**
+   * Bytes per second of copies from pinned memory to the device.
+   *
+   * @param backend has 256 MiB free
+   */
+  public static double uploadBandwidth(CudaBackend backend) {
+    CudaDevice device = backend.device();
+    try (CudaStream stream = new CudaStream(device);
+        PinnedMemory from = device.pinned(UPLOAD_BYTES);
+        DeviceMemory to = device.allocate(UPLOAD_BYTES, "benchmark")) {
+      double seconds =
+          best(stream, () -> stream.copyToDevice(from.address(), to.address(), UPLOAD_BYTES));
+      return UPLOAD_BYTES / seconds;
     }
   }
 

@@ -6,6 +6,7 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import jcuda.driver.CUDA_MEMCPY2D;
 import jcuda.driver.CUmemorytype;
+import jcuda.driver.CUresult;
 import jcuda.driver.CUstream;
 import jcuda.driver.CUstream_flags;
 import jcuda.driver.JCudaDriver;
@@ -147,13 +148,15 @@ final class CudaStream implements AutoCloseable {
   /** Asynchronous copy from pinned host memory. */
   void copyToDevice(long host, long address, long bytes) {
     bind();
-    device.check(
+    int status =
         JCudaDriver.cuMemcpyHtoDAsync(
             new DevicePointer(address),
             new HostPointer(MemorySegment.ofAddress(host)),
             bytes,
-            stream),
-        "cuMemcpyHtoDAsync(%d bytes)".formatted(bytes));
+            stream);
+    if (status != CUresult.CUDA_SUCCESS) { // No message is made otherwise: steps come here.
+      device.check(status, "cuMemcpyHtoDAsync(%d bytes)".formatted(bytes));
+    }
   }
 
   /** Asynchronous copy to pinned host memory. */

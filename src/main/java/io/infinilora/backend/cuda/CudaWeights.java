@@ -28,8 +28,9 @@ final class CudaWeights implements AutoCloseable {
   CudaVec vec(TensorView view) {
     int size = Math.toIntExact(view.elements());
     long address = vectors.allocate((long) Float.BYTES * CudaTensor.padded(size));
-    uploader.floats(view, address);
-    uploader.await();
+    WeightUploader.Upload upload = uploader.begin();
+    upload.floats(view, address);
+    upload.await();
     return new CudaVec(owner, address, size);
   }
 
@@ -37,8 +38,9 @@ final class CudaWeights implements AutoCloseable {
     List<WeightMatrix> matrices = List.of(WeightMatrix.of(table));
     StackedOutputs shape = shape(matrices);
     long address = device.allocate(shape.bytes(), WEIGHTS).address();
-    upload(matrices, shape, address);
-    uploader.await();
+    WeightUploader.Upload upload = uploader.begin();
+    add(matrices, shape, address, upload);
+    upload.await();
     return new CudaEmbedding(owner, shape, address);
   }
 
@@ -60,9 +62,10 @@ final class CudaWeights implements AutoCloseable {
       }
     }
     long weights = device.allocate(shape.bytes(), WEIGHTS).address();
-    upload(matrices, shape, weights);
-    long stacked = stack(List.of(biases), shape);
-    uploader.await();
+    WeightUploader.Upload upload = uploader.begin();
+    add(matrices, shape, weights, upload);
+    long stacked = stack(List.of(biases), shape, upload);
+    upload.await();
     return new CudaProjection(owner, shape, weights, stacked);
   }
 
@@ -71,15 +74,19 @@ final class CudaWeights implements AutoCloseable {
         matrices.getFirst().cols(), matrices.stream().map(WeightMatrix::rows).toList());
   }
 
-  private void upload(List<WeightMatrix> matrices, StackedOutputs shape, long weights) {
+  private static void add(
+      List<WeightMatrix> matrices,
+      StackedOutputs shape,
+      long weights,
+      WeightUploader.Upload upload) {
     for (int i = 0; i < matrices.size(); i++) {
       long row = (long) Short.BYTES * shape.paddedIn();
-      uploader.matrix(matrices.get(i), weights + row * shape.offset(i), shape.paddedIn());
+      upload.matrix(matrices.get(i), weights + row * shape.offset(i), shape.paddedIn());
     }
   }
 
   /** Biases of each expert in the order of the weights' rows; 0 if there are none. */
-  private long stack(List<List<Vec>> biases, StackedOutputs shape) {
+  private long stack(List<List<Vec>> biases, StackedOutputs shape, WeightUploader.Upload upload) {
     if (biases.stream().flatMap(List::stream).allMatch(Objects::isNull)) {
       return 0;
     }
@@ -88,7 +95,7 @@ final class CudaWeights implements AutoCloseable {
     for (int e = 0; e < biases.size(); e++) {
       for (int i = 0; i < biases.get(e).size(); i++) {
         if (biases.get(e).get(i) instanceof CudaVec bias) {
-          uploader.copy(
+          upload.copy(
               bias.address(),
               address + e * expertBytes + (long) Float.BYTES * shape.offset(i),
               (long) Float.BYTES * bias.size());
@@ -108,11 +115,12 @@ final class CudaWeights implements AutoCloseable {
       check(e, experts.get(e), biases.get(e), experts.getFirst());
     }
     long weights = device.allocate(experts.size() * shape.bytes(), WEIGHTS).address();
+    WeightUploader.Upload upload = uploader.begin();
     for (int e = 0; e < experts.size(); e++) {
-      upload(experts.get(e), shape, weights + e * shape.bytes());
+      add(experts.get(e), shape, weights + e * shape.bytes(), upload);
     }
-    long stacked = stack(biases, shape);
-    uploader.await();
+    long stacked = stack(biases, shape, upload);
+    upload.await();
     return new CudaExpertProjection(owner, experts.size(), shape, weights, stacked);
   }
 

@@ -3,6 +3,7 @@ package io.infinilora.backend.cuda;
 import io.infinilora.backend.BatchLayout;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.lang.invoke.VarHandle;
 import java.util.HashSet;
 import java.util.Iterator;
 import java.util.LinkedHashMap;
@@ -10,6 +11,7 @@ import java.util.Map;
 import java.util.Set;
 import jcuda.driver.CUgraph;
 import jcuda.driver.CUgraphExec;
+import jcuda.driver.CUresult;
 import jcuda.driver.CUstreamCaptureMode;
 import jcuda.driver.JCudaDriver;
 
@@ -31,6 +33,15 @@ final class StepRecorder implements AutoCloseable {
   private static final long ARENA_BYTES = 8L << 20;
   private static final int ALIGNMENT = 16;
 
+  /** Of the batch's memory, which kernel {@code fetch_batch} knows: the number of the step. */
+  private static final long STEP = 4;
+
+  private static final int WORD_ELEMENTS = 4;
+  private static final int FETCH_THREADS = 256;
+
+  /** The number of the last step whose batch was fetched, behind the arena's host side. */
+  private static final VarHandle FETCHED = ValueLayout.JAVA_INT.varHandle();
+
   /** Recordings that are kept; each takes about a megabyte of memory. */
   private static final int MAX_RECORDINGS = 128;
 
@@ -51,7 +62,17 @@ final class StepRecorder implements AutoCloseable {
   private final Map<Key, CUgraphExec> recordings = new LinkedHashMap<>(16, 0.75f, true);
   private PinnedMemory host;
   private DeviceMemory arena;
+  private Kernel fetch;
+
+  /** The end of the last copy from the arena's host side. */
   private StreamMark sent;
+
+  /** Whether that may be ahead. */
+  private boolean copied;
+
+  /** Recordings that were launched. */
+  private int steps;
+
   private Mode mode = Mode.OFF;
   private StepBucket bucket;
   private int rows;
@@ -61,8 +82,13 @@ final class StepRecorder implements AutoCloseable {
   /** The step whose arrays are in the arena, null if it was not run by a recording. */
   private Last last;
 
-  /** A step that was run by a recording. */
-  private record Last(StepBucket bucket, int rows, Object key, CUgraphExec graph) {}
+  /**
+   * A step that was run by a recording.
+   *
+   * @param batch writes the batch of a repetition
+   */
+  private record Last(
+      StepBucket bucket, int rows, Object key, CUgraphExec graph, BatchImage batch) {}
 
   /** A step's bucket, and the hash of its launches. */
   private record Key(StepBucket bucket, long signature) {}
@@ -102,13 +128,14 @@ final class StepRecorder implements AutoCloseable {
   /** Runs a step's operators in a bucket. */
   void run(StepBucket in, BatchLayout batch, Object stepKey, Runnable operators) {
     allocate();
-    sent.await(); // The arena's host side is about to be overwritten.
+    awaitArena();
     int stepRows = batch.rows();
     if (last != null
         && last.rows() == stepRows
         && last.bucket().equals(in)
         && last.key().equals(stepKey)) {
-      repeat(batch);
+      last.batch().write(batch);
+      launch(last.graph(), in);
       return;
     }
     last = null;
@@ -122,25 +149,29 @@ final class StepRecorder implements AutoCloseable {
     if (graph == null) {
       graph = record(key, stepRows, operators);
     }
-    sendArena();
-    stream
-        .device()
-        .check(
-            JCudaDriver.cuGraphLaunch(graph, stream.stream()), "cuGraphLaunch(%s)".formatted(in));
-    last = new Last(in, stepRows, stepKey, graph);
+    sendArena(Integer.BYTES * BatchParts.of(in).size());
+    launch(graph, in);
+    last =
+        new Last(in, stepRows, stepKey, graph, new BatchImage(BatchParts.of(in), host.segment()));
   }
 
-  /** Runs the last step again, with another batch. */
-  private void repeat(BatchLayout batch) {
-    int[] values = BatchUploads.values(last.bucket(), batch);
-    MemorySegment.copy(values, 0, host.segment(), ValueLayout.JAVA_INT, 0, values.length);
-    stream.copyToDevice(host.address(), arena.address(), 4L * values.length);
-    sent.record();
-    stream
-        .device()
-        .check(
-            JCudaDriver.cuGraphLaunch(last.graph(), stream.stream()),
-            "cuGraphLaunch(%s)".formatted(last.bucket()));
+  /** Waits until the arena's host side has been read by the steps before. */
+  private void awaitArena() {
+    if (copied) {
+      sent.await();
+      copied = false;
+    }
+    if ((int) FETCHED.getAcquire(host.segment(), ARENA_BYTES) != steps) {
+      stream.synchronize(); // Steps whose results nobody waited for.
+    }
+  }
+
+  private void launch(CUgraphExec graph, StepBucket in) {
+    host.segment().set(ValueLayout.JAVA_INT, STEP, ++steps);
+    int status = JCudaDriver.cuGraphLaunch(graph, stream.stream());
+    if (status != CUresult.CUDA_SUCCESS) {
+      stream.device().check(status, "cuGraphLaunch(%s)".formatted(in));
+    }
   }
 
   private CUgraphExec record(Key key, int stepRows, Runnable operators) {
@@ -152,6 +183,7 @@ final class StepRecorder implements AutoCloseable {
         "cuStreamBeginCapture");
     boolean complete = false;
     try {
+      fetchBatch(key.bucket());
       perform(Mode.RECORD, key.bucket(), stepRows, operators);
       complete = true;
     } finally {
@@ -196,8 +228,9 @@ final class StepRecorder implements AutoCloseable {
 
   private void allocate() {
     if (arena == null) {
-      host = stream.device().pinned(ARENA_BYTES);
-      arena = stream.device().allocate(ARENA_BYTES, "workspace");
+      host = stream.device().pinned(ARENA_BYTES + ALIGNMENT);
+      arena = stream.device().allocate(ARENA_BYTES + ALIGNMENT, "workspace");
+      fetch = stream.device().kernel("batch", "fetch_batch");
       sent = new StreamMark(stream);
     }
   }
@@ -205,9 +238,9 @@ final class StepRecorder implements AutoCloseable {
   long reserve(long bytes) {
     long at = offset;
     offset += (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    if (offset > arena.bytes()) {
+    if (offset > ARENA_BYTES) {
       throw new IllegalStateException(
-          "the arrays of a step of %d rows take more than %d bytes".formatted(rows, arena.bytes()));
+          "the arrays of a step of %d rows take more than %d bytes".formatted(rows, ARENA_BYTES));
     }
     return at;
   }
@@ -219,16 +252,38 @@ final class StepRecorder implements AutoCloseable {
   long send(long at, long bytes) {
     if (mode == Mode.DIRECT) {
       stream.copyToDevice(host.address() + at, arena.address() + at, bytes);
-      sent.record();
+      mark();
     }
     return arena.address() + at;
   }
 
-  private void sendArena() {
-    if (offset > 0) {
-      stream.copyToDevice(host.address(), arena.address(), offset);
-      sent.record();
+  /** Copies what was staged, but for the batch, which the recording fetches. */
+  private void sendArena(long batchBytes) {
+    if (offset > batchBytes) {
+      stream.copyToDevice(
+          host.address() + batchBytes, arena.address() + batchBytes, offset - batchBytes);
+      mark();
     }
+  }
+
+  private void mark() {
+    sent.record();
+    copied = true;
+  }
+
+  /** The first kernel of a recording: brings the batch to the device. */
+  private void fetchBatch(StepBucket in) {
+    int words = BatchParts.of(in).size() / WORD_ELEMENTS;
+    stream
+        .launch(fetch)
+        .pointer(host.address())
+        .pointer(arena.address())
+        .int32(words)
+        .pointer(arena.address() + ARENA_BYTES)
+        .pointer(host.address() + ARENA_BYTES)
+        .grid(Math.ceilDiv(words, FETCH_THREADS))
+        .block(FETCH_THREADS)
+        .go();
   }
 
   /** Drops all recordings: memory that they name is about to go. */

@@ -10,29 +10,35 @@ import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.BlockingQueue;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
 import java.util.concurrent.LinkedBlockingQueue;
 import jcuda.driver.CUstream;
 import jcuda.driver.CUstream_flags;
 import jcuda.driver.JCudaDriver;
 
 /**
- * Copies weights to the device through page-locked buffers: while some travel, the threads that
- * load fill others. Thread-safe.
+ * Copies weights to the device through page-locked buffers: while some travel, threads of its own
+ * fill others, with pieces of whatever was given, so that one large matrix keeps the bus as busy as
+ * many small ones. Thread-safe.
  *
- * <p>Bytes that must move: the weights as the device holds them, once over the bus. Whoever gives
- * something must {@link #await} before the device may compute with it.
+ * <p>Bytes that must move: the weights as the device holds them, once over the bus.
  */
 final class WeightUploader implements AutoCloseable {
   /** Large enough for the bus's full rate. */
   private static final long BUFFER_BYTES = 4L << 20;
 
-  /** One for each thread that loads, and as many on their way. */
-  private static final int BUFFERS = 32;
+  /** Threads that fill buffers; more of them wait for memory. */
+  private static final int MAX_THREADS = 16;
 
   private final CudaDevice device;
+  private final int threads = Math.min(MAX_THREADS, Runtime.getRuntime().availableProcessors());
   private final CUstream stream = new CUstream();
   private final BlockingQueue<CopyBuffer> free = new LinkedBlockingQueue<>();
   private final List<CopyBuffer> all = new ArrayList<>();
+  private ExecutorService fillers;
 
   WeightUploader(CudaDevice device) {
     this.device = device;
@@ -45,69 +51,109 @@ final class WeightUploader implements AutoCloseable {
       device.check(
           JCudaDriver.cuStreamCreate(stream, CUstream_flags.CU_STREAM_NON_BLOCKING),
           "cuStreamCreate");
-      for (int i = 0; i < BUFFERS; i++) {
+      // One that each thread fills, and as many on their way.
+      for (int i = 0; i < 2 * threads; i++) {
         all.add(new CopyBuffer(device, BUFFER_BYTES));
       }
       free.addAll(all);
+      fillers =
+          Executors.newFixedThreadPool(
+              threads, Thread.ofPlatform().daemon().name("uploader-", 0).factory());
     }
   }
 
-  /**
-   * Copies a matrix as bf16; returns when its last piece is on its way.
-   *
-   * @param address device memory of {@code rows * stride} elements
-   * @param stride elements from a row to the next; what is beyond the columns becomes zero
-   */
-  void matrix(WeightMatrix matrix, long address, int stride) {
+  /** Begins to take something; the device may compute with it after {@link Upload#await}. */
+  Upload begin() {
     prepare();
-    long rowBytes = (long) Short.BYTES * stride;
-    int piece = (int) Math.min(BUFFER_BYTES / rowBytes, matrix.rows());
-    if (piece == 0) {
-      throw new InfiniLoraException(
-          ErrorCode.UNSUPPORTED_MODEL,
-          "%s: rows of more than %d elements are not supported on GPUs"
-              .formatted(matrix, BUFFER_BYTES / Short.BYTES));
-    }
-    try (WeightRows rows = new WeightRows(matrix, stride)) {
+    return new Upload();
+  }
+
+  /** What belongs together. One thread at a time. */
+  final class Upload {
+    private final List<Future<?>> pieces = new ArrayList<>();
+
+    private Upload() {}
+
+    /**
+     * Copies a matrix as bf16.
+     *
+     * @param address device memory of {@code rows * stride} elements
+     * @param stride elements from a row to the next; what is beyond the columns becomes zero
+     */
+    void matrix(WeightMatrix matrix, long address, int stride) {
+      long rowBytes = (long) Short.BYTES * stride;
+      int piece = (int) Math.min(BUFFER_BYTES / rowBytes, matrix.rows());
+      if (piece == 0) {
+        throw new InfiniLoraException(
+            ErrorCode.UNSUPPORTED_MODEL,
+            "%s: rows of more than %d elements are not supported on GPUs"
+                .formatted(matrix, BUFFER_BYTES / Short.BYTES));
+      }
       for (int from = 0; from < matrix.rows(); from += piece) {
-        int to = Math.min(from + piece, matrix.rows());
-        long bytes = (to - from) * rowBytes;
         int first = from;
-        send(address + from * rowBytes, bytes, into -> rows.write(first, to, into));
+        int end = Math.min(from + piece, matrix.rows());
+        long at = address + first * rowBytes;
+        pieces.add(
+            fillers.submit(
+                () ->
+                    send(
+                        at,
+                        (end - first) * rowBytes,
+                        into -> fill(matrix, stride, first, end, into))));
       }
+    }
+
+    /** Copies a vector of any type as float32. */
+    void floats(TensorView view, long address) {
+      RowDecoder decoder = new RowDecoder(WeightMatrix.of(view));
+      long rowBytes = (long) Float.BYTES * view.cols();
+      try (Arena arena = Arena.ofConfined()) {
+        MemorySegment values = arena.allocate(rowBytes * view.rows(), Float.BYTES);
+        for (int r = 0; r < view.rows(); r++) {
+          decoder.decode(r, values.address() + r * rowBytes);
+        }
+        for (long at = 0; at < values.byteSize(); at += BUFFER_BYTES) {
+          MemorySegment piece = values.asSlice(at, Math.min(BUFFER_BYTES, values.byteSize() - at));
+          send(address + at, piece.byteSize(), into -> into.copyFrom(piece));
+        }
+      }
+    }
+
+    /** Copies within the device what has arrived before. */
+    void copy(long from, long to, long bytes) {
+      device.check(
+          JCudaDriver.cuMemcpyDtoDAsync(
+              new DevicePointer(to), new DevicePointer(from), bytes, stream),
+          "cuMemcpyDtoDAsync(%d bytes)".formatted(bytes));
+    }
+
+    /**
+     * Waits until all of it has arrived.
+     *
+     * @throws InfiniLoraException what is wrong with the first piece that could not be read
+     */
+    void await() {
+      try {
+        for (Future<?> piece : pieces) {
+          piece.get();
+        }
+      } catch (ExecutionException e) {
+        if (e.getCause() instanceof RuntimeException fault) {
+          throw fault;
+        }
+        throw new IllegalStateException(e.getCause());
+      } catch (InterruptedException e) {
+        Thread.currentThread().interrupt();
+        throw new IllegalStateException("interrupted while weights are loaded", e);
+      }
+      device.check(JCudaDriver.cuStreamSynchronize(stream), "cuStreamSynchronize");
     }
   }
 
-  /** Copies a vector of any type as float32; likewise. */
-  void floats(TensorView view, long address) {
-    prepare();
-    RowDecoder decoder = new RowDecoder(WeightMatrix.of(view));
-    long rowBytes = (long) Float.BYTES * view.cols();
-    try (Arena arena = Arena.ofConfined()) {
-      MemorySegment values = arena.allocate(rowBytes * view.rows(), Float.BYTES);
-      for (int r = 0; r < view.rows(); r++) {
-        decoder.decode(r, values.address() + r * rowBytes);
-      }
-      for (long at = 0; at < values.byteSize(); at += BUFFER_BYTES) {
-        MemorySegment piece = values.asSlice(at, Math.min(BUFFER_BYTES, values.byteSize() - at));
-        send(address + at, piece.byteSize(), into -> into.copyFrom(piece));
-      }
+  private static void fill(WeightMatrix matrix, int stride, int from, int to, MemorySegment into) {
+    try (WeightRows rows = new WeightRows(matrix, stride)) {
+      rows.write(from, to, into);
     }
-  }
-
-  /** Copies within the device what was given before; likewise. */
-  void copy(long from, long to, long bytes) {
-    prepare();
-    device.check(
-        JCudaDriver.cuMemcpyDtoDAsync(
-            new DevicePointer(to), new DevicePointer(from), bytes, stream),
-        "cuMemcpyDtoDAsync(%d bytes)".formatted(bytes));
-  }
-
-  /** Waits until all that was given so far, by any thread, has arrived. */
-  void await() {
-    prepare();
-    device.check(JCudaDriver.cuStreamSynchronize(stream), "cuStreamSynchronize");
   }
 
   /** Writes bytes to a buffer. */
@@ -116,6 +162,7 @@ final class WeightUploader implements AutoCloseable {
   }
 
   private void send(long address, long bytes, Filler filler) {
+    device.makeCurrent();
     CopyBuffer buffer = take();
     try {
       filler.fill(buffer.writable().asSlice(0, bytes));
@@ -139,6 +186,9 @@ final class WeightUploader implements AutoCloseable {
   @Override
   public synchronized void close() {
     if (!all.isEmpty()) {
+      // Pieces of uploads that failed may be under way.
+      fillers.shutdownNow();
+      fillers.close();
       device.release(
           () -> {
             device.check(JCudaDriver.cuStreamSynchronize(stream), "cuStreamSynchronize");

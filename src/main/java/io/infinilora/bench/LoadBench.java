@@ -1,0 +1,68 @@
+package io.infinilora.bench;
+
+import io.infinilora.backend.cuda.CudaBackend;
+import io.infinilora.backend.cuda.CudaLimits;
+import io.infinilora.backend.cuda.CudaProbe;
+import io.infinilora.model.TransformerLoader;
+import io.infinilora.weights.Checkpoint;
+import io.infinilora.weights.Checkpoints;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.stream.Stream;
+
+/**
+ * How fast a model comes from the page cache to a GPU, beside the rate of copies from pinned
+ * memory.
+ *
+ * <p>Usage: {@code LoadBench DIRECTORY [LAYERS]}. If the directory is empty, a llama model of
+ * random weights and so many layers is written there first.
+ */
+public final class LoadBench {
+  private static final int LAYERS = 16;
+  private static final int ROUNDS = 4;
+
+  private LoadBench() {}
+
+  /** Runs the benchmark. */
+  public static void main(String[] args) throws IOException {
+    Path directory = Path.of(args[0]);
+    if (!Files.exists(directory.resolve("config.json"))) {
+      RandomModelFile.write(directory, args.length > 1 ? Integer.parseInt(args[1]) : LAYERS);
+    }
+    long bytes = bytes(directory);
+    for (int round = 0; round < ROUNDS; round++) {
+      try (CudaBackend backend = new CudaBackend(0, (long) (0.97 * CudaProbe.freeMemory(0)))) {
+        double limit = CudaLimits.uploadBandwidth(backend);
+        double seconds = load(directory, backend);
+        System.out.printf(
+            "%.2f GB in %.3f s: %.1f GB/s, %.0f %% of the %.1f GB/s of pinned copies%n",
+            bytes / 1e9,
+            seconds,
+            bytes / seconds / 1e9,
+            100 * bytes / seconds / limit,
+            limit / 1e9);
+      }
+    }
+  }
+
+  private static double load(Path directory, CudaBackend backend) {
+    try (Checkpoint checkpoint = Checkpoints.open(directory)) {
+      long start = System.nanoTime();
+      TransformerLoader.load(checkpoint, backend);
+      return (System.nanoTime() - start) / 1e9;
+    }
+  }
+
+  private static long bytes(Path directory) throws IOException {
+    try (Stream<Path> files = Files.list(directory)) {
+      List<Path> weights = files.filter(file -> file.toString().endsWith(".safetensors")).toList();
+      long sum = 0;
+      for (Path file : weights) {
+        sum += Files.size(file);
+      }
+      return sum;
+    }
+  }
+}
