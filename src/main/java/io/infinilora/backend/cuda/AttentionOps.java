@@ -13,8 +13,10 @@ final class AttentionOps {
   private static final int MAX_HEAD_DIM = 256;
   private static final int ROPE_THREADS = 256;
 
-  /** Blocks per multiprocessor that hide each other's waiting for memory. */
-  private static final int ROPE_BLOCKS = 16;
+  /** Warps per multiprocessor that hide each other's waiting for memory. */
+  private static final int ROPE_WARPS = 32;
+
+  private static final int WARP = 32;
 
   /** Rows of a warp, and of a block of prefill. */
   private static final int WARP_ROWS = 16;
@@ -156,6 +158,7 @@ final class AttentionOps {
     if (batch.rows() == 0) {
       return;
     }
+    int parts = ropeParts(onDevice.rows(), q.cols() / dim + 2 * layout.kvHeads(), dim);
     stream
         .launch(ropeStore)
         .pointer(q.address())
@@ -179,7 +182,9 @@ final class AttentionOps {
         .float32(eps)
         .pointer(cache.layer(layer))
         .int32(layout.blockSize())
-        .grid(onDevice.rows(), ropeBlocks(onDevice.rows(), q.cols() / dim + 2 * layout.kvHeads()))
+        .int32(onDevice.rows())
+        .int32(parts)
+        .grid(Math.ceilDiv(onDevice.rows() * parts, ROPE_THREADS / WARP))
         .block(ROPE_THREADS)
         .dependent()
         .go();
@@ -226,10 +231,11 @@ final class AttentionOps {
     }
   }
 
-  /** Blocks per row: with few rows, a warp for each head. */
-  private int ropeBlocks(int rows, int heads) {
-    int most = Math.ceilDiv(heads, ROPE_THREADS / 32);
-    return Math.clamp(ROPE_BLOCKS * stream.device().multiprocessors() / rows, 1, most);
+  /** Warps per row: with few rows, none has to take a second helping of heads. */
+  private int ropeParts(int rows, int heads, int dim) {
+    int atOnce = dim % 16 != 0 ? 1 : dim <= 64 ? 8 : dim <= 128 ? 4 : 2;
+    int most = Math.ceilDiv(heads, atOnce);
+    return Math.clamp(ROPE_WARPS * stream.device().multiprocessors() / rows, 1, most);
   }
 
   private static int variant(int headDim) {
