@@ -1,7 +1,7 @@
 // Causal attention of many rows of a sequence on Hopper: what attention_prefill.cu computes, for heads of up to 128
 // elements, a multiple of 8.
 //
-// Shapes    as attention_prefill.cu says; tileList [tiles] int4 has tiles of 128 flat rows, those with most keys first.
+// Shapes    as attention_prefill.cu says; tiles of 128 flat rows.
 // Limits    D <= 128, a multiple of 8; scale > 0.
 // How       One block per multiprocessor goes through tiles. A warp group brings queries, and keys and values in tiles of
 //           KEYS to a ring of STAGES in shared memory, with 16-byte copies, since a tile spans blocks of the cache; rows of
@@ -24,7 +24,6 @@ constexpr int THREADS = (CONSUMERS + 1) * WARP_GROUP;
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
 constexpr int GROUP_ROWS = 64;
-constexpr int TILE_ROWS = CONSUMERS * GROUP_ROWS;
 constexpr int ROW_BYTES = 128;  // of 64 elements
 constexpr int WARPS = WARP_GROUP / WARP;
 
@@ -88,7 +87,9 @@ struct Plan {
     static constexpr int STAGE = 2 * OPERAND;
     static constexpr int STAGES = GROUPS == 1 ? (KEYS == 64 ? 6 : 4) : (KEYS == 64 ? 5 : 3);
     static constexpr int Q_PANEL = 128 * 128;
-    static constexpr int Q_BYTES = GROUPS * Q_PANEL;
+    static constexpr int Q_BUFFER = GROUPS * Q_PANEL;
+    static constexpr int Q_BUFFERS = GROUPS == 2 && KEYS == 128 ? 1 : 2;  // one where there is no room for two
+    static constexpr int Q_BYTES = Q_BUFFERS * Q_BUFFER;
     static constexpr int SHARED = 1024 + Q_BYTES + STAGES * STAGE;
     static_assert(SHARED <= 231000, "a multiprocessor has 227 KiB for a block");
 };
@@ -114,20 +115,23 @@ struct Step {
 // A tile of rows and a kv head.
 template <int KEYS>
 struct Item {
-    int sequence, row, flat, flats, start, kvHead;
+    int4 tile;
+    int kvHead;
 
-    __device__ __forceinline__ Item(const Step& step, int i) {
-        const int4 tile = step.tileList[i / step.kvHeads];
-        const int share = step.heads / step.kvHeads;
-        sequence = tile.x, row = tile.y, flat = tile.w, flats = min(tile.z * share - tile.w, TILE_ROWS);
-        start = step.positions[tile.y], kvHead = i % step.kvHeads;
-    }
+    __device__ __forceinline__ Item(const Step& step, int i)
+        : tile(step.tileList[i / step.kvHeads]), kvHead(i % step.kvHeads) {}
 
-    __device__ __forceinline__ int position(int i, int share) const { return start + (flat + i) / share; }
+    __device__ __forceinline__ int flats() const { return tile.w & 0xff; }
+    __device__ __forceinline__ int row(int i, int share) const { return tile.y + (skipped() + i) / share; }
+    __device__ __forceinline__ int position(int i, int share) const { return tile.z + (skipped() + i) / share; }
+    __device__ __forceinline__ int head(int i, int share) const { return kvHead * share + (skipped() + i) % share; }
 
     __device__ __forceinline__ static int firstTile(int position, int window) {
         return window == 0 ? 0 : max(0, position - window + 1) / KEYS;
     }
+
+  private:
+    __device__ __forceinline__ int skipped() const { return tile.w >> 8; }
 };
 
 template <int STAGES>
@@ -140,9 +144,9 @@ struct Ring {
     }
 };
 
-template <int STAGES>
+template <int STAGES, int BUFFERS>
 struct Barriers {
-    uint64_t full[STAGES], empty[STAGES], queriesFull, queriesEmpty;
+    uint64_t full[STAGES], empty[STAGES], queriesFull[BUFFERS], queriesEmpty[BUFFERS];
 };
 
 template <int GROUPS, int KEYS>
@@ -150,7 +154,7 @@ class Block {
     using P = Plan<GROUPS, KEYS>;
     static constexpr int STAGES = P::STAGES, PIECES = 8 * GROUPS;  // of 8 elements
     static constexpr unsigned NONE = ~0u;  // no such row
-    using Signals = Barriers<STAGES>;
+    using Signals = Barriers<STAGES, P::Q_BUFFERS>;
 
   public:
     static __device__ __forceinline__ void run(const Step& step) {
@@ -162,8 +166,10 @@ class Block {
                 initialiseBarrier(signals.full + s, WARP_GROUP);
                 initialiseBarrier(signals.empty + s, CONSUMERS * WARPS);
             }
-            initialiseBarrier(&signals.queriesFull, WARP_GROUP);
-            initialiseBarrier(&signals.queriesEmpty, CONSUMERS * WARPS);
+            for (int b = 0; b < P::Q_BUFFERS; b++) {
+                initialiseBarrier(signals.queriesFull + b, WARP_GROUP);
+                initialiseBarrier(signals.queriesEmpty + b, CONSUMERS * WARPS);
+            }
             publishBarriers();
         }
         awaitPreviousKernel();
@@ -199,13 +205,17 @@ class Block {
         const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
         const int pieces = step.D / 8, share = step.heads / step.kvHeads;
         const int headPieces = step.blockSize * pieces, blockPieces = 2 * step.kvHeads * headPieces;
+        const int total = step.tiles * step.kvHeads;
         Ring<STAGES> ring;
-        unsigned parity = 1;
-        for (int i = blockIdx.x; i < step.tiles * step.kvHeads; i += gridDim.x, parity ^= 1) {
-            const Item<KEYS> item(step, i);
-            const int last = item.position(item.flats - 1, share);
+        Ring<P::Q_BUFFERS> buffers;
+        if (blockIdx.x >= total) return;
+        Item<KEYS> following(step, blockIdx.x);
+        for (int i = blockIdx.x; i < total; i += gridDim.x, buffers.advance()) {
+            const Item<KEYS> item = following;
+            if (i + gridDim.x < total) following = Item<KEYS>(step, i + gridDim.x);
+            const int last = item.position(item.flats() - 1, share);
             const int begin = Item<KEYS>::firstTile(item.position(0, share), step.window);
-            const int* table = step.tables + static_cast<long long>(item.sequence) * step.tableStride;
+            const int* table = step.tables + static_cast<long long>(item.tile.x) * step.tableStride;
             const uint4* keys = reinterpret_cast<const uint4*>(step.cache) + item.kvHead * headPieces;
             const uint4* values = keys + step.kvHeads * headPieces;
             auto place = [&](int t) {
@@ -224,14 +234,14 @@ class Block {
                 copyRows<COUNT>(stage + P::OPERAND, P::PANEL, values, at, pieces);
                 arriveAfterCopies(signals.full + ring.stage);
                 if (t > begin) continue;
-                // The last tile's rows still look at their last keys: only now their queries can make room.
-                const int r = warp * WARP + lane, flat = item.flat + r;
-                const unsigned from = r < item.flats
-                    ? ((item.row + flat / share) * step.qStride + (item.kvHead * share + flat % share) * step.D) / 8
-                    : NONE;
-                awaitBarrier(&signals.queriesEmpty, parity);
-                copyRows<WARP>(queries, P::Q_PANEL, reinterpret_cast<const uint4*>(step.q), from, pieces);
-                arriveAfterCopies(&signals.queriesFull);
+                // Rows of an earlier item may still look at their last keys: only now their queries must make room.
+                const int r = warp * WARP + lane;
+                const unsigned from = r < item.flats()
+                    ? (item.row(r, share) * step.qStride + item.head(r, share) * step.D) / 8 : NONE;
+                awaitBarrier(signals.queriesEmpty + buffers.stage, buffers.parity ^ 1);
+                copyRows<WARP>(queries + buffers.stage * P::Q_BUFFER, P::Q_PANEL,
+                               reinterpret_cast<const uint4*>(step.q), from, pieces);
+                arriveAfterCopies(signals.queriesFull + buffers.stage);
             }
         }
         commitCopies();
@@ -241,22 +251,21 @@ class Block {
     static __device__ __forceinline__ void attend(const Step& step, const unsigned char* queries, Signals& signals) {
         const int group = threadIdx.x / WARP_GROUP - 1, lane = threadIdx.x % WARP, share = step.heads / step.kvHeads;
         const int groupRow = group * GROUP_ROWS, warpRow = groupRow + threadIdx.x % WARP_GROUP / WARP * 16;
-        const uint64_t q = describeRows(queries + groupRow * ROW_BYTES);
         const unsigned char* stages = queries + P::Q_BYTES;
         const int total = step.tiles * step.kvHeads;
         Ring<STAGES> ring;
-        unsigned parity = 0;
+        Ring<P::Q_BUFFERS> buffers;
         if (blockIdx.x >= total) return;
-        Item<KEYS> next(step, blockIdx.x);
-        for (int i = blockIdx.x; i < total; i += gridDim.x, parity ^= 1) {
-            const Item<KEYS> item = next;
-            if (i + gridDim.x < total) next = Item<KEYS>(step, i + gridDim.x);
+        Item<KEYS> following(step, blockIdx.x);
+        for (int i = blockIdx.x; i < total; i += gridDim.x, buffers.advance()) {
+            const Item<KEYS> item = following;
+            if (i + gridDim.x < total) following = Item<KEYS>(step, i + gridDim.x);
             const int begin = Item<KEYS>::firstTile(item.position(0, share), step.window);
-            const int end = item.position(item.flats - 1, share) / KEYS + 1;
+            const int end = item.position(item.flats() - 1, share) / KEYS + 1;
             int from = end, to = end;  // tiles of keys that this warp group looks at
-            if (groupRow < item.flats) {
+            if (groupRow < item.flats()) {
                 from = Item<KEYS>::firstTile(item.position(groupRow, share), step.window);
-                to = item.position(min(groupRow + GROUP_ROWS, item.flats) - 1, share) / KEYS + 1;
+                to = item.position(min(groupRow + GROUP_ROWS, item.flats()) - 1, share) / KEYS + 1;
             }
             auto pass = [&](int tiles) {
                 for (; tiles > 0; tiles--, ring.advance()) {
@@ -265,12 +274,14 @@ class Block {
                 }
             };
             pass(from - begin);
-            awaitBarrier(&signals.queriesFull, parity);
+            awaitBarrier(signals.queriesFull + buffers.stage, buffers.parity);
+            uint64_t* looked = signals.queriesEmpty + buffers.stage;
             if (from == to) {
-                if (lane == 0) arrive(&signals.queriesEmpty);
+                if (lane == 0) arrive(looked);
                 continue;
             }
-            attend(step, item, warpRow, from, to, q, stages, ring, signals);
+            const uint64_t q = describeRows(queries + buffers.stage * P::Q_BUFFER + groupRow * ROW_BYTES);
+            attend(step, item, warpRow, from, to, q, looked, stages, ring, signals);
             pass(end - to);
         }
     }
@@ -335,18 +346,18 @@ class Block {
     }
 
     static __device__ __forceinline__ void attend(const Step& step, const Item<KEYS>& item, int warpRow, int from, int to,
-                                                  uint64_t q, const unsigned char* stages, Ring<STAGES>& ring,
-                                                  Signals& signals) {
+                                                  uint64_t q, uint64_t* looked, const unsigned char* stages,
+                                                  Ring<STAGES>& ring, Signals& signals) {
         const int lane = threadIdx.x % WARP, g = lane / 4, share = step.heads / step.kvHeads, window = step.window;
         const float scale = step.scale * LOG2E;
         int position[2];
 #pragma unroll
         for (int h = 0; h < 2; h++) {
             const int r = warpRow + g + 8 * h;
-            position[h] = r < item.flats ? item.position(r, share) : -1;
+            position[h] = r < item.flats() ? item.position(r, share) : -1;
         }
         // Of the warp's rows; no tile is seen by all of them if some do not exist.
-        const int first = warpRow + 16 <= item.flats ? item.position(warpRow, share) : -1;
+        const int first = warpRow + 16 <= item.flats() ? item.position(warpRow, share) : -1;
         const int last = item.position(warpRow + 15, share);
         float s[KEYS / 2], o[32 * GROUPS] = {};
         float most[2] = {-INFINITY, -INFINITY}, sum[2] = {}, factor[2] = {};
@@ -368,7 +379,7 @@ class Block {
         score(s, q, describeRows(stages + previous * P::STAGE));
         awaitProducts<0>();
         pin(s);
-        if (to == from + 1 && lane == 0) arrive(&signals.queriesEmpty);
+        if (to == from + 1 && lane == 0) arrive(looked);
         weighTile(from);
         round();
         ring.advance();
@@ -380,7 +391,7 @@ class Block {
             addValues(o, weights, describeValues(stages + previous * P::STAGE + P::OPERAND));
             awaitProducts<1>();
             pin(s);
-            if (t + 1 == to && lane == 0) arrive(&signals.queriesEmpty);
+            if (t + 1 == to && lane == 0) arrive(looked);
             const bool risen = weighTile(t);
             awaitProducts<0>();
             pin(o);
@@ -409,9 +420,9 @@ class Block {
         for (int h = 0; h < 2; h++) {
             sum[h] += __shfl_xor_sync(~0u, sum[h], 1);
             sum[h] += __shfl_xor_sync(~0u, sum[h], 2);
-            const int r = warpRow + g + 8 * h, flat = item.flat + r, head = item.kvHead * share + flat % share;
+            const int r = warpRow + g + 8 * h, head = item.head(r, share);
             const float factor = normaliser(most[h] * scale, sum[h], step.sinks, head);
-            __nv_bfloat16* target = step.out + (item.row + flat / share) * step.outStride + head * step.D;
+            __nv_bfloat16* target = step.out + item.row(r, share) * step.outStride + head * step.D;
 #pragma unroll
             for (int j = 0; j < 8 * GROUPS; j += 4) {
                 // Four lanes have pairs of four pieces of 8 elements; each takes a piece.
@@ -421,7 +432,7 @@ class Block {
                     v[n] = packBf16(o[4 * (j + n) + 2 * h] * factor, o[4 * (j + n) + 2 * h + 1] * factor);
                 exchange(v[0], v[1], c & 1, 1), exchange(v[2], v[3], c & 1, 1);
                 exchange(v[0], v[2], c & 2, 2), exchange(v[1], v[3], c & 2, 2);
-                if (r < item.flats && 8 * (j + c) < step.D)
+                if (r < item.flats() && 8 * (j + c) < step.D)
                     *reinterpret_cast<uint4*>(target + 8 * (j + c)) = uint4{v[0], v[1], v[2], v[3]};
             }
         }

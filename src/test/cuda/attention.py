@@ -23,8 +23,8 @@ CLUSTER = 16  # blocks that combine their results by themselves
 PREFILL_SHARED = {1: 32 << 10, 2: 64 << 10, 4: 96 << 10}
 HOPPER_ROWS = 128
 HOPPER_THREADS = 384
-HOPPER_SHARED = {(1, 64): 1024 + (16 + 6 * 16 << 10), (1, 128): 1024 + (16 + 4 * 32 << 10),
-                 (2, 64): 1024 + (32 + 5 * 32 << 10), (2, 128): 1024 + (32 + 3 * 64 << 10)}
+HOPPER_SHARED = {(1, 64): 1024 + (32 + 6 * 16 << 10), (1, 128): 1024 + (32 + 4 * 32 << 10),
+                 (2, 64): 1024 + (64 + 5 * 32 << 10), (2, 128): 1024 + (32 + 3 * 64 << 10)}
 
 
 def padded(cols):
@@ -93,10 +93,11 @@ class Batch:
         """What AttentionOps.prefill uploads."""
         found = []
         for s, first, count in self.starts():
-            for i in reversed(range(-(-count * share // rows) if count > 1 else 0)):
-                found.append([s, first, count, i * rows])
-        if rows == HOPPER_ROWS:  # those with most keys first
-            found.sort(key=lambda t: -(self.ends[t[0]] - t[2] + min(t[2] - 1, (t[3] + rows - 1) // share)))
+            for flat in range(0, count * share if count > 1 else 0, rows):
+                row, flats = first + flat // share, min(rows, count * share - flat)
+                found.append([s, row, self.ends[s] - count + flat // share, flat % share << 8 | flats])
+        # Those with most keys first.
+        found.sort(key=lambda t: -(t[2] + ((t[3] >> 8) + (t[3] & 0xff) - 1) // share))
         return torch.tensor(found, dtype=torch.int32, device="cuda")
 
 
@@ -195,8 +196,8 @@ def reference(batch, q, cache, heads, kv_heads, dim, window, scale, sinks):
             extra = sinks.double()[:, None, None].expand(heads, count, 1)
             scores = torch.cat([scores, extra], -1)
         weights = scores.softmax(-1)[..., :end]
-        out[first : first + count] = torch.einsum("hij,jhd->ihd", weights, values).reshape(count, -1)
-        size[first : first + count] = torch.einsum("hij,jhd->ihd", weights, values.abs()).reshape(count, -1)
+        out[first : first + count] = torch.einsum("hij,jhd->ihd", weights, values).reshape(count, heads * dim)
+        size[first : first + count] = torch.einsum("hij,jhd->ihd", weights, values.abs()).reshape(count, heads * dim)
     return out, size
 
 
