@@ -27,10 +27,6 @@ __device__ __forceinline__ float normaliser(float most, float sum, const float* 
     return part / (sum * part + power2(sink - top));
 }
 
-__device__ __forceinline__ unsigned sharedAddress(const void* p) {
-    return static_cast<unsigned>(__cvta_generic_to_shared(p));
-}
-
 // Four 8 x 8 matrices, whose rows the lanes' addresses name.
 __device__ __forceinline__ uint4 loadMatrices(const void* row) {
     uint4 m;

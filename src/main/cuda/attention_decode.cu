@@ -9,8 +9,8 @@
 //           step.
 // How       A warp takes up to 16 heads, which share a kv head, and every WARPS-th tile of 16 keys: a ring of its own in
 //           shared memory, filled by cp.async, so that no warp waits for another until the end. Up to `splits` blocks share a
-//           row's keys, each at least `part` tiles; attention_combine merges them. Softmax is done on the way (Milakov and
-//           Gimelshein, arXiv 1805.02867).
+//           row's keys, each at least `part` tiles. They merge their results if they are a cluster (of up to 16 blocks along
+//           x); else attention_combine does. Softmax is done on the way (Milakov and Gimelshein, arXiv 1805.02867).
 // Bytes     keys and values once, the rest is small.
 // Order     keys ascending within a warp, then warps, then splits: none depends on other sequences.
 
@@ -22,6 +22,7 @@ constexpr int ROWS = 16;
 constexpr int KEYS = 16;
 constexpr int COMBINE_THREADS = 128;
 constexpr int MAX_SPLITS = 256;
+constexpr int MAX_CLUSTER = 16;
 
 template <int GROUPS>
 struct Plan {
@@ -49,6 +50,36 @@ struct Tiles {
     }
 };
 
+// Reads the same variable of another block of the cluster.
+__device__ __forceinline__ float2 loadFromBlock(const float2* shared, int rank) {
+#if __CUDA_ARCH__ >= 900
+    float2 v;
+    asm volatile(
+        "{ .reg .b32 remote; mapa.shared::cluster.u32 remote, %2, %3; ld.shared::cluster.v2.f32 {%0, %1}, [remote]; }"
+        : "=f"(v.x), "=f"(v.y)
+        : "r"(sharedAddress(shared)), "r"(rank)
+        : "memory");
+    return v;
+#else
+    return *shared;
+#endif
+}
+
+__device__ __forceinline__ float4 loadFromBlock(const float4* shared, int rank) {
+#if __CUDA_ARCH__ >= 900
+    float4 v;
+    asm volatile(
+        "{ .reg .b32 remote; mapa.shared::cluster.u32 remote, %4, %5; ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, "
+        "[remote]; }"
+        : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
+        : "r"(sharedAddress(shared)), "r"(rank)
+        : "memory");
+    return v;
+#else
+    return *shared;
+#endif
+}
+
 // Up to four results; whole: all there and aligned.
 __device__ __forceinline__ void store(__nv_bfloat16* target, int count, const float4& v, float factor, bool whole) {
     if (count <= 0) return;
@@ -70,6 +101,7 @@ __device__ __forceinline__ void decode(ATTENTION_PARAMETERS, const int* rowStart
     constexpr int PIECES = P::PIECES, HALF = P::HALF, STAGES = P::STAGES, WARPS = P::WARPS;
     extern __shared__ __align__(128) uint4 memory[];
     __shared__ float mosts[WARPS][ROWS], sums[WARPS][ROWS], factors[ROWS];
+    __shared__ float2 stats[ROWS];  // maxima and sums of this block's keys, for the cluster
     allowNextKernel();
     const int share = heads / kvHeads, headTiles = (share + ROWS - 1) / ROWS;
     const int split = blockIdx.x, kvHead = blockIdx.y / headTiles, sequence = blockIdx.z;
@@ -82,6 +114,7 @@ __device__ __forceinline__ void decode(ATTENTION_PARAMETERS, const int* rowStart
         awaitPreviousKernel();
         return;
     }
+    const bool together = tiles.splits > 1 && clusterSize() > 1;  // combined by the cluster
     const int headPieces = blockSize * (padded / 8), blockPieces = 2 * kvHeads * headPieces;
     const uint4* keys = reinterpret_cast<const uint4*>(cache) + kvHead * headPieces;
     const uint4* values = keys + kvHeads * headPieces;
@@ -180,6 +213,8 @@ __device__ __forceinline__ void decode(ATTENTION_PARAMETERS, const int* rowStart
     }
     __syncthreads();
     float* const results = reinterpret_cast<float*>(ring);
+    // What the block's warps add up to, for the cluster: in the first ring, behind that warp's results.
+    float4* const merged = reinterpret_cast<float4*>(memory) + ROWS * P::MERGE_STRIDE / 4;
 #pragma unroll
     for (int h = 0; h < 2; h++) {
         const int r = g + 8 * h;
@@ -194,7 +229,9 @@ __device__ __forceinline__ void decode(ATTENTION_PARAMETERS, const int* rowStart
             *reinterpret_cast<float2*>(results + r * P::MERGE_STRIDE + 8 * i + 2 * c) =
                 float2{work.o[i][2 * h] * factor, work.o[i][2 * h + 1] * factor};
         if (warp == 0 && c == 0) {
-            if (tiles.splits > 1) {
+            if (together) {
+                stats[r] = float2{most, sum};
+            } else if (tiles.splits > 1) {
                 partialSums[(static_cast<long long>(sequence) * heads + firstHead + r) * gridDim.x + split] =
                     float2{most, sum};
             } else {
@@ -214,6 +251,10 @@ __device__ __forceinline__ void decode(ATTENTION_PARAMETERS, const int* rowStart
             addTo(total[0], source[0]);
             addTo(total[1], source[1]);
         }
+        if (together) {
+            merged[2 * i] = total[0], merged[2 * i + 1] = total[1];
+            continue;
+        }
         if (tiles.splits > 1) {
             float4* target = reinterpret_cast<float4*>(
                 partials + ((static_cast<long long>(sequence) * heads + firstHead + r) * gridDim.x + split) * padded + 8 * piece);
@@ -224,6 +265,38 @@ __device__ __forceinline__ void decode(ATTENTION_PARAMETERS, const int* rowStart
         store(out + row * outStride + (firstHead + r) * D + 8 * piece, D - 8 * piece, total[0], factor, D % 4 == 0);
         store(out + row * outStride + (firstHead + r) * D + 8 * piece + 4, D - 8 * piece - 4, total[1], factor, D % 4 == 0);
     }
+    if (!together) return;
+    __syncwarp();
+    clusterBarrier();
+    // Each block finishes some of the row's elements.
+    for (int i = threadIdx.x * tiles.splits + split; i < count * 2 * PIECES; i += P::THREADS * tiles.splits) {
+        const int r = i / (2 * PIECES), e = i % (2 * PIECES) * 4;
+        if (e >= D) continue;
+        float most = -INFINITY, sum = 0;
+        float2 stat[MAX_CLUSTER];
+        float4 part[MAX_CLUSTER], total{};
+#pragma unroll
+        for (int s = 0; s < MAX_CLUSTER; s++) {
+            if (s >= tiles.splits) break;
+            stat[s] = loadFromBlock(stats + r, s), part[s] = loadFromBlock(merged + i, s);
+        }
+#pragma unroll
+        for (int s = 0; s < MAX_CLUSTER; s++)
+            if (s < tiles.splits) most = fmaxf(most, stat[s].x);
+        const float shift = most == -INFINITY ? 0 : most;
+#pragma unroll
+        for (int s = 0; s < MAX_CLUSTER; s++) {
+            if (s >= tiles.splits) break;
+            const float factor = power2(stat[s].x - shift);
+            sum += stat[s].y * factor;
+            total.x += part[s].x * factor, total.y += part[s].y * factor;
+            total.z += part[s].z * factor, total.w += part[s].w * factor;
+        }
+        store(out + row * outStride + (firstHead + r) * D + e, D - e, total, normaliser(most, sum, sinks, firstHead + r),
+              D % 4 == 0);
+    }
+    __syncwarp();
+    clusterBarrier();  // Others have read this block's memory.
 }
 
 }  // namespace

@@ -1,8 +1,9 @@
 // Causal attention of many rows of a sequence over its paged keys and values: softmax(scale q K^T) V, with grouped heads,
 // windows and sinks.
 //
-// Shapes    as attention_decode.cu says; tileList [tiles] int4: sequence, its first row, its rows, and the first of the
-//           tile's TILE_ROWS flat rows, a flat row being a query of one of the heads of a kv head: row * share + head.
+// Shapes    as attention_decode.cu says; tileList [tiles] int4 of up to TILE_ROWS flat rows, a flat row being a query of one of
+//           the heads of a kv head: sequence; row and position of the first flat row; its place among the row's
+//           heads * 256 + the tile's flat rows.
 // Limits    D <= 256, scale > 0.
 // How       Four warps of 16 flat rows share tiles of keys and values, which cp.async brings one tile ahead to shared
 //           memory, in rows whose 16-byte pieces are permuted so that ldmatrix meets no bank conflicts. Softmax is done on the
@@ -39,9 +40,8 @@ __device__ __forceinline__ void prefill(ATTENTION_PARAMETERS, const int4* tileLi
     awaitPreviousKernel();
     const int4 tile = tileList[blockIdx.x];
     const int share = heads / kvHeads, kvHead = blockIdx.y, padded = (D + 7) / 8 * 8;
-    const int flats = min(tile.z * share - tile.w, TILE_ROWS);
-    const int first = positions[tile.y + tile.w / share];
-    const int last = positions[tile.y + (tile.w + flats - 1) / share];
+    const int flats = tile.w & 0xff, skipped = tile.w >> 8;
+    const int first = tile.z, last = tile.z + (skipped + flats - 1) / share;
     const int begin = window == 0 ? 0 : max(0, first - window + 1) / KEYS, end = last / KEYS + 1;
     const int* table = tables + static_cast<long long>(tile.x) * tableStride;
     const int headPieces = blockSize * (padded / 8), blockPieces = 2 * kvHeads * headPieces;
@@ -71,7 +71,7 @@ __device__ __forceinline__ void prefill(ATTENTION_PARAMETERS, const int4* tileLi
     place(begin, places[0]);
     place(begin + 1, places[1]);
     for (int i = threadIdx.x; i < TILE_ROWS * PIECES; i += THREADS) {
-        const int r = i / PIECES, piece = i % PIECES, flat = tile.w + r;
+        const int r = i / PIECES, piece = i % PIECES, flat = skipped + r;
         const bool present = r < flats && 8 * piece < D;
         const __nv_bfloat16* source = present
             ? q + (tile.y + flat / share) * qStride + (kvHead * share + flat % share) * D + 8 * piece : q;
@@ -90,11 +90,11 @@ __device__ __forceinline__ void prefill(ATTENTION_PARAMETERS, const int4* tileLi
 #pragma unroll
     for (int h = 0; h < 2; h++) {
         const int f = flat + g + 8 * h;
-        work.position[h] = f < flats ? positions[tile.y + (tile.w + f) / share] : -1;
+        work.position[h] = f < flats ? tile.z + (skipped + f) / share : -1;
     }
     const bool idle = flat >= flats;
-    const int warpFirst = idle ? 0 : positions[tile.y + (tile.w + flat) / share];
-    const int warpLast = idle ? -1 : positions[tile.y + (tile.w + min(flat + WARP_ROWS, flats) - 1) / share];
+    const int warpFirst = idle ? 0 : tile.z + (skipped + flat) / share;
+    const int warpLast = idle ? -1 : tile.z + (skipped + min(flat + WARP_ROWS, flats) - 1) / share;
     const float scale2 = scale * LOG2E;
     if (KEEPS_Q) {
         awaitCopies<0>();
@@ -128,7 +128,7 @@ __device__ __forceinline__ void prefill(ATTENTION_PARAMETERS, const int4* tileLi
         float sum = work.sum[h];
         sum += __shfl_xor_sync(~0u, sum, 1);
         sum += __shfl_xor_sync(~0u, sum, 2);
-        const float factor = normaliser(work.most[h] * scale2, sum, sinks, kvHead * share + (tile.w + r) % share);
+        const float factor = normaliser(work.most[h] * scale2, sum, sinks, kvHead * share + (skipped + r) % share);
 #pragma unroll
         for (int i = 0; i < 8 * GROUPS; i++)
             reinterpret_cast<unsigned*>(Rows::at(memory, r, i))[c] =
@@ -136,7 +136,7 @@ __device__ __forceinline__ void prefill(ATTENTION_PARAMETERS, const int4* tileLi
     }
     __syncwarp();
     for (int i = lane; i < WARP_ROWS * PIECES; i += WARP) {
-        const int r = flat + i / PIECES, piece = i % PIECES, f = tile.w + r;
+        const int r = flat + i / PIECES, piece = i % PIECES, f = skipped + r;
         if (r >= flats || 8 * piece >= D) continue;
         const uint4* source = Rows::at(memory, r, piece);
         __nv_bfloat16* target = out + (tile.y + f / share) * outStride + (kvHead * share + f % share) * D + 8 * piece;

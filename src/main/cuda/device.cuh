@@ -126,6 +126,10 @@ __device__ __forceinline__ void addTo(float4& sum, const float4& more) {
     sum.x += more.x, sum.y += more.y, sum.z += more.z, sum.w += more.w;
 }
 
+__device__ __forceinline__ unsigned sharedAddress(const void* shared) {
+    return static_cast<unsigned>(__cvta_generic_to_shared(shared));
+}
+
 // 16 bytes from global to shared memory without passing through registers; zeros if not present.
 __device__ __forceinline__ void copyAsync(void* shared, const void* global, bool present) {
     const unsigned target = static_cast<unsigned>(__cvta_generic_to_shared(shared));

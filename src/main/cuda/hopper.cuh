@@ -14,10 +14,6 @@ struct alignas(128) TensorMap {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-__device__ __forceinline__ unsigned sharedAddress(const void* shared) {
-    return static_cast<unsigned>(__cvta_generic_to_shared(shared));
-}
-
 // A barrier completes its phase after `arrivals` arrivals and all bytes that were announced.
 __device__ __forceinline__ void initialiseBarrier(uint64_t* barrier, int arrivals) {
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(sharedAddress(barrier)), "r"(arrivals) : "memory");

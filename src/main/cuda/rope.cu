@@ -7,8 +7,10 @@
 // Meaning   x bounded to -bound .. bound (0: not); q and k RMS-normalised per head if there are weights; element i of a head turns
 //           with element i + D / 2 by position * turns[i], cos and sin times magnitude. q and k are also written back.
 //           Rows of position -1 are padding: nothing is done.
-// How       A warp takes heads of one row; a lane takes the same elements of each, so that it computes its cosines and sines once,
-//           while the kernel before still runs. That one writes neither positions nor tables.
+// How       A warp takes heads of one row. Where D is a multiple of 16, a lane takes 8 elements and the 8 they turn with of
+//           each of its heads, and loads those of several heads before it works on them; elsewhere it takes single elements or
+//           pairs of a head that the whole warp shares. A lane's places are the same in all heads, so that it computes its
+//           cosines and sines once, while the kernel before still runs. That one writes neither positions nor tables.
 // Bytes     q and k twice, v once, keys and values once.
 
 #include "device.cuh"
@@ -18,7 +20,7 @@ namespace {
 constexpr int MAX_HALF = 128;
 constexpr int WARPS = 8;
 constexpr int THREADS = WARPS * WARP;
-constexpr int HEADS = 3;  // that a warp loads at a time
+constexpr int HEADS = 4;  // that a lane loads at a time
 
 // VEC neighbouring elements.
 template <int VEC>
@@ -43,6 +45,45 @@ struct Elements {
     }
 };
 
+// The weights of a lane's elements; none are loaded if there are none.
+struct Norm {
+    const float* source = nullptr;
+    float first[8], second[8];
+
+    __device__ __forceinline__ void load(const float* weights, int i, int half) {
+        if (weights == source) return;
+        source = weights;
+        if (weights == nullptr) return;
+#pragma unroll
+        for (int e = 0; e < 8; e += 4) {
+            *reinterpret_cast<float4*>(first + e) = *reinterpret_cast<const float4*>(weights + i + e);
+            *reinterpret_cast<float4*>(second + e) = *reinterpret_cast<const float4*>(weights + half + i + e);
+        }
+    }
+};
+
+// Written by the kernel before this one: must not move above the wait for it.
+__device__ __forceinline__ uint4 loadPieces(const __nv_bfloat16* source) {
+    uint4 v;
+    asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "l"(source) : "memory");
+    return v;
+}
+
+__device__ __forceinline__ void unpack(const uint4& v, float (&x)[8]) {
+    const unsigned pairs[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const float2 pair = unpackBf16(pairs[i]);
+        x[2 * i] = pair.x, x[2 * i + 1] = pair.y;
+    }
+}
+
+__device__ __forceinline__ uint4 pack(const float (&x)[8]) {
+    return uint4{packBf16(x[0], x[1]), packBf16(x[2], x[3]), packBf16(x[4], x[5]), packBf16(x[6], x[7])};
+}
+
 struct Rope {
     __nv_bfloat16 *q, *k, *v;
     long long qStride, kStride, vStride;
@@ -53,9 +94,10 @@ struct Rope {
     int blockSize;
 
     template <int VEC>
-    __device__ __forceinline__ void run(int row, int position, int block, const double* turns, float magnitude) const {
+    __device__ __forceinline__ void run(int row, int part, int parts, int position, int block, const double* turns,
+                                        float magnitude) const {
         constexpr int UNITS = MAX_HALF / (WARP * VEC);
-        const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, half = D / 2, padded = (D + 7) / 8 * 8;
+        const int lane = threadIdx.x % WARP, half = D / 2, padded = (D + 7) / 8 * 8;
         float cosine[UNITS][VEC], sine[UNITS][VEC];
 #pragma unroll
         for (int u = 0; u < UNITS; u++)
@@ -68,8 +110,8 @@ struct Rope {
             }
         __nv_bfloat16* keys = cache + static_cast<long long>(block) * 2 * kvHeads * blockSize * padded;
         awaitPreviousKernel();
-        const int total = heads + 2 * kvHeads, step = gridDim.y * WARPS;
-        for (int head = blockIdx.y * WARPS + warp; head < total; head += HEADS * step) {
+        const int total = heads + 2 * kvHeads, step = parts;
+        for (int head = part; head < total; head += HEADS * step) {
             Elements<VEC> first[HEADS][UNITS], second[HEADS][UNITS];
 #pragma unroll
             for (int n = 0; n < HEADS; n++)
@@ -85,6 +127,94 @@ struct Rope {
             for (int n = 0; n < HEADS; n++)
                 if (head + n * step < total)
                     finish<VEC>(row, head + n * step, keys, position % blockSize, first[n], second[n], cosine, sine);
+        }
+    }
+
+    // LANES of a warp per head: each has 8 elements and the 8 that these turn with.
+    template <int LANES>
+    __device__ __forceinline__ void runWide(int row, int part, int parts, int position, int block, const double* turns,
+                                            float magnitude) const {
+        constexpr int AT_ONCE = WARP / LANES;  // heads
+        const int lane = threadIdx.x % WARP, half = D / 2, i = lane % LANES * 8, total = heads + 2 * kvHeads;
+        const bool active = i < half;
+        float cosine[8], sine[8];
+#pragma unroll
+        for (int e = 0; e < 8; e++) {
+            const double turn = active ? position * turns[i + e] : 0;
+            sincospif(2.0f * static_cast<float>(turn - rint(turn)), &sine[e], &cosine[e]);
+            sine[e] *= magnitude, cosine[e] *= magnitude;
+        }
+        int head = part * AT_ONCE + lane / LANES;
+        Norm norm;
+        if (active && head < total) norm.load(weights(head), i, half);
+        __nv_bfloat16* keys = cache + static_cast<long long>(block) * 2 * kvHeads * blockSize * D;
+        const int place = position % blockSize, step = parts * AT_ONCE;
+        awaitPreviousKernel();
+        for (int base = part * AT_ONCE; base < total; base += HEADS * step, head += HEADS * step) {
+            uint4 first[HEADS], second[HEADS];
+#pragma unroll
+            for (int n = 0; n < HEADS; n++) {
+                first[n] = second[n] = {};
+                if (!active || head + n * step >= total) continue;
+                const __nv_bfloat16* x = source(row, head + n * step) + i;
+                first[n] = loadPieces(x), second[n] = loadPieces(x + half);
+            }
+#pragma unroll
+            for (int n = 0; n < HEADS; n++) {
+                if (base + n * step >= total) break;
+                const int own = head + n * step;
+                const bool present = active && own < total;
+                if (present) norm.load(weights(own), i, half);
+                finishWide<LANES>(row, own, present, keys, place, i, norm, first[n], second[n], cosine, sine);
+            }
+        }
+    }
+
+    __device__ __forceinline__ const float* weights(int head) const {
+        return head < heads ? qNorm : head < heads + kvHeads ? kNorm : nullptr;
+    }
+
+    template <int LANES>
+    __device__ __forceinline__ void finishWide(int row, int head, bool present, __nv_bfloat16* keys, int place, int i,
+                                               const Norm& norm, const uint4& first, const uint4& second,
+                                               const float (&cosine)[8], const float (&sine)[8]) const {
+        const int half = D / 2;
+        const bool isQuery = head < heads, isValue = head >= heads + kvHeads;
+        float a[8], b[8];
+        unpack(first, a), unpack(second, b);
+        float squares = 0;
+#pragma unroll
+        for (int e = 0; e < 8; e++) {
+            if (bound > 0) a[e] = fminf(fmaxf(a[e], -bound), bound), b[e] = fminf(fmaxf(b[e], -bound), bound);
+            squares += a[e] * a[e] + b[e] * b[e];
+        }
+        if (qNorm != nullptr || kNorm != nullptr) {
+#pragma unroll
+            for (int n = LANES / 2; n > 0; n /= 2) squares += __shfl_xor_sync(~0u, squares, n);
+            if (norm.source != nullptr) {
+                const float factor = rsqrtf(squares / D + eps);
+#pragma unroll
+                for (int e = 0; e < 8; e++) a[e] *= factor * norm.first[e], b[e] *= factor * norm.second[e];
+            }
+        }
+        if (!present) return;
+        if (!isValue) {
+#pragma unroll
+            for (int e = 0; e < 8; e++) {
+                const float x = a[e], y = b[e];
+                a[e] = x * cosine[e] - y * sine[e];
+                b[e] = y * cosine[e] + x * sine[e];
+            }
+        }
+        const uint4 turned = pack(a), other = pack(b);
+        if (!isValue || bound > 0) {
+            __nv_bfloat16* x = source(row, head) + i;
+            *reinterpret_cast<uint4*>(x) = turned, *reinterpret_cast<uint4*>(x + half) = other;
+        }
+        if (!isQuery) {
+            // Heads of keys, then those of values.
+            __nv_bfloat16* target = keys + (static_cast<long long>(head - heads) * blockSize + place) * D + i;
+            *reinterpret_cast<uint4*>(target) = turned, *reinterpret_cast<uint4*>(target + half) = other;
         }
     }
 
@@ -146,23 +276,32 @@ struct Rope {
 
 }  // namespace
 
-// Grid (rows, up to (heads + 2 * kvHeads) / 8), 256 threads.
+// Grid (ceil(rows * parts / 8)), 256 threads: `parts` warps share a row's heads.
 extern "C" __global__ void __launch_bounds__(THREADS)
     rope_store(__nv_bfloat16* q, long long qStride, __nv_bfloat16* k, long long kStride, __nv_bfloat16* v,
                long long vStride, const int* positions, const int* sequence, const int* tables, int tableStride,
                int heads, int kvHeads, int D, const double* turns, float magnitude, float bound, const float* qNorm,
-               const float* kNorm, float eps, __nv_bfloat16* cache, int blockSize) {
+               const float* kNorm, float eps, __nv_bfloat16* cache, int blockSize, int rows, int parts) {
     allowNextKernel();
-    const int row = blockIdx.x, position = positions[row];
+    const int task = blockIdx.x * WARPS + threadIdx.x / WARP, row = task / parts, part = task % parts;
+    const int position = row < rows ? positions[row] : -1;
     if (position < 0) {
         awaitPreviousKernel();
         return;
     }
     const int block = tables[static_cast<long long>(sequence[row]) * tableStride + position / blockSize];
     const Rope rope{q, k, v, qStride, kStride, vStride, heads, kvHeads, D, qNorm, kNorm, bound, eps, cache, blockSize};
-    if (D % 4 == 0) {
-        rope.run<2>(row, position, block, turns, magnitude);
+    if (D % 16 == 0) {
+        if (D <= 64) {
+            rope.runWide<4>(row, part, parts, position, block, turns, magnitude);
+        } else if (D <= 128) {
+            rope.runWide<8>(row, part, parts, position, block, turns, magnitude);
+        } else {
+            rope.runWide<16>(row, part, parts, position, block, turns, magnitude);
+        }
+    } else if (D % 4 == 0) {
+        rope.run<2>(row, part, parts, position, block, turns, magnitude);
     } else {
-        rope.run<1>(row, position, block, turns, magnitude);
+        rope.run<1>(row, part, parts, position, block, turns, magnitude);
     }
 }

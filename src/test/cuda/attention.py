@@ -19,7 +19,12 @@ SENTINEL = 7.0
 KEYS = 16
 THREADS = 128
 TILE_ROWS = 64
+CLUSTER = 16  # blocks that combine their results by themselves
 PREFILL_SHARED = {1: 32 << 10, 2: 64 << 10, 4: 96 << 10}
+HOPPER_ROWS = 128
+HOPPER_THREADS = 384
+HOPPER_SHARED = {(1, 64): 1024 + (32 + 6 * 16 << 10), (1, 128): 1024 + (32 + 4 * 32 << 10),
+                 (2, 64): 1024 + (64 + 5 * 32 << 10), (2, 128): 1024 + (32 + 3 * 64 << 10)}
 
 
 def padded(cols):
@@ -88,8 +93,11 @@ class Batch:
         """What AttentionOps.prefill uploads."""
         found = []
         for s, first, count in self.starts():
-            for i in reversed(range(-(-count * share // rows) if count > 1 else 0)):
-                found.append([s, first, count, i * rows])
+            for flat in range(0, count * share if count > 1 else 0, rows):
+                row, flats = first + flat // share, min(rows, count * share - flat)
+                found.append([s, row, self.ends[s] - count + flat // share, flat % share << 8 | flats])
+        # Those with most keys first.
+        found.sort(key=lambda t: -(t[2] + ((t[3] >> 8) + (t[3] & 0xff) - 1) // share))
         return torch.tensor(found, dtype=torch.int32, device="cuda")
 
 
@@ -135,9 +143,10 @@ def check_rope(checks, modules, positions, heads, kv_heads, dim, block_size, bou
     cache = new_cache(batch, kv_heads, dim)
     frequencies = theta ** (-2 * torch.arange(dim // 2, device="cuda", dtype=torch.float64) / dim)
     turns = frequencies / (2 * math.pi)
-    kernel(rope_grid(batch.rows, heads + 2 * kv_heads) if split else (batch.rows,), 256, q.arguments() + k.arguments() + v.arguments() + [
+    parts = rope_parts(batch.rows, heads + 2 * kv_heads, dim) if split else 1
+    kernel((-(-batch.rows * parts // 8),), 256, q.arguments() + k.arguments() + v.arguments() + [
         batch.positions, batch.sequence, batch.tables, batch.stride, heads, kv_heads, dim, turns, magnitude, bound,
-        weights[0], weights[1], 1e-6, cache, block_size], dependent=True)
+        weights[0], weights[1], 1e-6, cache, block_size, batch.rows, parts], dependent=True)
     torch.cuda.synchronize()
     expected = [x.clamp(-bound, bound) if bound > 0 else x.clone() for x in before]
     for i in range(2):
@@ -161,9 +170,10 @@ def check_rope(checks, modules, positions, heads, kv_heads, dim, block_size, bou
     checks.that(f"{case} cache", torch.equal(stored, cache))
 
 
-def rope_grid(rows, heads, multiprocessors=132):
-    """AttentionOps.ropeBlocks."""
-    return rows, max(1, min(16 * multiprocessors // rows, -(-heads // 8)))
+def rope_parts(rows, heads, dim, multiprocessors=132):
+    """AttentionOps.ropeParts."""
+    at_once = 1 if dim % 16 else 8 if dim <= 64 else 4 if dim <= 128 else 2
+    return max(1, min(32 * multiprocessors // rows, -(-heads // at_once)))
 
 
 def reference(batch, q, cache, heads, kv_heads, dim, window, scale, sinks):
@@ -186,8 +196,8 @@ def reference(batch, q, cache, heads, kv_heads, dim, window, scale, sinks):
             extra = sinks.double()[:, None, None].expand(heads, count, 1)
             scores = torch.cat([scores, extra], -1)
         weights = scores.softmax(-1)[..., :end]
-        out[first : first + count] = torch.einsum("hij,jhd->ihd", weights, values).reshape(count, -1)
-        size[first : first + count] = torch.einsum("hij,jhd->ihd", weights, values.abs()).reshape(count, -1)
+        out[first : first + count] = torch.einsum("hij,jhd->ihd", weights, values).reshape(count, heads * dim)
+        size[first : first + count] = torch.einsum("hij,jhd->ihd", weights, values.abs()).reshape(count, heads * dim)
     return out, size
 
 
@@ -208,10 +218,16 @@ def splits_of(batch, heads, kv_heads, group, window, multiprocessors=132):
     return -(-tiles // part), part
 
 
+def hopper_keys(dim, window):
+    """AttentionOps: keys of a tile of attention_hopper, 0 where it does not serve."""
+    return 0 if dim > 128 or dim % 8 else 64
+
+
 class Attention:
     """One call of the operator as AttentionOps launches it."""
 
-    def __init__(self, modules, batch, heads, kv_heads, dim, window=0, sinks=False, splits=None, scale=None, part=None):
+    def __init__(self, modules, batch, heads, kv_heads, dim, window=0, sinks=False, splits=None, scale=None, part=None,
+                 keys=None, cluster=None):
         self.batch, self.heads, self.kv_heads, self.dim, self.window = batch, heads, kv_heads, dim, window
         self.scale = dim ** -0.5 if scale is None else scale
         self.sinks = torch.randn(heads, device="cuda") if sinks else None
@@ -223,27 +239,39 @@ class Attention:
         if self.is_decode:
             self.threads, shared, _ = DECODE[group]
             self.kernel = modules["decode"].kernel(f"attention_decode_{group}", shared)
+            self.kernel.allow_large_clusters()
             self.combine = modules["decode"].kernel("attention_combine")
             self.splits, self.part = (splits, part or 1) if splits else splits_of(batch, heads, kv_heads, group, window)
+            self.cluster = (self.splits <= CLUSTER) if cluster is None else cluster
             self.partials = torch.full((batch.sequences, heads, self.splits, padded(dim)), math.nan, device="cuda")
             self.sums = torch.full((batch.sequences, heads, self.splits, 2), math.nan, device="cuda")
         if self.is_prefill:
-            self.prefill = modules["prefill"].kernel(f"attention_prefill_{group}", PREFILL_SHARED[group])
-            self.tiles = batch.tiles(self.share)
+            self.keys = hopper_keys(dim, window) if keys is None else keys  # 0: the kernel of all devices
+            if self.keys:
+                self.prefill = modules["hopper"].kernel(f"attention_hopper_{group}_{self.keys}",
+                                                        HOPPER_SHARED[group, self.keys])
+                self.tiles = batch.tiles(self.share, HOPPER_ROWS)
+            else:
+                self.prefill = modules["prefill"].kernel(f"attention_prefill_{group}", PREFILL_SHARED[group])
+                self.tiles = batch.tiles(self.share)
 
     def __call__(self, cache):
         batch = self.batch
         arguments = self.q.arguments() + [
             batch.positions, batch.tables, batch.stride, self.heads, self.kv_heads, self.dim, cache, batch.block_size,
             self.window, self.scale, self.sinks] + self.out.arguments()
-        if self.is_prefill:
+        if self.is_prefill and self.keys:
+            self.prefill((min(132, len(self.tiles) * self.kv_heads),), HOPPER_THREADS,
+                         arguments + [self.tiles, len(self.tiles)], dependent=True)
+        elif self.is_prefill:
             self.prefill((len(self.tiles), self.kv_heads), THREADS, arguments + [self.tiles], dependent=True)
         if not self.is_decode:
             return
         head_tiles = -(-self.share // 16)
         self.kernel((self.splits, self.kv_heads * head_tiles, batch.sequences), self.threads,
-                    arguments + [batch.row_start, self.part, self.partials, self.sums], dependent=True)
-        if self.splits > 1:
+                    arguments + [batch.row_start, self.part, self.partials, self.sums],
+                    cluster=self.splits if self.cluster else 1, dependent=True)
+        if self.splits > 1 and not self.cluster:
             self.combine((self.heads, batch.sequences), THREADS, [
                 self.partials, self.sums, self.splits, self.dim, self.part, self.window, batch.positions,
                 batch.row_start, self.sinks] + self.out.arguments(),
@@ -294,16 +322,18 @@ def check(modules):
         ends = [1, 2, 16, 17, 63, 65, 300, 1030]
         batch = Batch(ends, [1] * len(ends), block_size, pad=3)
         cache = new_cache(batch, kv_heads, dim, "normal")
-        for splits in (None, 1, 3, 16):
-            check_attention(checks, "decode",
-                            Attention(modules, batch, heads, kv_heads, dim, window, sinks, splits), cache)
+        for splits, cluster in ((None, None), (1, False), (3, True), (3, False), (8, True), (16, True), (16, False)):
+            check_attention(checks, f"decode, cluster {cluster},", Attention(
+                modules, batch, heads, kv_heads, dim, window, sinks, splits, cluster=cluster), cache)
         ends, counts = [1, 7, 70, 129, 300, 577, 90, 40], [1, 7, 70, 129, 45, 200, 1, 0]
         batch = Batch(ends, counts, block_size)
         cache = new_cache(batch, kv_heads, dim, "normal")
-        check_attention(checks, "prefill", Attention(modules, batch, heads, kv_heads, dim, window, sinks), cache)
-        # Large scores: a softmax that is nearly one-hot.
-        check_attention(checks, "sharp prefill",
-                        Attention(modules, batch, heads, kv_heads, dim, window, sinks, scale=3.0), cache)
+        for keys in (0,) if hopper_keys(dim, window) == 0 else (0, 64, 128):
+            check_attention(checks, f"prefill {keys}",
+                            Attention(modules, batch, heads, kv_heads, dim, window, sinks, keys=keys), cache)
+            # Large scores: a softmax that is nearly one-hot.
+            check_attention(checks, f"sharp prefill {keys}",
+                            Attention(modules, batch, heads, kv_heads, dim, window, sinks, scale=3.0, keys=keys), cache)
     # What lies in the cache beyond a sequence's end, or in its own last block, must not matter.
     batch = Batch([19, 35], [1, 12], 16)
     cache = new_cache(batch, 2, 64, math.nan)
@@ -327,26 +357,26 @@ def timed(calls, caches, repeats):
     return gpu.median_us(gpu.capture(body), repeats)
 
 
-def time_decode(modules, name, sequences, length, heads, kv_heads, dim, window=0, sinks=False, splits=None):
+def time_decode(modules, name, sequences, length, heads, kv_heads, dim, window=0, sinks=False, splits=None, cluster=None):
     batch = Batch([length] * sequences, [1] * sequences, 16)
     keys = length if window == 0 else min(window, length)
     size = sequences * keys * kv_heads * dim * 4
     caches = [new_cache(batch, kv_heads, dim, "normal") for _ in range(max(2, min(16, -(-200_000_000 // size))))]
-    call = Attention(modules, batch, heads, kv_heads, dim, window, sinks, splits)
+    call = Attention(modules, batch, heads, kv_heads, dim, window, sinks, splits, cluster=cluster)
     us = timed(call, caches, 2 * len(caches))
     limit = size / BANDWIDTH * 1e6
-    print(f"decode  {name:8} {sequences:4} x {length:6} window {window:4} splits {call.splits:3} of {call.part:3}: {us:8.2f} us, limit "
+    print(f"decode  {name:8} {sequences:4} x {length:6} window {window:4} splits {call.splits:3} of {call.part:3} cluster {call.cluster:d}: {us:8.2f} us, limit "
           f"{limit:8.2f} us, {limit / us * 100:3.0f} %")
 
 
-def time_prefill(modules, name, sequences, length, heads, kv_heads, dim, window=0, sinks=False, cached=0):
+def time_prefill(modules, name, sequences, length, heads, kv_heads, dim, window=0, sinks=False, cached=0, keys=None):
     batch = Batch([length + cached] * sequences, [length] * sequences, 16)
     cache = new_cache(batch, kv_heads, dim, "normal")
-    call = Attention(modules, batch, heads, kv_heads, dim, window, sinks)
+    call = Attention(modules, batch, heads, kv_heads, dim, window, sinks, keys=keys)
     us = timed(call, [cache], 3)
     pairs = sum(min(p + 1, window or p + 1) for p in range(cached, cached + length))
     flops = 4 * sequences * heads * dim * pairs
-    print(f"prefill {name:8} {sequences:4} x {length:6} + {cached:6} window {window:4}: {us:9.1f} us, "
+    print(f"prefill {name:8} {sequences:4} x {length:6} + {cached:6} window {window:4} keys {call.keys:3}: {us:9.1f} us, "
           f"{flops / us / 1e6:5.0f} TFLOP/s")
 
 
@@ -364,9 +394,10 @@ def time_rope(modules, rows, heads, kv_heads, dim, norm):
     turns = torch.rand(dim // 2, device="cuda", dtype=torch.float64)
     weight = torch.ones(dim, device="cuda") if norm else None
     kernel = modules["rope"].kernel("rope_store")
-    us = timed(lambda c: kernel(rope_grid(rows, heads + 2 * kv_heads), 256, sum([m.arguments() for m in x], []) + [
+    parts = rope_parts(rows, heads + 2 * kv_heads, dim)
+    us = timed(lambda c: kernel((-(-rows * parts // 8),), 256, sum([m.arguments() for m in x], []) + [
         batch.positions, batch.sequence, batch.tables, batch.stride, heads, kv_heads, dim, turns, 1.0, 0.0, weight,
-        weight, 1e-6, c, 16], dependent=True), [cache], 20)
+        weight, 1e-6, c, 16, rows, parts], dependent=True), [cache], 20)
     size = rows * dim * 2 * (2 * heads + 4 * kv_heads + kv_heads)
     print(f"rope    {rows:5} rows, heads {heads}/{kv_heads} x {dim}: {us:7.2f} us, limit {size / BANDWIDTH * 1e6:6.2f}")
 
@@ -400,7 +431,7 @@ def time_all(modules):
 
 
 def main():
-    files = {"rope": "rope", "decode": "attention_decode", "prefill": "attention_prefill"}
+    files = {"rope": "rope", "decode": "attention_decode", "prefill": "attention_prefill", "hopper": "attention_hopper"}
     modules = {key: gpu.Module(f"{sys.argv[1]}/{name}.fatbin") for key, name in files.items()}
     what = sys.argv[2] if len(sys.argv) > 2 else ""
     failed = check(modules) if what != "time" else 0

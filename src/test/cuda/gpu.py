@@ -61,6 +61,10 @@ class Kernel:
         self.function = function
         self.shared = shared
 
+    def allow_large_clusters(self):
+        """Of 16 blocks, which not every device has room for."""
+        _call("cuFuncSetAttribute", self.function, 14, ctypes.c_int(1))
+
     def __call__(self, grid, threads, arguments, cluster=1, dependent=False, shared=None):
         values = []
         for a in arguments:

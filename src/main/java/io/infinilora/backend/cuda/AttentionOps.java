@@ -13,8 +13,10 @@ final class AttentionOps {
   private static final int MAX_HEAD_DIM = 256;
   private static final int ROPE_THREADS = 256;
 
-  /** Blocks per multiprocessor that hide each other's waiting for memory. */
-  private static final int ROPE_BLOCKS = 16;
+  /** Warps per multiprocessor that hide each other's waiting for memory. */
+  private static final int ROPE_WARPS = 32;
+
+  private static final int WARP = 32;
 
   /** Rows of a warp, and of a block of prefill. */
   private static final int WARP_ROWS = 16;
@@ -22,6 +24,19 @@ final class AttentionOps {
   private static final int TILE_ROWS = 64;
 
   private static final int PREFILL_THREADS = 128;
+
+  /** The compute capability that attention_hopper.cu is for. */
+  private static final int HOPPER = 90;
+
+  private static final int HOPPER_ROWS = 128;
+
+  private static final int HOPPER_THREADS = 384;
+
+  /** Dynamic shared memory of attention_hopper, by variant: alignment, queries, and its ring. */
+  private static final int[] HOPPER_SHARED = {1024 + (160 << 10), 1024 + (224 << 10)};
+
+  /** Up to this window, smaller tiles of keys lose less outside of it. */
+  private static final int NARROW_WINDOW = 512;
 
   /** Dynamic shared memory of a block, by variant. */
   private static final int[] PREFILL_SHARED = {32 << 10, 64 << 10, 96 << 10};
@@ -45,6 +60,12 @@ final class AttentionOps {
 
   private final Kernel[] prefill = new Kernel[3];
 
+  /** For groups of 1 and 2; null on other devices. */
+  private final Kernel[] hopper;
+
+  /** The same, with tiles of 64 keys. */
+  private final Kernel[] hopperNarrow;
+
   /** What {@link #tables} has found right. */
   private BatchLayout checkedBatch;
 
@@ -61,6 +82,15 @@ final class AttentionOps {
       decode[i].sharedLimit(DECODE_SHARED[i]);
       prefill[i] = device.kernel("attention_prefill", "attention_prefill_" + (1 << i));
       prefill[i].sharedLimit(PREFILL_SHARED[i]);
+    }
+    boolean isHopper = device.computeCapability() == HOPPER;
+    hopper = isHopper ? new Kernel[HOPPER_SHARED.length] : null;
+    hopperNarrow = isHopper ? new Kernel[HOPPER_SHARED.length] : null;
+    for (int i = 0; isHopper && i < HOPPER_SHARED.length; i++) {
+      String name = "attention_hopper_" + (1 << i);
+      hopper[i] = device.kernel("attention_hopper", name + "_128").sharedLimit(HOPPER_SHARED[i]);
+      hopperNarrow[i] =
+          device.kernel("attention_hopper", name + "_64").sharedLimit(HOPPER_SHARED[i]);
     }
   }
 
@@ -156,6 +186,7 @@ final class AttentionOps {
     if (batch.rows() == 0) {
       return;
     }
+    int parts = ropeParts(onDevice.rows(), q.cols() / dim + 2 * layout.kvHeads(), dim);
     stream
         .launch(ropeStore)
         .pointer(q.address())
@@ -179,7 +210,9 @@ final class AttentionOps {
         .float32(eps)
         .pointer(cache.layer(layer))
         .int32(layout.blockSize())
-        .grid(onDevice.rows(), ropeBlocks(onDevice.rows(), q.cols() / dim + 2 * layout.kvHeads()))
+        .int32(onDevice.rows())
+        .int32(parts)
+        .grid(Math.ceilDiv(onDevice.rows() * parts, ROPE_THREADS / WARP))
         .block(ROPE_THREADS)
         .dependent()
         .go();
@@ -226,10 +259,11 @@ final class AttentionOps {
     }
   }
 
-  /** Blocks per row: with few rows, a warp for each head. */
-  private int ropeBlocks(int rows, int heads) {
-    int most = Math.ceilDiv(heads, ROPE_THREADS / 32);
-    return Math.clamp(ROPE_BLOCKS * stream.device().multiprocessors() / rows, 1, most);
+  /** Warps per row: with few rows, none has to take a second helping of heads. */
+  private int ropeParts(int rows, int heads, int dim) {
+    int atOnce = dim % 16 != 0 ? 1 : dim <= 64 ? 8 : dim <= 128 ? 4 : 2;
+    int most = Math.ceilDiv(heads, atOnce);
+    return Math.clamp(ROPE_WARPS * stream.device().multiprocessors() / rows, 1, most);
   }
 
   private static int variant(int headDim) {
@@ -325,32 +359,27 @@ final class AttentionOps {
       long sinks,
       CudaTensor out) {
     int share = params.heads() / params.kvHeads();
-    int count = 0;
-    for (int s = 0; s < batch.sequences(); s++) {
-      int rows = batch.rowStart()[s + 1] - batch.rowStart()[s];
-      count += rows > 1 ? Math.ceilDiv(rows * share, TILE_ROWS) : 0;
-    }
-    int[] tiles = new int[4 * count];
-    int at = 0;
-    for (int s = 0; s < batch.sequences(); s++) {
-      int first = batch.rowStart()[s];
-      int rows = batch.rowStart()[s + 1] - first;
-      if (rows < 2) {
-        continue;
-      }
-      // Last tiles first: they have the most keys.
-      for (int i = Math.ceilDiv(rows * share, TILE_ROWS) - 1; i >= 0; i--) {
-        tiles[at++] = s;
-        tiles[at++] = first;
-        tiles[at++] = rows;
-        tiles[at++] = i * TILE_ROWS;
-      }
-    }
-    long list = stream.upload(tiles, 0, tiles.length, tiles.length);
     int variant = variant(params.headDim());
+    if (hopper != null && variant < hopper.length && params.headDim() % 8 == 0) {
+      int[] tiles = PrefillTiles.of(batch, share, HOPPER_ROWS);
+      int count = tiles.length / PrefillTiles.INTS;
+      long list = stream.upload(tiles, 0, tiles.length, tiles.length);
+      boolean narrow = params.window() != 0 && params.window() <= NARROW_WINDOW;
+      begin((narrow ? hopperNarrow : hopper)[variant], onDevice, q, cache, layer, params, sinks, out)
+          .pointer(list)
+          .int32(count)
+          .grid(Math.min(stream.device().multiprocessors(), count * params.kvHeads()))
+          .block(HOPPER_THREADS)
+          .shared(HOPPER_SHARED[variant])
+          .dependent()
+          .go();
+      return;
+    }
+    int[] tiles = PrefillTiles.of(batch, share, TILE_ROWS);
+    long list = stream.upload(tiles, 0, tiles.length, tiles.length);
     begin(prefill[variant], onDevice, q, cache, layer, params, sinks, out)
         .pointer(list)
-        .grid(count, params.kvHeads())
+        .grid(tiles.length / PrefillTiles.INTS, params.kvHeads())
         .block(PREFILL_THREADS)
         .shared(PREFILL_SHARED[variant])
         .dependent()
