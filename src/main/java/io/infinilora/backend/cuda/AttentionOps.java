@@ -25,9 +25,7 @@ final class AttentionOps {
 
   private static final int PREFILL_THREADS = 128;
 
-  /** The compute capability that attention_hopper.cu is for. */
-  private static final int HOPPER = 90;
-
+  /** As {@code attention_hopper.cu} has them. */
   private static final int HOPPER_ROWS = 128;
 
   private static final int HOPPER_THREADS = 384;
@@ -83,7 +81,7 @@ final class AttentionOps {
       prefill[i] = device.kernel("attention_prefill", "attention_prefill_" + (1 << i));
       prefill[i].sharedLimit(PREFILL_SHARED[i]);
     }
-    boolean isHopper = device.computeCapability() == HOPPER;
+    boolean isHopper = device.hopper();
     hopper = isHopper ? new Kernel[HOPPER_SHARED.length] : null;
     hopperNarrow = isHopper ? new Kernel[HOPPER_SHARED.length] : null;
     for (int i = 0; isHopper && i < HOPPER_SHARED.length; i++) {
@@ -365,7 +363,15 @@ final class AttentionOps {
       int count = tiles.length / PrefillTiles.INTS;
       long list = stream.upload(tiles, 0, tiles.length, tiles.length);
       boolean narrow = params.window() != 0 && params.window() <= NARROW_WINDOW;
-      begin((narrow ? hopperNarrow : hopper)[variant], onDevice, q, cache, layer, params, sinks, out)
+      begin(
+              (narrow ? hopperNarrow : hopper)[variant],
+              onDevice,
+              q,
+              cache,
+              layer,
+              params,
+              sinks,
+              out)
           .pointer(list)
           .int32(count)
           .grid(Math.min(stream.device().multiprocessors(), count * params.kvHeads()))

@@ -102,7 +102,7 @@ final class RoutingOps {
         || rows > FEW_ROWS
         || rows * moe.topK() > ROUTER_THREADS
         || blocks > MAX_CLUSTER
-        || stream.device().computeCapability() < 90) {
+        || !stream.device().hopper()) {
       return false;
     }
     checks.owned(router.owner(), "the router");
