@@ -8,6 +8,9 @@ final class FewRows {
   /** Features of a fragment. */
   private static final int FRAGMENT = 16;
 
+  /** Rows of a tile of products. */
+  private static final int TILE = 8;
+
   private static final int LONG_INPUT = 4096;
   private static final int SHORT_INPUT = 1024;
 
@@ -22,12 +25,13 @@ final class FewRows {
    * @param warps of a block; they share the input features
    * @param fragments of a block
    */
-  private record Variant(Kernel dense, Kernel routed, int warps, int fragments) {
+  private record Variant(Kernel dense, Kernel routed, Kernel routedTile, int warps, int fragments) {
     static Variant of(CudaDevice device, int warps, int fragments) {
       String suffix = "_%d_%d".formatted(warps, fragments);
       return new Variant(
           device.kernel("matrix_few", "matrix_few" + suffix),
           device.kernel("matrix_few", "experts_few" + suffix),
+          device.kernel("matrix_few", "experts_one" + suffix),
           warps,
           fragments);
     }
@@ -102,7 +106,7 @@ final class FewRows {
     Variant variant = variant(shape.paddedIn());
     RoutingPlan plan = routing.plan();
     stream
-        .launch(variant.routed())
+        .launch(routed <= TILE * routing.topK() ? variant.routedTile() : variant.routed())
         .pointer(x.address())
         .int64(x.stride())
         .int32(choices)
