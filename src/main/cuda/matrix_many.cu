@@ -25,13 +25,6 @@
 
 namespace {
 
-// Where rows of x come from, if not from a tensor map.
-struct ScatteredRows {
-    const __nv_bfloat16* x;
-    int stride;
-    int choices;
-};
-
 struct Product {
     const int* starts;
     const int* sorted;
@@ -41,12 +34,14 @@ struct Product {
     int rows, n, k, experts;
 };
 
+constexpr int consumers(int rows) { return rows == 192 ? 3 : 2; }  // warp groups that multiply
+
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-constexpr int GROUP_ROWS = 64;  // of a tile, multiplied by one warp group
+constexpr int UNIT_ROWS = 64;   // of a tile: what an instruction multiplies
 constexpr int DEPTH = 64;       // of k per stage: 128 bytes
 constexpr int ROW_BYTES = DEPTH * 2;
-constexpr int GROUP_BYTES = GROUP_ROWS * ROW_BYTES;
+constexpr int UNIT_BYTES = UNIT_ROWS * ROW_BYTES;
 
 template <int STAGES>
 struct Ring {
@@ -60,13 +55,14 @@ struct Ring {
 
 template <int ROWS, int COLUMNS, int STAGES, bool SCATTERED, Result RESULT>
 class Block {
-    static constexpr int CONSUMERS = ROWS / GROUP_ROWS;  // warp groups
+    static constexpr int CONSUMERS = consumers(ROWS);
+    static constexpr int UNITS = ROWS / UNIT_ROWS / CONSUMERS;  // of a warp group: group g has units g, g + CONSUMERS ...
     static constexpr int X_BYTES = ROWS * ROW_BYTES;
     static constexpr int STAGE_BYTES = X_BYTES + COLUMNS * ROW_BYTES;
     using Order = Tiles<ROWS, COLUMNS>;
 
   public:
-    static __device__ __forceinline__ void run(const TensorMap* mapX, const ScatteredRows& scattered,
+    static __device__ __forceinline__ void run(const TensorMap* mapX, int choices,
                                                const TensorMap* mapW, const Product& p) {
         extern __shared__ unsigned char memory[];
         __shared__ uint64_t full[STAGES], empty[STAGES];
@@ -75,7 +71,7 @@ class Block {
 
         if (threadIdx.x == 0) {
             for (int s = 0; s < STAGES; s++) {
-                initialiseBarrier(full + s, SCATTERED ? 1 + WARP_GROUP : 1);
+                initialiseBarrier(full + s, 1);
                 initialiseBarrier(empty + s, CONSUMERS * WARP_GROUP / WARP);
             }
             publishBarriers();
@@ -86,13 +82,13 @@ class Block {
         __syncthreads();
 
         if (threadIdx.x < WARP_GROUP) {
-            giveUpRegisters<CONSUMERS == 3 ? 32 : SCATTERED ? 56 : 40>();
-            if constexpr (SCATTERED)
-                fetchScattered(scattered, mapW, p, order, stages, full, empty);
-            else if (threadIdx.x == 0)
+            giveUpRegisters<CONSUMERS == 3 ? 32 : 40>();
+            if constexpr (SCATTERED) {
+                if (threadIdx.x < WARP) fetchScattered(mapX, choices, mapW, p, order, stages, full, empty);
+            } else if (threadIdx.x == 0)
                 fetch(mapX, mapW, p, order, stages, full, empty);
         } else {
-            takeRegisters<CONSUMERS == 3 ? 160 : SCATTERED ? 224 : 232>();
+            takeRegisters<CONSUMERS == 3 ? 160 : 232>();
             multiplyTiles(p, order, stages, full, empty);
         }
     }
@@ -106,69 +102,64 @@ class Block {
         Ring<STAGES> ring;
         Tile tile;
         for (int t = blockIdx.x; order.at(t, p.experts, tile); t += gridDim.x) {
-            const int groups = (tile.rows + GROUP_ROWS - 1) / GROUP_ROWS;  // the others multiply nothing
+            const int units = (tile.rows + UNIT_ROWS - 1) / UNIT_ROWS;
             for (int k = 0; k < p.k; k += DEPTH, ring.advance()) {
                 awaitBarrier(empty + ring.stage, ring.parity ^ 1);
                 uint64_t* barrier = full + ring.stage;
                 unsigned char* stage = stages + ring.stage * STAGE_BYTES;
-                arriveExpecting(barrier, COLUMNS * ROW_BYTES + groups * GROUP_BYTES);
-                for (int g = 0; g < groups; g++)
-                    copyTile(stage + g * GROUP_BYTES, mapX, k, tile.first + g * GROUP_ROWS, barrier);
+                arriveExpecting(barrier, COLUMNS * ROW_BYTES + units * UNIT_BYTES);
+                for (int u = 0; u < units; u++)
+                    copyTile(stage + u * UNIT_BYTES, mapX, k, tile.first + u * UNIT_ROWS, barrier);
                 copyTile(stage + X_BYTES, mapW, k, tile.column, tile.expert, barrier);
             }
         }
     }
 
-    static __device__ __forceinline__ void fetchScattered(const ScatteredRows& scattered, const TensorMap* mapW,
+    // By one warp, a box per row.
+    static __device__ __forceinline__ void fetchScattered(const TensorMap* mapX, int choices, const TensorMap* mapW,
                                                           const Product& p, Order& order, unsigned char* stages,
                                                           uint64_t* full, uint64_t* empty) {
-        constexpr int CHUNKS = ROW_BYTES / 16;          // of a row: one per thread
-        constexpr int AT_ONCE = WARP_GROUP / CHUNKS;    // rows; a multiple of the swizzle's 8
-        constexpr int PER_THREAD = ROWS / AT_ONCE;
-        const int chunk = threadIdx.x % CHUNKS, row = threadIdx.x / CHUNKS;
-        const int target = row * ROW_BYTES + ((chunk ^ row % 8) << 4);
-        if (threadIdx.x == 0) prefetchTensorMap(mapW);
-
+        constexpr int PER_LANE = ROWS / WARP;
+        const int lane = threadIdx.x;
         Ring<STAGES> ring;
         Tile tile;
         for (int t = blockIdx.x; order.at(t, p.experts, tile); t += gridDim.x) {
-            const __nv_bfloat16* sources[PER_THREAD];
+            const int units = (tile.rows + UNIT_ROWS - 1) / UNIT_ROWS;
+            int rows[PER_LANE];
 #pragma unroll
-            for (int i = 0; i < PER_THREAD; i++) {  // rows beyond the tile's: any will do
-                const int place = tile.first + min(row + i * AT_ONCE, tile.rows - 1);
-                const int from = p.sorted != nullptr ? p.sorted[place] / scattered.choices : place;
-                sources[i] = scattered.x + static_cast<long long>(from) * scattered.stride + chunk * 8;
+            for (int i = 0; i < PER_LANE; i++) {  // rows beyond the tile's: any will do
+                const int place = tile.first + min(lane + i * WARP, tile.rows - 1);
+                rows[i] = p.sorted != nullptr ? p.sorted[place] / choices : place;
             }
             for (int k = 0; k < p.k; k += DEPTH, ring.advance()) {
                 awaitBarrier(empty + ring.stage, ring.parity ^ 1);
                 uint64_t* barrier = full + ring.stage;
                 unsigned char* stage = stages + ring.stage * STAGE_BYTES;
-                if (threadIdx.x == 0) {
-                    arriveExpecting(barrier, COLUMNS * ROW_BYTES);
+                if (lane == 0) {
+                    arriveExpecting(barrier, COLUMNS * ROW_BYTES + units * UNIT_BYTES);
                     copyTile(stage + X_BYTES, mapW, k, tile.column, tile.expert, barrier);
                 }
-                const bool present = k + chunk * 8 < p.k;
+                __syncwarp();
 #pragma unroll
-                for (int i = 0; i < PER_THREAD; i++)
-                    copyAsync(stage + target + i * AT_ONCE * ROW_BYTES, present ? sources[i] + k : scattered.x,
-                              present);
-                arriveAfterCopies(barrier);
+                for (int i = 0; i < PER_LANE; i++)
+                    if (i * WARP < units * UNIT_ROWS)
+                        copyTile(stage + (lane + i * WARP) * ROW_BYTES, mapX, k, rows[i], barrier);
             }
         }
-        commitCopies();
-        awaitCopies<0>();
     }
 
     static __device__ __forceinline__ void multiplyTiles(const Product& p, Order& order, const unsigned char* stages,
                                                          uint64_t* full, uint64_t* empty) {
         const int group = threadIdx.x / WARP_GROUP - 1, lane = threadIdx.x % WARP;
-        const int row = group * GROUP_ROWS + threadIdx.x % WARP_GROUP / WARP * 16 + lane / 4;  // and 8 further
+        const int row = group * UNIT_ROWS + threadIdx.x % WARP_GROUP / WARP * 16 + lane / 4;  // of a tile
         Ring<STAGES> ring;
         Tile tile;
         int t = blockIdx.x;
         bool more = order.at(t, p.experts, tile);
         while (more) {
-            if (tile.rows <= group * GROUP_ROWS) {  // nothing but padding
+            // Units of this group that have rows.
+            const int units = ((tile.rows + UNIT_ROWS - 1) / UNIT_ROWS - group + CONSUMERS - 1) / CONSUMERS;
+            if (units <= 0) {
                 for (int k = 0; k < p.k; k += DEPTH, ring.advance()) {
                     awaitBarrier(full + ring.stage, ring.parity);
                     if (lane == 0) arrive(empty + ring.stage);
@@ -176,54 +167,57 @@ class Block {
                 more = order.at(t += gridDim.x, p.experts, tile);
                 continue;
             }
-            float d[COLUMNS / 2];
+            float d[UNITS][COLUMNS / 2];
             Tile next;
-            int targets[2];
-            multiplyTile(p.k, ring, stages + group * GROUP_BYTES, full, empty, d, [&] {
+            int targets[UNITS][2];
+            auto meanwhile = [&] {
 #pragma unroll
-                for (int h = 0; h < 2; h++) {
-                    const int place = tile.first + row + 8 * h;
-                    targets[h] = -1;
-                    if (row + 8 * h < tile.rows) targets[h] = p.sorted != nullptr ? p.sorted[place] : place;
+                for (int u = 0; u < UNITS; u++) {
+#pragma unroll
+                    for (int h = 0; h < 2; h++) {
+                        const int at = row + u * CONSUMERS * UNIT_ROWS + 8 * h, place = tile.first + at;
+                        targets[u][h] = -1;
+                        if (at < tile.rows) targets[u][h] = p.sorted != nullptr ? p.sorted[place] : place;
+                    }
                 }
                 more = order.at(t += gridDim.x, p.experts, next);
-            });
+            };
+            const unsigned char* x = stages + group * UNIT_BYTES;
+            if (UNITS == 1 || units == UNITS)
+                multiplyTile<UNITS>(p.k, ring, x, full, empty, d, meanwhile);
+            else
+                multiplyTile<1>(p.k, ring, x, full, empty, d, meanwhile);
 
-            long long offsets[2];
-#pragma unroll
-            for (int h = 0; h < 2; h++)
-                offsets[h] = targets[h] < 0 ? -1 : static_cast<long long>(targets[h]) * p.yStride;
             const float* bias = p.bias != nullptr ? p.bias + static_cast<long long>(tile.expert) * p.n : nullptr;
-            storeRows<RESULT>(d, bias, tile.column, p.n, p.y, offsets);
+#pragma unroll
+            for (int u = 0; u < UNITS; u++) {
+                if (u > 0 && u >= units) break;
+                long long offsets[2];
+#pragma unroll
+                for (int h = 0; h < 2; h++)
+                    offsets[h] = targets[u][h] < 0 ? -1 : static_cast<long long>(targets[u][h]) * p.yStride;
+                storeRows<RESULT>(d[u], bias, tile.column, p.n, p.y, offsets);
+            }
             tile = next;
         }
     }
 
     // meanwhile: what the warp group does while its first products are under way.
-    template <typename Meanwhile>
+    template <int ACTIVE, typename Meanwhile>
     static __device__ __forceinline__ void multiplyTile(int depth, Ring<STAGES>& ring, const unsigned char* x,
-                                                        uint64_t* full, uint64_t* empty, float (&d)[COLUMNS / 2],
+                                                        uint64_t* full, uint64_t* empty, float (&d)[UNITS][COLUMNS / 2],
                                                         Meanwhile meanwhile) {
         const int lane = threadIdx.x % WARP;
-        const unsigned char* weights = x + X_BYTES - (threadIdx.x / WARP_GROUP - 1) * GROUP_BYTES;
+        const unsigned char* weights = x + X_BYTES - (threadIdx.x / WARP_GROUP - 1) * UNIT_BYTES;
         int previous = 0;
         for (int k = 0; k < depth; k += DEPTH, ring.advance()) {
             awaitBarrier(full + ring.stage, ring.parity);
-            if constexpr (SCATTERED) publishToAsyncProxy();
             const uint64_t xRows = describeRows(x + ring.stage * STAGE_BYTES);
             const uint64_t wRows = describeRows(weights + ring.stage * STAGE_BYTES);
             beginProducts();
 #pragma unroll
-            for (int i = 0; i < DEPTH / 16; i++) {  // 32 bytes of k each
-                if constexpr (CONSUMERS == 3 && COLUMNS == 256) {  // the registers of the kernel's start limit an instruction's
-                    auto& lower = reinterpret_cast<float(&)[COLUMNS / 4]>(d[0]);
-                    auto& upper = reinterpret_cast<float(&)[COLUMNS / 4]>(d[COLUMNS / 4]);
-                    multiply(lower, xRows + 2 * i, wRows + 2 * i, k + i);
-                    multiply(upper, xRows + 2 * i, wRows + 2 * i + (COLUMNS / 2 * ROW_BYTES >> 4), k + i);
-                } else {
-                    multiply(d, xRows + 2 * i, wRows + 2 * i, k + i);
-                }
-            }
+            for (int u = 0; u < ACTIVE; u++)
+                multiplyUnit(d[u], xRows + u * (CONSUMERS * UNIT_BYTES >> 4), wRows, k);
             commitProducts();
             if (k == 0) {
                 meanwhile();
@@ -236,6 +230,20 @@ class Block {
         awaitProducts<0>();
         if (lane == 0) arrive(empty + previous);
     }
+
+    static __device__ __forceinline__ void multiplyUnit(float (&d)[COLUMNS / 2], uint64_t xRows, uint64_t wRows, int k) {
+#pragma unroll
+        for (int i = 0; i < DEPTH / 16; i++) {  // 32 bytes of k each
+            if constexpr (CONSUMERS == 3 && COLUMNS == 256) {  // the kernel's initial registers limit an instruction's
+                auto& lower = reinterpret_cast<float(&)[COLUMNS / 4]>(d[0]);
+                auto& upper = reinterpret_cast<float(&)[COLUMNS / 4]>(d[COLUMNS / 4]);
+                multiply(lower, xRows + 2 * i, wRows + 2 * i, k + i);
+                multiply(upper, xRows + 2 * i, wRows + 2 * i + (COLUMNS / 2 * ROW_BYTES >> 4), k + i);
+            } else {
+                multiply(d, xRows + 2 * i, wRows + 2 * i, k + i);
+            }
+        }
+    }
 };
 
 #endif
@@ -243,11 +251,11 @@ class Block {
 }  // namespace
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-#define MULTIPLY(ROWS, COLUMNS, STAGES, SCATTERED, RESULT, MAP_X, ROWS_OF_X)                   \
-    Block<ROWS, COLUMNS, STAGES, SCATTERED, RESULT>::run(MAP_X, ROWS_OF_X, &mapW, \
+#define MULTIPLY(ROWS, COLUMNS, STAGES, SCATTERED, RESULT, CHOICES)                   \
+    Block<ROWS, COLUMNS, STAGES, SCATTERED, RESULT>::run(&mapX, CHOICES, &mapW, \
                                                          Product{starts, sorted, bias, y, yStride, rows, n, k, experts})
 #else
-#define MULTIPLY(ROWS, COLUMNS, STAGES, SCATTERED, RESULT, MAP_X, ROWS_OF_X) __trap()  // see matrix_many_portable.cu
+#define MULTIPLY(ROWS, COLUMNS, STAGES, SCATTERED, RESULT, CHOICES) __trap()  // see matrix_many_portable.cu
 #endif
 
 #define PRODUCT_PARAMETERS                                                                                         \
@@ -255,9 +263,9 @@ class Block {
         int rows, int n, int k, int experts
 
 #define KERNEL(NAME, ROWS, COLUMNS, STAGES, RESULT)                                                                     \
-    extern "C" __global__ void __launch_bounds__((ROWS / 64 + 1) * WARP_GROUP, 1)                                       \
+    extern "C" __global__ void __launch_bounds__((consumers(ROWS) + 1) * WARP_GROUP, 1)                                      \
         NAME##_##ROWS##_##COLUMNS(const __grid_constant__ TensorMap mapX, PRODUCT_PARAMETERS) {                         \
-        MULTIPLY(ROWS, COLUMNS, STAGES, false, RESULT, &mapX, ScatteredRows{});                                         \
+        MULTIPLY(ROWS, COLUMNS, STAGES, false, RESULT, 0);                                         \
     }
 
 #define KERNELS(ROWS, COLUMNS, STAGES)                                  \
@@ -268,10 +276,17 @@ class Block {
 KERNELS(128, 128, 6)
 KERNELS(128, 256, 4)
 KERNELS(192, 256, 4)
+KERNELS(256, 192, 4)
 
-#define SCATTERED_KERNEL(COLUMNS, STAGES)                                                                       \
-    extern "C" __global__ void __launch_bounds__(3 * WARP_GROUP, 1)                                             \
-        experts_many_##COLUMNS(const __nv_bfloat16* x, int xStride, int choices, PRODUCT_PARAMETERS) {          \
-        MULTIPLY(128, COLUMNS, STAGES, true, Result::BF16, nullptr, (ScatteredRows{x, xStride, choices}));      \
+#define SCATTERED_KERNEL(NAME, ROWS, COLUMNS, STAGES, RESULT)                                                           \
+    extern "C" __global__ void __launch_bounds__((consumers(ROWS) + 1) * WARP_GROUP, 1)                                 \
+        NAME##_##ROWS##_##COLUMNS(const __grid_constant__ TensorMap mapX, int choices, PRODUCT_PARAMETERS) {            \
+        MULTIPLY(ROWS, COLUMNS, STAGES, true, RESULT, choices);                                                         \
     }
-SCATTERED_KERNEL(256, 4)
+
+#define SCATTERED_KERNELS(ROWS, COLUMNS, STAGES)                                  \
+    SCATTERED_KERNEL(experts_many, ROWS, COLUMNS, STAGES, Result::BF16)            \
+    SCATTERED_KERNEL(experts_many_terms, ROWS, COLUMNS, STAGES, Result::TERMS)
+SCATTERED_KERNELS(128, 256, 4)
+SCATTERED_KERNELS(192, 256, 4)
+SCATTERED_KERNELS(256, 192, 4)

@@ -11,7 +11,7 @@ import torch
 
 import gpu
 
-STAGES = {(128, 128): 6, (128, 256): 4, (192, 256): 4}  # of tiles of (rows, columns)
+STAGES = {(128, 128): 6, (128, 256): 4, (192, 256): 4, (256, 192): 4}  # of tiles of (rows, columns)
 BLOCKS = torch.cuda.get_device_properties(0).multi_processor_count
 SENTINEL = 768.0  # a bf16
 
@@ -24,6 +24,9 @@ class Kernels:
             return {t: many.kernel(f"{name}_{t[0]}_{t[1]}", STAGES[t] * sum(t) * 128 + 1024 + 4 * 257) for t in STAGES}
 
         self.many, self.wide, self.terms = table("matrix_many"), table("matrix_many_wide"), table("matrix_many_terms")
+        del STAGES[128, 128]
+        self.scattered = {torch.bfloat16: table("experts_many"), torch.float16: table("experts_many_terms")}
+        STAGES[128, 128] = 6
         self.portable = gpu.Module(f"{folder}/matrix_many_portable.fatbin").kernel("matrix_many_portable", 4 * 513)
         rows = gpu.Module(f"{folder}/sorted_rows.fatbin")
         self.gather, self.combine = rows.kernel("gather_sorted"), rows.kernel("combine_terms")
@@ -88,7 +91,16 @@ def launch_many(kernels, case, tile, y, xs):
     table = {torch.float32: kernels.wide, torch.float16: kernels.terms, torch.bfloat16: kernels.many}[y.dtype]
     map_x = gpu.tensor_map(xs, (case.k, xs.shape[0]), (xs.stride(0),), (64, 64))
     map_w = case.map_w(tile[1])
-    return lambda: table[tile]((BLOCKS,), (tile[0] // 64 + 1) * 128, [map_x, map_w, *case.tail(y)])
+    return lambda: table[tile]((BLOCKS,), threads(tile), [map_x, map_w, *case.tail(y)])
+
+
+def threads(tile):
+    return 512 if tile[0] == 192 else 384
+
+
+def launch_scattered(kernels, case, tile, y):
+    map_x = gpu.tensor_map(case.x, (case.k, case.rows), (case.x.stride(0),), (64, 1))
+    return lambda: kernels.scattered[y.dtype][tile]((BLOCKS,), threads(tile), [map_x, case.choices, case.map_w(tile[1]), *case.tail(y)])
 
 
 def launch_portable(kernels, case, y):
@@ -160,6 +172,11 @@ def check(kernels):
                 ok &= compare(f"{name}: {tile}, {dtype}", y, case, expected)
                 if dtype == torch.float32:
                     first = y
+                elif tile != (128, 128):
+                    y2 = case.out(dtype)
+                    launch_scattered(kernels, case, tile, y2)()
+                    if not torch.equal(y, y2):
+                        compare(f"{name}: {tile}, {dtype}, scattered", y2, case, expected)
             rounded = (first[:, : case.n] / 16).half()
             if not torch.equal(rounded, torch.where(y[:, : case.n] == SENTINEL, rounded, y[:, : case.n])):
                 ok = False
@@ -316,6 +333,9 @@ def timings(kernels):
                 for tile in STAGES:
                     us = time_us(launch_many(kernels, case, tile, y, xs), 4, 3)
                     rate(f"{name}, {rows} rows, {tile}, {dtype}", case, us, best)
+                    if dtype != torch.float32 and tile != (128, 128):
+                        us = time_us(launch_scattered(kernels, case, tile, y), 4, 3)
+                        rate(f"{name}, {rows} rows, {tile}, {dtype}, scattered", case, us, best)
                 del y
             end = case.starts[-1:].clone()
             out = torch.empty(case.total, k, device="cuda", dtype=torch.bfloat16)
