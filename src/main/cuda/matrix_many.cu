@@ -1,7 +1,8 @@
 // Matrix products for many rows on Hopper: y = x W_e^T + b_e, each row by its expert's weights (or all by one).
 //
 // Shapes and layout
-//   x [rows, k] bf16, W [experts][n][k] bf16 row-major, b [experts][n] float32 or null, y [., n] bf16 (_wide: float32).
+//   x [rows, k] bf16, W [experts][n][k] bf16 row-major, b [experts][n] float32 or null, y [., n] bf16 (_wide: float32; _terms: fp16
+//   as many_rows.cuh says).
 //   k and n are multiples of 8; rows of x and y begin at multiples of 16 bytes; y's columns up to n are written.
 //   Rows are worked on in the order of experts: place p of it, starts[e] <= p < starts[e + 1], is row sorted[p] of y.
 //   starts null: one expert with `rows` rows. sorted null: place p is row p.
@@ -24,9 +25,6 @@
 
 namespace {
 
-constexpr int CONSUMERS = 2;  // warp groups
-constexpr int THREADS = (CONSUMERS + 1) * WARP_GROUP;
-
 // Where rows of x come from, if not from a tensor map.
 struct ScatteredRows {
     const __nv_bfloat16* x;
@@ -45,10 +43,10 @@ struct Product {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-constexpr int ROWS = 128;  // of a tile
-constexpr int DEPTH = 64;  // of k per stage: 128 bytes
+constexpr int GROUP_ROWS = 64;  // of a tile, multiplied by one warp group
+constexpr int DEPTH = 64;       // of k per stage: 128 bytes
 constexpr int ROW_BYTES = DEPTH * 2;
-constexpr int X_BYTES = ROWS * ROW_BYTES;
+constexpr int GROUP_BYTES = GROUP_ROWS * ROW_BYTES;
 
 template <int STAGES>
 struct Ring {
@@ -60,8 +58,10 @@ struct Ring {
     }
 };
 
-template <int COLUMNS, int STAGES, bool SCATTERED, bool WIDE>
+template <int ROWS, int COLUMNS, int STAGES, bool SCATTERED, Result RESULT>
 class Block {
+    static constexpr int CONSUMERS = ROWS / GROUP_ROWS;  // warp groups
+    static constexpr int X_BYTES = ROWS * ROW_BYTES;
     static constexpr int STAGE_BYTES = X_BYTES + COLUMNS * ROW_BYTES;
     using Order = Tiles<ROWS, COLUMNS>;
 
@@ -86,13 +86,13 @@ class Block {
         __syncthreads();
 
         if (threadIdx.x < WARP_GROUP) {
-            giveUpRegisters<SCATTERED ? 56 : 40>();
+            giveUpRegisters<CONSUMERS == 3 ? 32 : SCATTERED ? 56 : 40>();
             if constexpr (SCATTERED)
                 fetchScattered(scattered, mapW, p, order, stages, full, empty);
             else if (threadIdx.x == 0)
                 fetch(mapX, mapW, p, order, stages, full, empty);
         } else {
-            takeRegisters<SCATTERED ? 224 : 232>();
+            takeRegisters<CONSUMERS == 3 ? 160 : SCATTERED ? 224 : 232>();
             multiplyTiles(p, order, stages, full, empty);
         }
     }
@@ -106,12 +106,14 @@ class Block {
         Ring<STAGES> ring;
         Tile tile;
         for (int t = blockIdx.x; order.at(t, p.experts, tile); t += gridDim.x) {
+            const int groups = (tile.rows + GROUP_ROWS - 1) / GROUP_ROWS;  // the others multiply nothing
             for (int k = 0; k < p.k; k += DEPTH, ring.advance()) {
                 awaitBarrier(empty + ring.stage, ring.parity ^ 1);
                 uint64_t* barrier = full + ring.stage;
                 unsigned char* stage = stages + ring.stage * STAGE_BYTES;
-                arriveExpecting(barrier, STAGE_BYTES);
-                copyTile(stage, mapX, k, tile.first, barrier);
+                arriveExpecting(barrier, COLUMNS * ROW_BYTES + groups * GROUP_BYTES);
+                for (int g = 0; g < groups; g++)
+                    copyTile(stage + g * GROUP_BYTES, mapX, k, tile.first + g * GROUP_ROWS, barrier);
                 copyTile(stage + X_BYTES, mapW, k, tile.column, tile.expert, barrier);
             }
         }
@@ -160,38 +162,50 @@ class Block {
     static __device__ __forceinline__ void multiplyTiles(const Product& p, Order& order, const unsigned char* stages,
                                                          uint64_t* full, uint64_t* empty) {
         const int group = threadIdx.x / WARP_GROUP - 1, lane = threadIdx.x % WARP;
-        const int warp = threadIdx.x % WARP_GROUP / WARP;
+        const int row = group * GROUP_ROWS + threadIdx.x % WARP_GROUP / WARP * 16 + lane / 4;  // and 8 further
         Ring<STAGES> ring;
         Tile tile;
-        for (int t = blockIdx.x; order.at(t, p.experts, tile); t += gridDim.x) {
-            if (tile.rows <= group * 64) {  // nothing but padding
+        int t = blockIdx.x;
+        bool more = order.at(t, p.experts, tile);
+        while (more) {
+            if (tile.rows <= group * GROUP_ROWS) {  // nothing but padding
                 for (int k = 0; k < p.k; k += DEPTH, ring.advance()) {
                     awaitBarrier(full + ring.stage, ring.parity);
                     if (lane == 0) arrive(empty + ring.stage);
                 }
+                more = order.at(t += gridDim.x, p.experts, tile);
                 continue;
             }
             float d[COLUMNS / 2];
-            multiplyTile(p.k, ring, stages + group * 64 * ROW_BYTES, full, empty, d);
+            Tile next;
+            int targets[2];
+            multiplyTile(p.k, ring, stages + group * GROUP_BYTES, full, empty, d, [&] {
+#pragma unroll
+                for (int h = 0; h < 2; h++) {
+                    const int place = tile.first + row + 8 * h;
+                    targets[h] = -1;
+                    if (row + 8 * h < tile.rows) targets[h] = p.sorted != nullptr ? p.sorted[place] : place;
+                }
+                more = order.at(t += gridDim.x, p.experts, next);
+            });
 
             long long offsets[2];
 #pragma unroll
-            for (int h = 0; h < 2; h++) {
-                const int row = group * 64 + warp * 16 + h * 8 + lane / 4;
-                const int place = tile.first + row;
-                offsets[h] = -1;
-                if (row < tile.rows)
-                    offsets[h] = static_cast<long long>(p.sorted != nullptr ? p.sorted[place] : place) * p.yStride;
-            }
+            for (int h = 0; h < 2; h++)
+                offsets[h] = targets[h] < 0 ? -1 : static_cast<long long>(targets[h]) * p.yStride;
             const float* bias = p.bias != nullptr ? p.bias + static_cast<long long>(tile.expert) * p.n : nullptr;
-            storeRows<WIDE>(d, bias, tile.column, p.n, p.y, offsets);
+            storeRows<RESULT>(d, bias, tile.column, p.n, p.y, offsets);
+            tile = next;
         }
     }
 
+    // meanwhile: what the warp group does while its first products are under way.
+    template <typename Meanwhile>
     static __device__ __forceinline__ void multiplyTile(int depth, Ring<STAGES>& ring, const unsigned char* x,
-                                                        uint64_t* full, uint64_t* empty, float (&d)[COLUMNS / 2]) {
+                                                        uint64_t* full, uint64_t* empty, float (&d)[COLUMNS / 2],
+                                                        Meanwhile meanwhile) {
         const int lane = threadIdx.x % WARP;
-        const unsigned char* weights = x + X_BYTES - (threadIdx.x / WARP_GROUP - 1) * 64 * ROW_BYTES;
+        const unsigned char* weights = x + X_BYTES - (threadIdx.x / WARP_GROUP - 1) * GROUP_BYTES;
         int previous = 0;
         for (int k = 0; k < depth; k += DEPTH, ring.advance()) {
             awaitBarrier(full + ring.stage, ring.parity);
@@ -200,10 +214,23 @@ class Block {
             const uint64_t wRows = describeRows(weights + ring.stage * STAGE_BYTES);
             beginProducts();
 #pragma unroll
-            for (int i = 0; i < DEPTH / 16; i++) multiply(d, xRows + 2 * i, wRows + 2 * i, k + i);  // 32 bytes of k each
+            for (int i = 0; i < DEPTH / 16; i++) {  // 32 bytes of k each
+                if constexpr (CONSUMERS == 3 && COLUMNS == 256) {  // the registers of the kernel's start limit an instruction's
+                    auto& lower = reinterpret_cast<float(&)[COLUMNS / 4]>(d[0]);
+                    auto& upper = reinterpret_cast<float(&)[COLUMNS / 4]>(d[COLUMNS / 4]);
+                    multiply(lower, xRows + 2 * i, wRows + 2 * i, k + i);
+                    multiply(upper, xRows + 2 * i, wRows + 2 * i + (COLUMNS / 2 * ROW_BYTES >> 4), k + i);
+                } else {
+                    multiply(d, xRows + 2 * i, wRows + 2 * i, k + i);
+                }
+            }
             commitProducts();
-            awaitProducts<1>();  // the ones before these
-            if (k > 0 && lane == 0) arrive(empty + previous);
+            if (k == 0) {
+                meanwhile();
+            } else {
+                awaitProducts<1>();  // the ones before these
+                if (lane == 0) arrive(empty + previous);
+            }
             previous = ring.stage;
         }
         awaitProducts<0>();
@@ -216,31 +243,35 @@ class Block {
 }  // namespace
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-#define MULTIPLY(COLUMNS, STAGES, SCATTERED, WIDE, MAP_X, ROWS_OF_X)                     \
-    Block<COLUMNS, STAGES, SCATTERED, WIDE>::run(MAP_X, ROWS_OF_X, &mapW, \
-                                                 Product{starts, sorted, bias, y, yStride, rows, n, k, experts})
+#define MULTIPLY(ROWS, COLUMNS, STAGES, SCATTERED, RESULT, MAP_X, ROWS_OF_X)                   \
+    Block<ROWS, COLUMNS, STAGES, SCATTERED, RESULT>::run(MAP_X, ROWS_OF_X, &mapW, \
+                                                         Product{starts, sorted, bias, y, yStride, rows, n, k, experts})
 #else
-#define MULTIPLY(COLUMNS, STAGES, SCATTERED, WIDE, MAP_X, ROWS_OF_X) __trap()  // see matrix_many_portable.cu
+#define MULTIPLY(ROWS, COLUMNS, STAGES, SCATTERED, RESULT, MAP_X, ROWS_OF_X) __trap()  // see matrix_many_portable.cu
 #endif
 
 #define PRODUCT_PARAMETERS                                                                                         \
     const __grid_constant__ TensorMap mapW, const int *starts, const int *sorted, const float *bias, void *y, int yStride, \
         int rows, int n, int k, int experts
 
-#define KERNELS(COLUMNS, STAGES)                                                                                \
-    extern "C" __global__ void __launch_bounds__(THREADS, 1)                                                    \
-        matrix_many_##COLUMNS(const __grid_constant__ TensorMap mapX, PRODUCT_PARAMETERS) {                     \
-        MULTIPLY(COLUMNS, STAGES, false, false, &mapX, ScatteredRows{});                                        \
-    }                                                                                                           \
-    extern "C" __global__ void __launch_bounds__(THREADS, 1)                                                    \
-        matrix_many_wide_##COLUMNS(const __grid_constant__ TensorMap mapX, PRODUCT_PARAMETERS) {                \
-        MULTIPLY(COLUMNS, STAGES, false, true, &mapX, ScatteredRows{});                                         \
-    }                                                                                                           \
-    extern "C" __global__ void __launch_bounds__(THREADS, 1)                                                    \
-        experts_many_##COLUMNS(const __nv_bfloat16* x, int xStride, int choices, PRODUCT_PARAMETERS) {          \
-        MULTIPLY(COLUMNS, STAGES, true, false, nullptr, (ScatteredRows{x, xStride, choices}));                  \
+#define KERNEL(NAME, ROWS, COLUMNS, STAGES, RESULT)                                                                     \
+    extern "C" __global__ void __launch_bounds__((ROWS / 64 + 1) * WARP_GROUP, 1)                                       \
+        NAME##_##ROWS##_##COLUMNS(const __grid_constant__ TensorMap mapX, PRODUCT_PARAMETERS) {                         \
+        MULTIPLY(ROWS, COLUMNS, STAGES, false, RESULT, &mapX, ScatteredRows{});                                         \
     }
 
-KERNELS(128, 6)
-KERNELS(192, 5)
-KERNELS(256, 4)
+#define KERNELS(ROWS, COLUMNS, STAGES)                                  \
+    KERNEL(matrix_many, ROWS, COLUMNS, STAGES, Result::BF16)            \
+    KERNEL(matrix_many_wide, ROWS, COLUMNS, STAGES, Result::FLOAT32)    \
+    KERNEL(matrix_many_terms, ROWS, COLUMNS, STAGES, Result::TERMS)
+
+KERNELS(128, 128, 6)
+KERNELS(128, 256, 4)
+KERNELS(192, 256, 4)
+
+#define SCATTERED_KERNEL(COLUMNS, STAGES)                                                                       \
+    extern "C" __global__ void __launch_bounds__(3 * WARP_GROUP, 1)                                             \
+        experts_many_##COLUMNS(const __nv_bfloat16* x, int xStride, int choices, PRODUCT_PARAMETERS) {          \
+        MULTIPLY(128, COLUMNS, STAGES, true, Result::BF16, nullptr, (ScatteredRows{x, xStride, choices}));      \
+    }
+SCATTERED_KERNEL(256, 4)

@@ -119,9 +119,9 @@ extern "C" __global__ void __launch_bounds__(THREADS)
                     offsets[h] = static_cast<long long>(sorted != nullptr ? sorted[place] : place) * yStride;
             }
             if (wide)
-                storeRows<true>(d[i], expertBias, tile.column + warpColumn, n, y, offsets);
+                storeRows<Result::FLOAT32>(d[i], expertBias, tile.column + warpColumn, n, y, offsets);
             else
-                storeRows<false>(d[i], expertBias, tile.column + warpColumn, n, y, offsets);
+                storeRows<Result::BF16>(d[i], expertBias, tile.column + warpColumn, n, y, offsets);
         }
     }
 }

@@ -41,51 +41,82 @@ extern "C" __global__ void __launch_bounds__(PLAN_THREADS)
                   Plan{experts, weights, starts, sorted, active});
 }
 
-// Plans any number of rows in two launches of one block per expert: plan_count, then plan_fill.
-// counts [E] of workspace.
-extern "C" __global__ void __launch_bounds__(PLAN_THREADS) plan_count(const int* experts, int routed, int* counts) {
-    __shared__ int sums[PLAN_THREADS / WARP];
+// Plans any number of rows in two launches of a block per PLAN_THREADS routed rows, a thread each: plan_count, then
+// plan_fill. counts [blocks][count] of workspace: rows of each expert among a block's.
+extern "C" __global__ void __launch_bounds__(PLAN_THREADS)
+    plan_count(const int* experts, int routed, int count, int* counts) {
+    __shared__ int rows[MAX_EXPERTS];
+    for (int e = threadIdx.x; e < MAX_EXPERTS; e += blockDim.x) rows[e] = 0;
     awaitPreviousKernel();
     allowNextKernel();
-    int own = 0;
-    for (int i = threadIdx.x; i < routed; i += PLAN_THREADS) own += experts[i] == static_cast<int>(blockIdx.x);
-    own = __reduce_add_sync(ALL, own);
-    if (threadIdx.x % WARP == 0) sums[threadIdx.x / WARP] = own;
+    const int i = blockIdx.x * PLAN_THREADS + threadIdx.x;
+    const int mine = i < routed ? experts[i] : -1;
     __syncthreads();
-    if (threadIdx.x < WARP) {
-        own = __reduce_add_sync(ALL, sums[threadIdx.x]);
-        if (threadIdx.x == 0) counts[blockIdx.x] = own;
-    }
+    if (mine >= 0) atomicAdd(rows + mine, 1);
+    __syncthreads();
+    for (int e = threadIdx.x; e < count; e += blockDim.x) counts[blockIdx.x * count + e] = rows[e];
 }
 
 extern "C" __global__ void __launch_bounds__(PLAN_THREADS)
     plan_fill(const int* experts, int routed, const int* counts, int count, int* starts, int* sorted, int* active) {
-    __shared__ int sums[PLAN_THREADS / WARP];
+    constexpr int PARTS = PLAN_THREADS / MAX_EXPERTS;      // threads that add up an expert's counts
+    __shared__ int all[PARTS][MAX_EXPERTS], earlier[PARTS][MAX_EXPERTS];
+    __shared__ unsigned short before[PLAN_THREADS / WARP][MAX_EXPERTS];  // the block's rows in earlier warps
+    __shared__ int firsts[MAX_EXPERTS];                    // place of the block's first row of each expert
+    __shared__ int totals[MAX_EXPERTS / WARP][2];
     awaitPreviousKernel();
     allowNextKernel();
-    const int e = blockIdx.x, warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
-    int start = 0, before = 0;
-    for (int i = 0; i < e; i++) start += counts[i], before += counts[i] > 0;
-    const int own = counts[e];
-    if (threadIdx.x == 0) {
-        starts[e] = start;
-        if (own > 0) active[1 + before] = e;
-        if (e == count - 1) starts[count] = start + own, active[0] = before + (own > 0);
-    }
-    if (own == 0) return;
-    for (int first = 0; first < routed; first += PLAN_THREADS) {
-        const int i = first + threadIdx.x;
-        const bool mine = i < routed && experts[i] == e;
-        const unsigned ballot = __ballot_sync(ALL, mine);
-        if (lane == 0) sums[warp] = __popc(ballot);
-        __syncthreads();
-        int at = start, all = 0;
-        for (int w = 0; w < PLAN_THREADS / WARP; w++) {
-            if (w < warp) at += sums[w];
-            all += sums[w];
+    const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
+    const int i = blockIdx.x * PLAN_THREADS + threadIdx.x;
+    const int mine = i < routed ? experts[i] : -1;
+    for (int e = lane; e < count; e += WARP) before[warp][e] = 0;
+    const int e = threadIdx.x % MAX_EXPERTS, part = threadIdx.x / MAX_EXPERTS;
+    int own = 0, ours = 0;
+    if (e < count) {
+#pragma unroll 8
+        for (int b = part; b < static_cast<int>(gridDim.x); b += PARTS) {
+            const int here = counts[b * count + e];
+            own += here;
+            if (b < static_cast<int>(blockIdx.x)) ours += here;
         }
-        if (mine) sorted[at + __popc(ballot & ((1u << lane) - 1))] = i;
-        start += all;
-        __syncthreads();
     }
+    all[part][e] = own, earlier[part][e] = ours;
+    __syncwarp();
+    const unsigned same = __match_any_sync(ALL, mine);
+    const int rank = __popc(same & ((1u << lane) - 1));
+    if (mine >= 0 && rank == 0) before[warp][mine] = __popc(same);
+    __syncthreads();
+    int first = 0, present = 0;
+    if (part == 0) {
+        own = ours = 0;
+#pragma unroll
+        for (int p = 0; p < PARTS; p++) own += all[p][e], ours += earlier[p][e];
+        first = own, present = own > 0;
+#pragma unroll
+        for (int d = 1; d < WARP; d *= 2) {
+            const int a = __shfl_up_sync(ALL, first, d), b = __shfl_up_sync(ALL, present, d);
+            if (lane >= d) first += a, present += b;
+        }
+        if (lane == WARP - 1) totals[warp][0] = first, totals[warp][1] = present;
+    } else if (part == 1 && e < count) {
+        int sum = 0;
+        for (int w = 0; w < PLAN_THREADS / WARP; w++) {
+            const int here = before[w][e];
+            before[w][e] = sum;
+            sum += here;
+        }
+    }
+    __syncthreads();
+    if (part == 0 && e < count) {
+        for (int w = 0; w < warp; w++) first += totals[w][0], present += totals[w][1];
+        firsts[e] = first - own + ours;
+        if (blockIdx.x == 0) {
+            if (e == 0) starts[0] = 0;
+            starts[e + 1] = first;
+            if (own > 0) active[present] = e;
+            if (e == count - 1) active[0] = present;
+        }
+    }
+    __syncthreads();
+    if (mine >= 0) sorted[firsts[mine] + before[warp][mine] + rank] = i;
 }

@@ -88,15 +88,15 @@ def route(kernels, logits, top_k, first, normalise, present=None):
     rows, e = logits.shape
     ints = lambda n: torch.full((n,), -7, device="cuda", dtype=torch.int32)
     experts, weights = ints(rows * top_k), torch.zeros(rows * top_k, device="cuda")
-    plan, counts = [ints(e + 1), ints(rows * top_k), ints(e + 1)], ints(e)
+    plan, counts = [ints(e + 1), ints(rows * top_k), ints(e + 1)], ints(-(-rows * top_k // 1024) * e)
     count = None if present is None else torch.tensor([present], device="cuda", dtype=torch.int32)
     arguments = [logits, logits.stride(0), rows, count, e, top_k, int(first), int(normalise), experts, weights]
     if rows <= 64:
         kernels.route_few([1], threads(rows, top_k), arguments + plan)
     else:
         kernels.route_rows([-(-rows // 8)], 256, arguments)
-        kernels.plan_count([e], 1024, [experts, rows * top_k, counts])
-        kernels.plan_fill([e], 1024, [experts, rows * top_k, counts, e, *plan])
+        kernels.plan_count([-(-rows * top_k // 1024)], 1024, [experts, rows * top_k, e, counts])
+        kernels.plan_fill([-(-rows * top_k // 1024)], 1024, [experts, rows * top_k, counts, e, *plan])
     return experts, weights, plan
 
 

@@ -1,4 +1,4 @@
-"""Checks and times the matrix products for many rows.
+"""Checks and times the matrix products for many rows, and what surrounds them: plan, order of experts, sums.
 
 usage: matrix_many.py KERNELS check|time
 
@@ -11,7 +11,7 @@ import torch
 
 import gpu
 
-STAGES = {128: 6, 192: 5, 256: 4}
+STAGES = {(128, 128): 6, (128, 256): 4, (192, 256): 4}  # of tiles of (rows, columns)
 BLOCKS = torch.cuda.get_device_properties(0).multi_processor_count
 SENTINEL = 768.0  # a bf16
 
@@ -19,11 +19,16 @@ SENTINEL = 768.0  # a bf16
 class Kernels:
     def __init__(self, folder):
         many = gpu.Module(f"{folder}/matrix_many.fatbin")
-        shared = {c: STAGES[c] * (128 + c) * 128 + 1024 + 4 * 513 for c in STAGES}
-        self.many = {c: many.kernel(f"matrix_many_{c}", shared[c]) for c in STAGES}
-        self.wide = {c: many.kernel(f"matrix_many_wide_{c}", shared[c]) for c in STAGES}
-        self.experts = {c: many.kernel(f"experts_many_{c}", shared[c]) for c in STAGES}
+
+        def table(name):
+            return {t: many.kernel(f"{name}_{t[0]}_{t[1]}", STAGES[t] * sum(t) * 128 + 1024 + 4 * 257) for t in STAGES}
+
+        self.many, self.wide, self.terms = table("matrix_many"), table("matrix_many_wide"), table("matrix_many_terms")
         self.portable = gpu.Module(f"{folder}/matrix_many_portable.fatbin").kernel("matrix_many_portable", 4 * 513)
+        rows = gpu.Module(f"{folder}/sorted_rows.fatbin")
+        self.gather, self.combine = rows.kernel("gather_sorted"), rows.kernel("combine_terms")
+        route = gpu.Module(f"{folder}/route.fatbin")
+        self.plan_count, self.plan_fill = route.kernel("plan_count"), route.kernel("plan_fill")
 
 
 class Case:
@@ -63,9 +68,8 @@ class Case:
             start += count
         return y
 
-    def out(self, wide=False):
-        return torch.full((self.total, self.n + 8), SENTINEL, device="cuda",
-                          dtype=torch.float32 if wide else torch.bfloat16)
+    def out(self, dtype=torch.bfloat16):
+        return torch.full((self.total, self.n + 8), SENTINEL, device="cuda", dtype=dtype)
 
     def flop(self):
         return 2 * sum(self.counts) * self.n * self.k
@@ -80,17 +84,11 @@ class Case:
         return [*self.plan(), self.bias, y, y.stride(0), self.total, self.n, self.k, len(self.counts)]
 
 
-def launch_many(kernels, case, columns, y, xs):
-    table = kernels.wide if y.dtype == torch.float32 else kernels.many
-    map_x = gpu.tensor_map(xs, (case.k, xs.shape[0]), (xs.stride(0),), (64, 128))
-    map_w = case.map_w(columns)
-    return lambda: table[columns]((BLOCKS,), 384, [map_x, map_w, *case.tail(y)])
-
-
-def launch_experts(kernels, case, columns, y):
-    map_w = case.map_w(columns)
-    return lambda: kernels.experts[columns](
-        (BLOCKS,), 384, [case.x, case.x.stride(0), case.choices, map_w, *case.tail(y)])
+def launch_many(kernels, case, tile, y, xs):
+    table = {torch.float32: kernels.wide, torch.float16: kernels.terms, torch.bfloat16: kernels.many}[y.dtype]
+    map_x = gpu.tensor_map(xs, (case.k, xs.shape[0]), (xs.stride(0),), (64, 64))
+    map_w = case.map_w(tile[1])
+    return lambda: table[tile]((BLOCKS,), (tile[0] // 64 + 1) * 128, [map_x, map_w, *case.tail(y)])
 
 
 def launch_portable(kernels, case, y):
@@ -102,7 +100,9 @@ def compare(name, y, case, expected):
     torch.cuda.synchronize()
     n = case.n
     got = y[:, :n].float()
-    bound = expected.abs() * 2**-8 + (2e-3 if y.dtype == torch.bfloat16 else 1e-3)
+    if y.dtype == torch.float16:
+        got = torch.where(y[:, :n] == SENTINEL, got, got * 16)
+    bound = expected.abs() * (2**-8 if y.dtype == torch.bfloat16 else 2**-11) + (2e-3 if y.dtype == torch.bfloat16 else 1e-3)
     wrong = ((got - expected).abs() > bound) | ~torch.isfinite(got)
     touched = int((y[:, n:].float() != SENTINEL).sum())
     worst = float((got - expected).abs().nan_to_num(1e9).max()) if got.numel() else 0
@@ -148,24 +148,126 @@ def check(kernels):
         y = case.out()
         launch_portable(kernels, case, y)()
         ok &= compare(f"{name}: portable", y, case, expected)
-        y = case.out(wide=True)
+        y = case.out(torch.float32)
         launch_portable(kernels, case, y)()
         ok &= compare(f"{name}: portable, wide", y, case, expected)
         xs = case.x_sorted()
-        for columns in STAGES:
-            y = case.out()
-            launch_many(kernels, case, columns, y, xs)()
-            ok &= compare(f"{name}: many {columns}", y, case, expected)
-            first = y
-            y = case.out(wide=True)
-            launch_many(kernels, case, columns, y, xs)()
-            ok &= compare(f"{name}: many wide {columns}", y, case, expected)
-            y = case.out()
-            launch_experts(kernels, case, columns, y)()
-            ok &= compare(f"{name}: experts {columns}", y, case, expected)
-            if not torch.equal(first, y):
-                print(f"      {name}: {columns} differs in bits from scattered")
+        for tile in STAGES:
+            first = None
+            for dtype in (torch.bfloat16, torch.float32, torch.float16):
+                y = case.out(dtype)
+                launch_many(kernels, case, tile, y, xs)()
+                ok &= compare(f"{name}: {tile}, {dtype}", y, case, expected)
+                if dtype == torch.float32:
+                    first = y
+            rounded = (first[:, : case.n] / 16).half()
+            if not torch.equal(rounded, torch.where(y[:, : case.n] == SENTINEL, rounded, y[:, : case.n])):
+                ok = False
+                print(f"WRONG {name}: {tile}, terms are not the float32 ones rounded")
+    ok &= check_range(kernels) & check_plans(kernels) & check_gather(kernels) & check_combine(kernels)
     print("all ok" if ok else "NOT OK")
+
+
+def report(ok, name):
+    print(f"{'ok   ' if ok else 'WRONG'} {name}", flush=True)
+    return ok
+
+
+def check_range(kernels):
+    """Terms beyond fp16."""
+    case = Case(64, 64, [8], dense=True, bias=True)
+    case.x[:] = 0
+    values = [1e6, -1e6, 1.048e6, 2e6, -2e6, float("inf"), float("-inf"), float("nan"), 1e-3, 1e-8, 0.0, 3.14159]
+    case.bias[0, : len(values)] = torch.tensor(values)
+    y = case.out(torch.float16)
+    launch_many(kernels, case, (128, 128), y, case.x_sorted())()
+    got = y[0, : len(values)].float() * 16
+    expected = torch.tensor(values, device="cuda").clamp(-16 * 65504, 16 * 65504)
+    near = (got - expected).abs() <= expected.abs() * 2**-11 + 2**-21
+    return report(bool((near | (got.isnan() & expected.isnan())).all()), f"range of terms: {got.tolist()}")
+
+
+def make_plan(kernels, chosen, experts):
+    routed = chosen.numel()
+    blocks = -(-routed // 1024)
+    counts = torch.full((blocks, experts), -7, dtype=torch.int32, device="cuda")
+    starts = torch.full((experts + 1,), -7, dtype=torch.int32, device="cuda")
+    active = torch.full((experts + 1,), -7, dtype=torch.int32, device="cuda")
+    places = torch.full((routed,), -7, dtype=torch.int32, device="cuda")
+
+    def launch():
+        kernels.plan_count((blocks,), 1024, [chosen, routed, experts, counts])
+        kernels.plan_fill((blocks,), 1024, [chosen, routed, counts, experts, starts, places, active])
+
+    return launch, starts, places, active
+
+
+def check_plans(kernels):
+    ok = True
+    torch.manual_seed(11)
+    for experts, top_k, rows, padded in ((128, 8, 8192, 0), (128, 8, 1000, 37), (256, 16, 5000, 1), (1, 1, 3000, 0),
+                                         (3, 2, 65, 0), (32, 4, 257, 250), (60, 4, 2048, 0), (256, 1, 20000, 3)):
+        for skew in (0, 6):
+            scores = torch.rand(rows, experts, device="cuda") + skew * torch.rand(experts, device="cuda")
+            chosen = scores.topk(top_k).indices.to(torch.int32)
+            chosen[rows - padded:] = -1
+            chosen = chosen.flatten().contiguous()
+            launch, starts, places, active = make_plan(kernels, chosen, experts)
+            launch()
+            real = torch.where(chosen < 0, experts, chosen)
+            counts = torch.bincount(real, minlength=experts + 1)[:experts]
+            order = torch.sort(real, stable=True).indices[: int(counts.sum())].to(torch.int32)
+            present = counts.nonzero().flatten().to(torch.int32)
+            good = (torch.equal(places[: len(order)], order) and bool((places[len(order):] == -7).all())
+                    and torch.equal(starts[1:], counts.cumsum(0).to(torch.int32)) and int(starts[0]) == 0
+                    and int(active[0]) == len(present) and torch.equal(active[1: 1 + len(present)], present))
+            ok &= report(good, f"plan of {rows} rows, {padded} padded, {top_k} of {experts} experts, skew {skew}")
+    return ok
+
+
+def launch_gather(kernels, x, columns, places, end, choices, out):
+    blocks = -(-places.numel() * columns // 8 // 1024)
+    return lambda: kernels.gather((blocks,), 256, [x, ("l", x.stride(0)), places, end, choices, columns, out])
+
+
+def check_gather(kernels):
+    ok = True
+    for rows, columns, choices, padded in ((100, 8, 4, 0), (1000, 2048, 8, 5), (333, 768, 1, 100), (7, 2880, 4, 0), (50, 24, 2, 1)):
+        x = torch.randn(rows, columns + 8, device="cuda", dtype=torch.bfloat16)
+        places = torch.randperm(rows * choices, device="cuda").to(torch.int32)
+        end = torch.tensor([(rows - padded) * choices], dtype=torch.int32, device="cuda")
+        count = int(end)
+        out = torch.full((rows * choices, columns), SENTINEL, device="cuda", dtype=torch.bfloat16)
+        launch_gather(kernels, x, columns, places, end, choices, out)()
+        good = torch.equal(out[:count], x[(places[:count] // choices).long()][:, :columns]) and bool((out[count:] == SENTINEL).all())
+        ok &= report(good, f"gather {rows} x {choices} rows of {columns}")
+    return ok
+
+
+def launch_combine(kernels, terms, chosen, weights, out):
+    rows, top_k = chosen.shape
+    n = terms.shape[1]
+    return lambda: kernels.combine((-(-n // 2048), rows), 256, [
+        terms, chosen, weights, top_k, n, out, ("l", out.stride(0)), int(out.dtype == torch.float32)])
+
+
+def check_combine(kernels):
+    ok = True
+    for rows, top_k, n, padded in ((9, 1, 8, 0), (1000, 8, 2048, 3), (77, 4, 2880, 0), (50, 10, 4096, 1), (30, 16, 24, 2)):
+        for dtype in (torch.float32, torch.bfloat16):
+            terms = torch.randn(rows * top_k, n, device="cuda").half()
+            terms[(rows - padded) * top_k:] = float("nan")
+            chosen = torch.randint(0, 8, (rows, top_k), device="cuda", dtype=torch.int32)
+            chosen[rows - padded:] = -1
+            weights = torch.rand(rows, top_k, device="cuda")
+            out = torch.full((rows, n + 8), SENTINEL, device="cuda", dtype=dtype)
+            launch_combine(kernels, terms, chosen, weights, out)()
+            expected = (terms.float().view(rows, top_k, n) * 16 * weights[:, :, None]).sum(1)
+            expected[rows - padded:] = 0
+            bound = expected.abs() * (2**-8 if dtype == torch.bfloat16 else 1e-5) + 1e-4
+            good = bool(((out[:, :n].float() - expected).abs() <= bound).all()) and bool((out[:, n:] == SENTINEL).all())
+            ok &= report(good, f"combine {rows} x {top_k} terms of {n}, {dtype}")
+    return ok
 
 
 def time_us(body, operations=6, replays=5):
@@ -204,32 +306,30 @@ def timings(kernels):
         ("GPT-OSS gate_up", 32, 4, 5760, 2880, 4),
         ("GPT-OSS down", 32, 4, 2880, 2880, 1),
     )
-    for rows in (8192, 2048, 1024, 256):
+    for rows in (8192, 1024):
         for name, experts, top_k, n, k, choices in grouped:
             case = Case(n, k, random_counts(experts, top_k, rows), choices)
-            y = case.out()
             xs = case.x_sorted()
-            for columns in STAGES:
-                if rows == 8192:
-                    us = time_us(launch_many(kernels, case, columns, y, xs))
-                    rate(f"{name}, {rows} rows, sorted x, {columns}", case, us, best)
-                us = time_us(launch_experts(kernels, case, columns, y))
-                rate(f"{name}, {rows} rows, scattered x, {columns}", case, us, best)
-            if rows == 1024:
-                rate(f"{name}, {rows} rows, portable", case, time_us(launch_portable(kernels, case, y), 2, 3), best)
-            del case, y, xs
+            down = name.endswith("down")
+            for dtype in (torch.bfloat16, torch.float16, torch.float32) if down else (torch.bfloat16,):
+                y = case.out(dtype)
+                for tile in STAGES:
+                    us = time_us(launch_many(kernels, case, tile, y, xs), 4, 3)
+                    rate(f"{name}, {rows} rows, {tile}, {dtype}", case, us, best)
+                del y
+            end = case.starts[-1:].clone()
+            out = torch.empty(case.total, k, device="cuda", dtype=torch.bfloat16)
+            us = time_us(launch_gather(kernels, case.x, k, case.sorted, end, choices, out))
+            print(f"{name}, {rows} rows: gather {us:.1f} us, {case.total * k * 2 / us / 1e6:.2f} TB/s written", flush=True)
+            if down:
+                chosen = torch.rand(rows, experts, device="cuda").topk(top_k).indices.to(torch.int32).contiguous()
+                print(f"{name}, {rows} rows: plan {time_us(make_plan(kernels, chosen.flatten(), experts)[0]):.1f} us")
+                terms = torch.randn(rows * top_k, n, device="cuda").half()
+                to = torch.empty(rows, n, device="cuda")
+                us = time_us(launch_combine(kernels, terms, chosen, torch.rand(rows, top_k, device="cuda"), to))
+                print(f"{name}, {rows} rows: sums {us:.1f} us, {terms.numel() * 2 / us / 1e6:.2f} TB/s read", flush=True)
+            del case, xs, out
             torch.cuda.empty_cache()
-    for name, n, k in (("Qwen qkv", 5120, 2048), ("Qwen o", 2048, 4096), ("GPT-OSS qkv", 5120, 2880),
-                       ("GPT-OSS o", 2880, 4096), ("router", 128, 2048)):
-        for rows in (128, 512, 1024, 2048, 8192):
-            case = Case(n, k, [rows], dense=True, gap=0)
-            y = torch.zeros(rows, n, device="cuda", dtype=torch.bfloat16)
-            text = []
-            for columns in STAGES:
-                us = time_us(launch_many(kernels, case, columns, y, case.x))
-                text.append(f"{columns}: {us:.1f} us, {case.flop() / us / 1e6:.0f} TFLOP/s")
-            us = time_us(lambda: torch.matmul(case.x, case.w[0].T, out=y))
-            print(f"{name}, {rows} rows: {'; '.join(text)}; torch: {us:.1f} us, {case.flop() / us / 1e6:.0f}", flush=True)
     best_rate()
 
 

@@ -162,7 +162,8 @@ record MemoryPlan(long budget, long weights, long adapters, long workspace, long
 
   /**
    * The largest intermediate result of an operator: what experts put out, before it is summed up,
-   * in float32; logits that are sorted, if blocks cannot share them; or products of adapters.
+   * in float32 (on Hopper half of it, of many rows); logits that are sorted, if blocks cannot share
+   * them; or products of adapters.
    */
   private static long scratch(ModelSpec spec, long rows) {
     long terms =

@@ -260,6 +260,7 @@ public abstract class ExpertContract extends SamplingContract {
     "3, ONE, 90",
     "6, SPREAD, 11",
     "4, SOME, 64",
+    "5, SPREAD, 430",
     "3, SPREAD, 1"
   })
   void projectsAnyLoad(int topK, Load load, int rows) {
@@ -310,6 +311,7 @@ public abstract class ExpertContract extends SamplingContract {
     "3, ONE, 90",
     "6, SPREAD, 11",
     "4, SOME, 64",
+    "5, SPREAD, 430",
     "3, SPREAD, 1"
   })
   void combinesAnyLoad(int topK, Load load, int rows) {

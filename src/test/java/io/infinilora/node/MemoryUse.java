@@ -98,11 +98,14 @@ record MemoryUse(Map<String, Long> planned, Map<String, Long> used) {
     requests.forEach(MemoryUse::await);
   }
 
-  /** Whether the workspace takes what was planned, or up to a fifth less. */
+  /**
+   * Whether the workspace takes what was planned, or less, but not as little as half: terms of
+   * experts are planned in float32, which Hopper has in fp16.
+   */
   boolean workspaceAsPlanned() {
     long bytes = used.getOrDefault("workspace", 0L);
     long most = planned.get("workspace");
-    return bytes <= most && bytes >= 0.8 * most;
+    return bytes <= most && bytes >= 0.5 * most;
   }
 
   private static <T> T await(CompletableFuture<T> future) {

@@ -222,7 +222,7 @@ public final class CudaBackend implements Backend {
         experts,
         address,
         address + values,
-        new RoutingPlan(address + 2 * values, experts),
+        new RoutingPlan(address + 2 * values, routed, experts),
         rows);
   }
 

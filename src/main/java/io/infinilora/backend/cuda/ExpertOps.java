@@ -103,6 +103,11 @@ final class ExpertOps {
       return;
     }
     routings.plan(routing);
+    if (isMany(w, routed) && many.combines()) {
+      checks.that(!x.wide(), () -> "x is float32, but products take bf16");
+      many.combine(w, routing, x, out, rows);
+      return;
+    }
     int features = w.shape().paddedOut();
     long terms = stream.scratch((long) routed * features * Float.BYTES);
     multiply(w, routing, x, routed, 1, terms, features, true);

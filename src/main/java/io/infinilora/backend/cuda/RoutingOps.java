@@ -158,8 +158,9 @@ final class RoutingOps {
         .launch(planCount)
         .pointer(routing.choices())
         .int32(routed)
+        .int32(routing.experts())
         .pointer(plan.counts())
-        .grid(routing.experts())
+        .grid(RoutingPlan.blocks(routed))
         .block(PLAN_THREADS)
         .dependent()
         .go();
@@ -172,7 +173,7 @@ final class RoutingOps {
         .pointer(plan.starts())
         .pointer(plan.sorted())
         .pointer(plan.active())
-        .grid(routing.experts())
+        .grid(RoutingPlan.blocks(routed))
         .block(PLAN_THREADS)
         .dependent()
         .go();

@@ -5,6 +5,9 @@ package io.infinilora.backend.cuda;
  * stream that wrote the routing last makes it.
  */
 final class RoutingPlan {
+  /** Routed rows of a block of the kernels that plan. */
+  private static final int BLOCK_ROWS = 1024;
+
   private final long starts;
   private final long sorted;
   private final long active;
@@ -15,17 +18,23 @@ final class RoutingPlan {
    * A plan in zeroed memory.
    *
    * @param address of {@link #bytes}
+   * @param routed rows at most
    */
-  RoutingPlan(long address, int experts) {
+  RoutingPlan(long address, int routed, int experts) {
     starts = address;
     active = starts + 4L * (experts + 1);
     counts = active + 4L * (experts + 1);
-    sorted = counts + 4L * experts;
+    sorted = counts + 4L * blocks(routed) * experts;
   }
 
   /** Bytes that a plan takes. */
   static long bytes(int routed, int experts) {
-    return 4L * (3L * experts + 2 + routed);
+    return 4L * (2L * (experts + 1) + (long) blocks(routed) * experts + routed);
+  }
+
+  /** Blocks of the kernels that plan. */
+  static int blocks(int routed) {
+    return Math.ceilDiv(routed, BLOCK_ROWS);
   }
 
   long starts() {
@@ -40,7 +49,7 @@ final class RoutingPlan {
     return active;
   }
 
-  /** Workspace. */
+  /** Workspace: rows of each expert by block. */
   long counts() {
     return counts;
   }
