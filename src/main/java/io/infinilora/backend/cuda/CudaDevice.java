@@ -28,8 +28,7 @@ import jcuda.driver.JCudaDriver;
 final class CudaDevice implements AutoCloseable {
   private static final CUstream DEFAULT_STREAM = new CUstream();
 
-  private static final int STATIC_SHARED = 3 << 10;
-  private static final int LEAST_SHARED = 96 << 10;
+  private static final int LEAST_SHARED = 99 << 10;
   private static final long LOOK_MILLIS = 20;
 
   /** The compute capability that the machine code in our files is for. */
@@ -185,14 +184,12 @@ final class CudaDevice implements AutoCloseable {
   }
 
   /**
-   * Dynamic shared memory that a block can have, beside little static one: 96 KiB on devices of
-   * capability 8.6, 8.9 and 12.0, more on others. Where Hopper is told to be one of the others, as
-   * little as the least of them.
+   * Shared memory that a block can have, static and dynamic: 99 KiB on devices of capability 8.6,
+   * 8.9 and 12.0, more on others. Where Hopper is told to be one of the others, as little as the
+   * least of them.
    */
   int sharedMemory() {
-    int bytes =
-        attribute(CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)
-            - STATIC_SHARED;
+    int bytes = attribute(CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN);
     return machineCodeIgnored() ? Math.min(bytes, LEAST_SHARED) : bytes;
   }
 
