@@ -5,13 +5,13 @@
 
 #include "device.cuh"
 
-// Grid (words / 256), 256 threads, a word of 16 bytes each. The last block to end tells the host that the memory may
-// be written again.
+// Grid (words / 256), 256 threads, a word of 16 bytes each. It allows no kernel to start before it has ended, and the next
+// must not be launched to do so: kernels read the batch before they wait for the kernel before them. The last block to end
+// tells the host that the memory may be written again.
 //   arrived  counts blocks; 0 between launches
 //   fetched  in pinned memory, becomes the number of the step
 extern "C" __global__ void __launch_bounds__(256)
     fetch_batch(const uint4* from, uint4* to, int words, unsigned* arrived, unsigned* fetched) {
-    allowNextKernel();
     int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i < words) {
         to[i] = __ldcv(from + i);

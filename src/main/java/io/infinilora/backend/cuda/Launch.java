@@ -46,6 +46,10 @@ final class Launch {
   private Kernel kernel;
   private int arguments;
   private int attributeCount;
+
+  /** Whether the next kernel must not start before the last has ended. */
+  private boolean fenced;
+
   private long hash;
 
   Launch(CudaStream stream, Arena arena) {
@@ -177,10 +181,11 @@ final class Launch {
 
   /**
    * Programmatic dependent launch: blocks may start before the kernel before has ended. The kernel
-   * waits by itself. Nothing where kernels are not those for Hopper: they do not wait.
+   * waits by itself. Nothing where kernels are not those for Hopper: they do not wait; and nothing
+   * after {@link #goFenced}.
    */
   Launch dependent() {
-    if (programmatic) {
+    if (programmatic && !fenced) {
       attribute(PROGRAMMATIC_STREAM_SERIALIZATION).set(JAVA_INT, ATTRIBUTE_VALUE, 1);
     }
     return this;
@@ -203,11 +208,21 @@ final class Launch {
     if (!stream.announce(hash)) {
       return;
     }
+    fenced = false;
     config.set(JAVA_INT, ATTRIBUTE_COUNT, attributeCount);
     int status = DriverCalls.launch(config, kernel.handle(), pointers);
     if (status != 0) {
       stream.device().check(status, "launch of " + this);
     }
+  }
+
+  /**
+   * Launches a kernel whose results those after it read before they wait for the kernel before
+   * them: none may start before it has ended.
+   */
+  void goFenced() {
+    go();
+    fenced = true;
   }
 
   @Override

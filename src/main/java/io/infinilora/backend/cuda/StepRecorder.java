@@ -283,7 +283,7 @@ final class StepRecorder implements AutoCloseable {
         .pointer(host.address() + ARENA_BYTES)
         .grid(Math.ceilDiv(words, FETCH_THREADS))
         .block(FETCH_THREADS)
-        .go();
+        .goFenced();
   }
 
   /** Drops all recordings: memory that they name is about to go. */
