@@ -365,7 +365,15 @@ final class AttentionOps {
       int count = tiles.length / PrefillTiles.INTS;
       long list = stream.upload(tiles, 0, tiles.length, tiles.length);
       boolean narrow = params.window() != 0 && params.window() <= NARROW_WINDOW;
-      begin((narrow ? hopperNarrow : hopper)[variant], onDevice, q, cache, layer, params, sinks, out)
+      begin(
+              (narrow ? hopperNarrow : hopper)[variant],
+              onDevice,
+              q,
+              cache,
+              layer,
+              params,
+              sinks,
+              out)
           .pointer(list)
           .int32(count)
           .grid(Math.min(stream.device().multiprocessors(), count * params.kvHeads()))

@@ -9,8 +9,8 @@ import java.util.Arrays;
  */
 final class PrefillTiles {
   /**
-   * Of a tile: sequence; row of its first flat row; that row's position; heads of that row before the
-   * tile, times 256, plus the tile's flat rows.
+   * Of a tile: sequence; row of its first flat row; that row's position; heads of that row before
+   * the tile, times 256, plus the tile's flat rows.
    */
   static final int INTS = 4;
 
@@ -22,7 +22,8 @@ final class PrefillTiles {
   private PrefillTiles() {}
 
   /**
-   * The list that is uploaded, tiles with the most keys first, so that none is left over at the end.
+   * The list that is uploaded, tiles with the most keys first, so that none is left over at the
+   * end.
    *
    * @param share heads of a kv head
    * @param tileRows flat rows of a tile, at most {@link #MOST_ROWS}
