@@ -220,7 +220,7 @@ def splits_of(batch, heads, kv_heads, group, window, multiprocessors=132):
 
 def hopper_keys(dim, window):
     """AttentionOps: keys of a tile of attention_hopper, 0 where it does not serve."""
-    return 0 if dim > 128 or dim % 8 else 64
+    return 0 if dim > 128 or dim % 8 else 64 if 0 < window <= 512 else 128
 
 
 class Attention:
