@@ -327,13 +327,16 @@ final class CudaOpStream implements OpStream {
 
   @Override
   public void close() {
-    if (stream.device().lost() == null) {
-      stream.synchronize();
-    }
-    matrices.close();
-    transfers.close();
-    results.close();
-    batches.close();
+    stream
+        .device()
+        .release(
+            () -> {
+              stream.synchronize();
+              matrices.close();
+              transfers.close();
+              results.close();
+              batches.close();
+            });
     stream.close();
   }
 }
