@@ -72,6 +72,10 @@ public final class AdapterLoader implements AdapterLoads, AutoCloseable {
       new PriorityQueue<>(Comparator.comparing((Job j) -> !j.urgent).thenComparingLong(this::need));
   private final Queue<ResidentAdapter> toFree = new ArrayDeque<>();
   private final Queue<AdapterId> toForget = new ArrayDeque<>();
+
+  /** Files of loads that were given up between two layers. */
+  private final Queue<OpenAdapter> toClose = new ArrayDeque<>();
+
   private final Queue<Signal> spareSignals = new ArrayDeque<>();
   private int lastSlot;
   private boolean closed;
@@ -163,7 +167,9 @@ public final class AdapterLoader implements AdapterLoads, AutoCloseable {
     Job job = jobs.remove(adapter);
     if (job != null) {
       job.over = true;
-      pending.remove(job);
+      if (pending.remove(job) && job.open != null) {
+        toClose.add(job.open);
+      }
     }
     toFree.add(adapter);
     notifyAll();
@@ -187,9 +193,14 @@ public final class AdapterLoader implements AdapterLoads, AutoCloseable {
     while (true) {
       AdapterId forgotten;
       ResidentAdapter leaving;
+      OpenAdapter unused;
       Job job;
       synchronized (this) {
-        while (!closed && toForget.isEmpty() && toFree.isEmpty() && pending.isEmpty()) {
+        while (!closed
+            && toForget.isEmpty()
+            && toFree.isEmpty()
+            && toClose.isEmpty()
+            && pending.isEmpty()) {
           try {
             wait();
           } catch (InterruptedException e) {
@@ -201,13 +212,16 @@ public final class AdapterLoader implements AdapterLoads, AutoCloseable {
         }
         forgotten = toForget.poll();
         leaving = forgotten == null ? toFree.poll() : null;
-        job = forgotten == null && leaving == null ? pending.poll() : null;
+        unused = forgotten == null && leaving == null ? toClose.poll() : null;
+        job = forgotten == null && leaving == null && unused == null ? pending.poll() : null;
       }
       if (forgotten != null) {
         host.drop(forgotten);
       } else if (leaving != null) {
         ResidentAdapter adapter = leaving;
         safePoint.accept(() -> release(adapter));
+      } else if (unused != null) {
+        unused.close();
       } else {
         advance(job);
       }
@@ -311,6 +325,7 @@ public final class AdapterLoader implements AdapterLoads, AutoCloseable {
       Thread.currentThread().interrupt();
     }
     jobs.values().stream().filter(j -> j.open != null).forEach(j -> j.open.close());
+    toClose.forEach(OpenAdapter::close);
     host.close();
   }
 }
