@@ -2,6 +2,7 @@ package io.infinilora.cli;
 
 import io.infinilora.backend.cuda.Poison;
 import java.io.IOException;
+import java.io.PrintWriter;
 import java.net.ServerSocket;
 import java.net.URI;
 import java.net.http.HttpClient;
@@ -9,6 +10,8 @@ import java.net.http.HttpRequest;
 import java.net.http.HttpResponse;
 import java.time.Duration;
 import java.util.Iterator;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
 
 /**
@@ -36,19 +39,31 @@ final class LostServer {
     try (ServerSocket free = new ServerSocket(0)) {
       port = free.getLocalPort();
     }
-    Thread.ofPlatform().daemon().start(() -> serve(args[0], port));
+    CountDownLatch ready = new CountDownLatch(1);
+    Thread.ofPlatform().daemon().start(() -> serve(args[0], port, ready));
     boolean good = false;
     try {
       LostServer server = new LostServer("http://127.0.0.1:" + port);
-      server.lose();
+      server.lose(ready);
       good = server.good;
     } finally {
       System.exit(good ? 0 : 1);
     }
   }
 
-  private static void serve(String model, int port) {
+  private static void serve(String model, int port, CountDownLatch ready) {
+    PrintWriter out =
+        new PrintWriter(System.out, true) {
+          @Override
+          public void println(String line) {
+            super.println(line);
+            if (line.startsWith("ready after ")) {
+              ready.countDown();
+            }
+          }
+        };
     Main.commandLine()
+        .setOut(out)
         .execute(
             "serve",
             "--backend=cuda",
@@ -60,11 +75,8 @@ final class LostServer {
             "--set=device.memory=4GiB");
   }
 
-  private void lose() throws IOException, InterruptedException {
-    long end = System.nanoTime() + PATIENCE.toNanos();
-    while (status("/ready") != 200 && System.nanoTime() < end) {
-      Thread.sleep(50);
-    }
+  private void lose(CountDownLatch ready) throws IOException, InterruptedException {
+    expect("it says that it is ready", ready.await(PATIENCE.toSeconds(), TimeUnit.SECONDS));
     expect("it is ready", status("/ready") == 200);
     Runnable poison = Poison.TRAP.load();
     HttpResponse<Stream<String>> stream =
@@ -87,16 +99,12 @@ final class LostServer {
         refused.statusCode() == 503 && refused.body().contains(REASON));
   }
 
-  private int status(String path) throws InterruptedException {
-    try {
-      return CLIENT
-          .send(
-              HttpRequest.newBuilder(URI.create(url + path)).build(),
-              HttpResponse.BodyHandlers.discarding())
-          .statusCode();
-    } catch (IOException e) {
-      return 0; // Not listening yet.
-    }
+  private int status(String path) throws IOException, InterruptedException {
+    return CLIENT
+        .send(
+            HttpRequest.newBuilder(URI.create(url + path)).build(),
+            HttpResponse.BodyHandlers.discarding())
+        .statusCode();
   }
 
   private HttpRequest completion(boolean stream) {
