@@ -29,6 +29,12 @@ record MemoryPlan(long budget, long weights, long adapters, long workspace, long
   /** The device's rows and matrices begin at multiples of this many elements. */
   private static final int MULTIPLE = 8;
 
+  /** Vectors begin at multiples of so many bytes. */
+  private static final int ALIGNMENT = 256;
+
+  /** Small vectors share pieces of memory of this size. */
+  private static final long SLAB_BYTES = 1L << 20;
+
   /** Most rows whose logits are computed at once; see {@code BaseModel}. */
   private static final int LOGIT_ROWS = 64;
 
@@ -64,7 +70,7 @@ record MemoryPlan(long budget, long weights, long adapters, long workspace, long
       InfiniLoraConfig config, ModelSpec spec, long budget, long bytesPerBlock, int blockSize) {
     boolean base = config.role() != Role.LORA;
     EngineConfig engine = config.engine();
-    long weights = base ? ParameterMemory.bytes(spec, MULTIPLE) : 0;
+    long weights = base ? ParameterMemory.bytes(spec, MULTIPLE) + gaps(spec) : 0;
     long adapters = stores(config) * config.lora().deviceMemory().bytes();
     long rows = engine.maxBatchedTokens();
     long workspace =
@@ -87,6 +93,11 @@ record MemoryPlan(long budget, long weights, long adapters, long workspace, long
   /** Plans a process without a base model; likewise. */
   static MemoryPlan ofLoraServer(InfiniLoraConfig config, ModelSpec spec, long budget) {
     return of(config, spec, budget, 0, SchedulerConfig.DEFAULT_BLOCK_SIZE);
+  }
+
+  /** What stays empty of the pieces of memory that small vectors share: a quarter, and the last. */
+  private static long gaps(ModelSpec spec) {
+    return ParameterMemory.vectorBytes(spec, MULTIPLE, ALIGNMENT) / 3 + SLAB_BYTES;
   }
 
   private static int least(EngineConfig engine, ModelSpec spec) {

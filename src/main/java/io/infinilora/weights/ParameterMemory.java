@@ -33,6 +33,26 @@ public final class ParameterMemory {
     return bytes(spec, ParamShapes.global(spec), multiple) + spec.layers() * layer;
   }
 
+  /**
+   * Bytes of those parameters that are vectors, each rounded up to {@code alignment} bytes; {@link
+   * #bytes} counts them, too.
+   */
+  public static long vectorBytes(ModelSpec spec, int multiple, int alignment) {
+    long experts = spec.mlp().moe() == null ? 0 : spec.mlp().moe().experts();
+    return vectors(spec, ParamShapes.global(spec), multiple, alignment)
+        + spec.layers()
+            * (vectors(spec, ParamShapes.perLayer(spec), multiple, alignment)
+                + experts * vectors(spec, ParamShapes.perExpert(spec), multiple, alignment));
+  }
+
+  private static long vectors(
+      ModelSpec spec, Collection<Param> params, int multiple, int alignment) {
+    return params.stream()
+        .filter(param -> ParamShapes.shape(spec, param).length == 1)
+        .mapToLong(param -> Math.ceilDiv(bytes(spec, param, multiple), alignment) * alignment)
+        .sum();
+  }
+
   private static long bytes(ModelSpec spec, Collection<Param> params, int multiple) {
     return params.stream().mapToLong(param -> bytes(spec, param, multiple)).sum();
   }
