@@ -44,6 +44,9 @@ record MemoryPlan(long budget, long weights, long adapters, long workspace, long
   /** For the arrays of recorded steps. */
   private static final long RECORDER_BYTES = 8L << 20;
 
+  /** What tensors take beyond their elements, a few bytes each, and there are a few dozen. */
+  private static final long ENDS = 64L << 10;
+
   /** Of each of a stream's two pieces of memory for intermediate results. */
   private static final long LEAST_SCRATCH = 16L << 20;
 
@@ -74,7 +77,7 @@ record MemoryPlan(long budget, long weights, long adapters, long workspace, long
     long adapters = stores(config) * config.lora().deviceMemory().bytes();
     long rows = engine.maxBatchedTokens();
     long workspace =
-        (base ? activations(spec, rows) + baseStream(spec, rows) + RECORDER_BYTES : 0)
+        (base ? activations(spec, rows) + baseStream(spec, rows) + RECORDER_BYTES + ENDS : 0)
             + disaggregated(config, spec, rows);
     long left = budget - weights - adapters - workspace;
     long least = bytesPerBlock * Math.ceilDiv(least(engine, spec), blockSize);
@@ -122,9 +125,9 @@ record MemoryPlan(long budget, long weights, long adapters, long workspace, long
         config.lora().shards().expertShards() > 1 && spec.mlp().moe() != null
             ? Short.BYTES * rows * chosen(spec) * padded(spec.hidden())
             : 0;
-    long shard = exchange(spec, rows) + terms + loraStream(spec, rows);
+    long shard = exchange(spec, rows) + terms + loraStream(spec, rows) + ENDS;
     return switch (config.role()) {
-      case BASE -> shards(config) * terms + payloads(spec, rows);
+      case BASE -> shards(config) * terms + payloads(spec, rows) + ENDS;
       case LORA -> shards(config) * (shard + payloads(spec, rows));
       default -> shards(config) * shard;
     };
