@@ -208,7 +208,7 @@ public final class AdapterCache {
     serve();
   }
 
-  /** The loader could not load an adapter; its claims fail, and it leaves. */
+  /** The loader could not load an adapter; its claims fail, told or not, and it leaves. */
   public void loadFailed(ResidentAdapter adapter, InfiniLoraException cause) {
     CacheEntry entry = table.find(adapter);
     if (entry == null || !entry.is(CacheEntry.State.LOADING)) {
@@ -320,10 +320,8 @@ public final class AdapterCache {
 
   private void fail(Claim claim, InfiniLoraException cause) {
     release(claim);
-    if (!claim.told) {
-      claim.told = true;
-      claim.listener.failed(cause);
-    }
+    claim.told = true;
+    claim.listener.failed(cause);
   }
 
   /** Gives up what nobody wants any more, unless it is complete. */

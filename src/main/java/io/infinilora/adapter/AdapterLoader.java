@@ -6,8 +6,8 @@ import io.infinilora.backend.LoraLayer;
 import io.infinilora.backend.LoraMemory;
 import io.infinilora.backend.Signal;
 import io.infinilora.core.AdapterId;
+import io.infinilora.core.AdapterLoadException;
 import io.infinilora.core.AdapterMemoryStats;
-import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
 import java.util.ArrayDeque;
 import java.util.Comparator;
@@ -263,11 +263,8 @@ public final class AdapterLoader implements AdapterLoads, AutoCloseable {
       owner.execute(() -> cache.layerReady(adapter, ready));
     } catch (RuntimeException | Error e) {
       requeue(job, false);
-      InfiniLoraException cause =
-          e instanceof InfiniLoraException known
-              ? known
-              : new InfiniLoraException(
-                  ErrorCode.INTERNAL, "adapter %s cannot be loaded: %s".formatted(adapter, e), e);
+      AdapterLoadException cause = AdapterLoadException.of(adapter.generation().id(), e);
+      adapter.fail(cause);
       owner.execute(() -> cache.loadFailed(adapter, cause));
     }
   }

@@ -257,6 +257,19 @@ class AdapterCacheTest {
   }
 
   @Test
+  void aLoadThatFailsAfterItsFirstLayerFailsTheClaimsThatAreAdmissible() {
+    Told a = new Told();
+    cache.claim(adapter("a", 1), NOW, 0, a);
+    load("a", 1);
+    assertThat(a.adapter).isNotNull();
+    cache.loadFailed(
+        loads.loading.getFirst(), new InfiniLoraException(ErrorCode.BAD_ADAPTER, "torn file"));
+    assertThat(a.failure).hasMessageContaining("torn file");
+    freeAll();
+    assertThat(cache.reservedPages()).isZero();
+  }
+
+  @Test
   void claimsThatGetNoMemoryInTimeFail() {
     cache.claim(adapter("a", 6), NOW, 0, new Told());
     load("a", LAYERS);
