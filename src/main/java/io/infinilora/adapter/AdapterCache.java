@@ -155,13 +155,21 @@ public final class AdapterCache {
   }
 
   /**
-   * Loads an adapter and keeps it, whether it is used or not.
+   * Loads an adapter and keeps it, whether it is used or not. One that is being drained stays, and
+   * its memory is found elsewhere; one that is leaving already comes back.
    *
    * @throws InfiniLoraException OVERLOADED if what is pinned would not fit the memory
    */
   public void pin(AdapterGeneration generation) {
     table.checkPin(generation);
-    table.enter(generation).pinned(true);
+    CacheEntry entry = table.enter(generation);
+    entry.pinned(true);
+    if (entry.draining() && !entry.is(CacheEntry.State.LEAVING)) {
+      entry.stay();
+      if (entry.usable()) {
+        entry.claims().forEach(this::tell); // Those who came meanwhile.
+      }
+    }
     serve();
   }
 
