@@ -150,9 +150,14 @@ public final class LoraShardVerticle extends VerticleBase {
             task -> context.runOnContext(v -> task.run()),
             task -> driver.atSafePoint(task),
             clock::nanos);
-    driver =
-        new LoraDriver(
-            name + "-driver", backend.openStream(name, threads), tiers.residents(), clock);
+    try {
+      driver =
+          new LoraDriver(
+              name + "-driver", backend.openStream(name, threads), tiers.residents(), clock);
+    } catch (RuntimeException | Error e) {
+      tiers.close();
+      throw e;
+    }
     return null;
   }
 
