@@ -15,10 +15,15 @@ import io.vertx.core.WorkerExecutor;
 import io.vertx.core.eventbus.Message;
 import java.util.HashMap;
 import java.util.Map;
+import java.util.Optional;
 import java.util.concurrent.TimeUnit;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
 
 /** Changes the adapters of one shard, as a coordinator asks it to. Event loop only. */
 final class ShardAdmin {
+  private static final Logger log = LoggerFactory.getLogger(ShardAdmin.class);
+
   /** How long a generation that was replaced stays for requests that chose it just before. */
   private static final long GRACE_MILLIS = 2_000;
 
@@ -29,6 +34,12 @@ final class ShardAdmin {
   private final AdapterTiers tiers;
   private final WorkerExecutor reader;
   private final Map<AdapterId, AdapterGeneration> prepared = new HashMap<>();
+
+  /** By name: the last commit, as long as it may be taken back. */
+  private final Map<String, Commit> commits = new HashMap<>();
+
+  /** What was committed, and what was current before. */
+  private record Commit(AdapterId id, Optional<AdapterGeneration> before, boolean pinned) {}
 
   ShardAdmin(Vertx vertx, AdapterTiers tiers) {
     this.vertx = vertx;
@@ -48,6 +59,10 @@ final class ShardAdmin {
       return switch (call) {
         case ShardCall.Prepare p -> prepare(p);
         case ShardCall.Commit c -> commit(c.id());
+        case ShardCall.Revert r -> {
+          revert(r.id());
+          yield Future.succeededFuture();
+        }
         case ShardCall.Abort a -> {
           prepared.remove(a.id());
           yield Future.succeededFuture();
@@ -76,6 +91,7 @@ final class ShardAdmin {
         .executeBlocking(() -> tiers.read(call.adapter()), false)
         .map(
             read -> {
+              commits.remove(call.adapter().name());
               prepared.put(read.generation().id(), read.generation());
               return tiers.loaded(read);
             });
@@ -86,11 +102,39 @@ final class ShardAdmin {
     if (generation == null) {
       throw new InfiniLoraException(ErrorCode.CONFLICT, "adapter " + id + " was not prepared");
     }
+    Optional<AdapterGeneration> before = tiers.current(id.name());
+    boolean pinned = before.isPresent() && tiers.status(before.get()).pinned();
+    commits.put(id.name(), new Commit(id, before, pinned));
     tiers.publish(generation).ifPresent(this::retireLater);
     return status(id.name());
   }
 
+  private void revert(AdapterId id) {
+    prepared.remove(id);
+    Commit last = commits.remove(id.name());
+    if (last == null || !last.id().equals(id)) {
+      return;
+    }
+    last.before()
+        .map(tiers::publish)
+        .orElseGet(() -> tiers.withdraw(id.name()))
+        .ifPresent(this::retireLater);
+    if (last.pinned()) {
+      pinAgain(id.name());
+    }
+  }
+
+  /** What was replaced may have left meanwhile. */
+  private void pinAgain(String name) {
+    try {
+      tiers.pin(name, true);
+    } catch (InfiniLoraException e) {
+      log.warn("adapter {} is not pinned any more", name, e);
+    }
+  }
+
   private Future<?> withdraw(String name) {
+    commits.remove(name);
     AdapterGeneration generation = tiers.withdraw(name).orElseThrow(() -> unknown(name));
     retireLater(generation);
     Promise<Void> unused = Promise.promise();
