@@ -155,13 +155,21 @@ public final class AdapterCache {
   }
 
   /**
-   * Loads an adapter and keeps it, whether it is used or not.
+   * Loads an adapter and keeps it, whether it is used or not. One that is being drained stays, and
+   * its memory is found elsewhere; one that is leaving already comes back.
    *
    * @throws InfiniLoraException OVERLOADED if what is pinned would not fit the memory
    */
   public void pin(AdapterGeneration generation) {
     table.checkPin(generation);
-    table.enter(generation).pinned(true);
+    CacheEntry entry = table.enter(generation);
+    entry.pinned(true);
+    if (entry.draining() && !entry.is(CacheEntry.State.LEAVING)) {
+      entry.stay();
+      if (entry.usable()) {
+        entry.claims().forEach(this::tell); // Those who came meanwhile.
+      }
+    }
     serve();
   }
 
@@ -208,7 +216,7 @@ public final class AdapterCache {
     serve();
   }
 
-  /** The loader could not load an adapter; its claims fail, and it leaves. */
+  /** The loader could not load an adapter; its claims fail, told or not, and it leaves. */
   public void loadFailed(ResidentAdapter adapter, InfiniLoraException cause) {
     CacheEntry entry = table.find(adapter);
     if (entry == null || !entry.is(CacheEntry.State.LOADING)) {
@@ -320,10 +328,8 @@ public final class AdapterCache {
 
   private void fail(Claim claim, InfiniLoraException cause) {
     release(claim);
-    if (!claim.told) {
-      claim.told = true;
-      claim.listener.failed(cause);
-    }
+    claim.told = true;
+    claim.listener.failed(cause);
   }
 
   /** Gives up what nobody wants any more, unless it is complete. */

@@ -6,8 +6,8 @@ import io.infinilora.backend.LoraLayer;
 import io.infinilora.backend.LoraMemory;
 import io.infinilora.backend.Signal;
 import io.infinilora.core.AdapterId;
+import io.infinilora.core.AdapterLoadException;
 import io.infinilora.core.AdapterMemoryStats;
-import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
 import java.util.ArrayDeque;
 import java.util.Comparator;
@@ -18,6 +18,8 @@ import java.util.Queue;
 import java.util.concurrent.Executor;
 import java.util.function.Consumer;
 import java.util.function.LongSupplier;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
 
 /**
  * Brings adapters from disk to device memory on a thread of its own, layer by layer, beside the
@@ -26,6 +28,8 @@ import java.util.function.LongSupplier;
  * every request can start with layer 0 of its own.
  */
 public final class AdapterLoader implements AdapterLoads, AutoCloseable {
+
+  private static final Logger log = LoggerFactory.getLogger(AdapterLoader.class);
 
   /** Opens adapters for loading. */
   @FunctionalInterface
@@ -215,15 +219,19 @@ public final class AdapterLoader implements AdapterLoads, AutoCloseable {
         unused = forgotten == null && leaving == null ? toClose.poll() : null;
         job = forgotten == null && leaving == null && unused == null ? pending.poll() : null;
       }
-      if (forgotten != null) {
-        host.drop(forgotten);
-      } else if (leaving != null) {
-        ResidentAdapter adapter = leaving;
-        safePoint.accept(() -> release(adapter));
-      } else if (unused != null) {
-        unused.close();
-      } else {
-        advance(job);
+      try {
+        if (forgotten != null) {
+          host.drop(forgotten);
+        } else if (leaving != null) {
+          ResidentAdapter adapter = leaving;
+          safePoint.accept(() -> release(adapter));
+        } else if (unused != null) {
+          unused.close();
+        } else {
+          advance(job);
+        }
+      } catch (RuntimeException | Error e) {
+        log.error("the loader goes on with the next adapter", e);
       }
     }
   }
@@ -262,13 +270,10 @@ public final class AdapterLoader implements AdapterLoads, AutoCloseable {
       requeue(job, ready + 1 < pages.length);
       owner.execute(() -> cache.layerReady(adapter, ready));
     } catch (RuntimeException | Error e) {
-      requeue(job, false);
-      InfiniLoraException cause =
-          e instanceof InfiniLoraException known
-              ? known
-              : new InfiniLoraException(
-                  ErrorCode.INTERNAL, "adapter %s cannot be loaded: %s".formatted(adapter, e), e);
+      AdapterLoadException cause = AdapterLoadException.of(adapter.generation().id(), e);
+      adapter.fail(cause);
       owner.execute(() -> cache.loadFailed(adapter, cause));
+      requeue(job, false);
     }
   }
 
@@ -299,7 +304,13 @@ public final class AdapterLoader implements AdapterLoads, AutoCloseable {
       job.open = source.open(generation);
     }
     image = backend.loraImage(job.open.layer(index));
-    LoraLayer layer = memory.load(image);
+    LoraLayer layer;
+    try {
+      layer = memory.load(image);
+    } catch (RuntimeException | Error e) {
+      image.close();
+      throw e;
+    }
     diskNanosPerPage = average(diskNanosPerPage, begun, image.pages());
     if (!host.offer(generation, index, image)) {
       image.close();

@@ -133,6 +133,11 @@ final class CacheEntry {
     draining = true;
   }
 
+  /** It does not leave after all. */
+  void stay() {
+    draining = false;
+  }
+
   /** When the first of those who wait for it came. */
   long queuedAt() {
     return queuedAt;

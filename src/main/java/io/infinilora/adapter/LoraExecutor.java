@@ -51,6 +51,7 @@ public final class LoraExecutor {
             "layer %d of adapter %s was not loaded before the step's deadline"
                 .formatted(layer, adapter.generation().id().name()));
       }
+      adapter.requireLoads();
     }
     readyLayer = layer;
   }
@@ -61,6 +62,7 @@ public final class LoraExecutor {
    * @param x {@code [rows, in]}
    * @param outs one per target of the site, {@code [rows, out]}; null where no adapter of the step
    *     has the target
+   * @throws io.infinilora.core.AdapterLoadException at once if a layer cannot be loaded
    * @throws InfiniLoraException DEADLINE_EXCEEDED if a layer is not loaded in time
    */
   public void add(int layer, LoraSite site, Tensor x, Tensor... outs) {

@@ -4,6 +4,7 @@ import io.infinilora.backend.ExpertLoraWeights;
 import io.infinilora.backend.LoraLayer;
 import io.infinilora.backend.LoraWeights;
 import io.infinilora.backend.Signal;
+import io.infinilora.core.AdapterLoadException;
 import io.infinilora.core.LoraSite;
 import java.util.concurrent.atomic.AtomicReferenceArray;
 
@@ -17,6 +18,7 @@ public final class ResidentAdapter {
   private final Signal ready;
   private final long readyBefore;
   private final AtomicReferenceArray<LoraLayer> layers;
+  private volatile AdapterLoadException failure;
 
   /**
    * An adapter without layers yet.
@@ -42,7 +44,7 @@ public final class ResidentAdapter {
     return slot;
   }
 
-  /** Counts layers that are ready. */
+  /** Counts layers that are ready; all at once if the load fails. */
   public Signal ready() {
     return ready;
   }
@@ -54,7 +56,7 @@ public final class ResidentAdapter {
 
   /** Whether all layers are ready; any thread. */
   public boolean complete() {
-    return ready.value() >= readyValue(layers() - 1);
+    return failure == null && ready.value() >= readyValue(layers() - 1);
   }
 
   /** Number of layers of the model. */
@@ -66,6 +68,24 @@ public final class ResidentAdapter {
   void add(int index, LoraLayer layer) {
     layers.set(index, layer);
     ready.release(readyValue(index));
+  }
+
+  /** Loader thread: no layer will be added any more; whoever waits for one is to see why. */
+  void fail(AdapterLoadException cause) {
+    failure = cause;
+    ready.release(readyValue(layers() - 1));
+  }
+
+  /**
+   * To be asked after a wait for a layer.
+   *
+   * @throws AdapterLoadException if the load has failed
+   */
+  void requireLoads() {
+    AdapterLoadException cause = failure;
+    if (cause != null) {
+      throw new AdapterLoadException(cause.adapter(), cause.code(), cause.getMessage(), cause);
+    }
   }
 
   /** The layer, or null if it is not there or was left alone. */

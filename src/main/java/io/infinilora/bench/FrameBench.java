@@ -20,6 +20,7 @@ import io.infinilora.wire.frames.PayloadSlots;
 import io.netty.buffer.ByteBuf;
 import io.vertx.core.Future;
 import io.vertx.core.Vertx;
+import io.vertx.core.net.NetClient;
 import io.vertx.core.net.NetServer;
 import io.vertx.core.transport.Transport;
 import java.util.Arrays;
@@ -111,8 +112,10 @@ public final class FrameBench {
         new CpuBackend(false); // Four threads here: waiting ones give their core away.
     try {
       FrameBench bench = new FrameBench(backend);
-      bench.connect(vertx);
+      NetClient client = vertx.createNetClient(); // One that is collected ends its connections.
+      bench.connect(vertx, client);
       bench.run(transport.name());
+      join(client.close());
     } finally {
       join(vertx.close());
       backend.close();
@@ -123,7 +126,7 @@ public final class FrameBench {
     return future.toCompletionStage().toCompletableFuture().join();
   }
 
-  private void connect(Vertx vertx) {
+  private void connect(Vertx vertx, NetClient client) {
     CompletableFuture<Void> accepted = new CompletableFuture<>();
     NetServer listening =
         join(
@@ -136,8 +139,7 @@ public final class FrameBench {
                     })
                 .listen(0, "127.0.0.1"));
     join(
-        vertx
-            .createNetClient()
+        client
             .connect(listening.actualPort(), "127.0.0.1")
             .onSuccess(socket -> base.connection = FrameConnection.over(socket, base)));
     accepted.join();

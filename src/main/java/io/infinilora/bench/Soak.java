@@ -51,6 +51,9 @@ public final class Soak {
   private static final int MAX_TOKENS = 40;
   private static final Duration PATIENCE = Duration.ofSeconds(20);
 
+  /** Little, so that requests are preempted. */
+  private static final ByteSize KV_MEMORY = ByteSize.mebibytes(2);
+
   /** Generations of adapters under names of their own, so that loads and unloads never stop. */
   private static final int NAMES = 12;
 
@@ -107,7 +110,7 @@ public final class Soak {
         };
     Node node =
         await(
-            Node.start(Vertx.vertx(), settings(model, kind, mode), metrics)
+            Node.start(Vertx.vertx(), settings(model, kind, mode, KV_MEMORY), metrics)
                 .toCompletionStage()
                 .toCompletableFuture());
     boolean clean = new Soak(node, memory, adapters).run(seconds);
@@ -115,7 +118,9 @@ public final class Soak {
     return clean;
   }
 
-  private static InfiniLoraConfig settings(Path model, DeviceKind kind, LoraMode mode) {
+  /** A small node with all adapters of a model's directory. */
+  public static InfiniLoraConfig settings(
+      Path model, DeviceKind kind, LoraMode mode, ByteSize kvMemory) {
     return new InfiniLoraConfig(
             Optional.of(model),
             Optional.of(model.resolve("adapters")),
@@ -125,8 +130,7 @@ public final class Soak {
                 Optional.of(1),
                 Optional.of(1),
                 Optional.empty(),
-                // Little, so that requests are preempted.
-                Optional.of(new ByteSize(2 << 20)),
+                Optional.of(kvMemory),
                 16,
                 256,
                 128,

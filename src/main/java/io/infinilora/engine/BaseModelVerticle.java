@@ -80,12 +80,26 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
     driver = new DeviceDriver(name + "-driver");
     return attach
         .attach(vertx, this::onLoop, task -> driver.submit(task))
-        .map(this::attached)
+        .compose(this::attached)
         .onFailure(e -> driver.close());
   }
 
-  private Void attached(LoraRuntime runtime) {
-    lora = runtime;
+  private Future<Void> attached(LoraRuntime runtime) {
+    try {
+      openStream(runtime);
+      return Future.succeededFuture();
+    } catch (RuntimeException | Error e) {
+      return vertx
+          .executeBlocking(
+              () -> {
+                runtime.close();
+                return null;
+              })
+          .transform(closed -> Future.failedFuture(e));
+    }
+  }
+
+  private void openStream(LoraRuntime runtime) {
     StepRunner runner =
         new StepRunner(
             model.transformer(),
@@ -104,8 +118,8 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
             (millis, task) -> vertx.setTimer(millis, t -> task.run()),
             metrics,
             now -> load = now);
+    lora = runtime;
     loop = context;
-    return null;
   }
 
   private void onLoop(Runnable task) {

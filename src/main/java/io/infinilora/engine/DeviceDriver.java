@@ -2,12 +2,16 @@ package io.infinilora.engine;
 
 import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.LinkedBlockingQueue;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
 
 /**
  * One plain platform thread that drives a device. Event loops hand it work and never wait for it; a
  * CUDA context or a CPU worker pool belongs to this thread alone.
  */
 final class DeviceDriver implements AutoCloseable {
+  private static final Logger log = LoggerFactory.getLogger(DeviceDriver.class);
+
   private final BlockingQueue<Runnable> queue = new LinkedBlockingQueue<>();
   private final Thread thread;
   private volatile boolean closed;
@@ -17,7 +21,10 @@ final class DeviceDriver implements AutoCloseable {
     thread = Thread.ofPlatform().name(name).daemon().start(this::run);
   }
 
-  /** Queues work, which must handle its own failures; any thread, never blocks. */
+  /**
+   * Queues work, which should handle its own failures: one that it throws is logged, and what was
+   * queued after it goes on. Any thread, never blocks.
+   */
   void submit(Runnable work) {
     queue.add(work);
   }
@@ -27,7 +34,9 @@ final class DeviceDriver implements AutoCloseable {
       try {
         queue.take().run();
       } catch (InterruptedException e) {
-        return; // close() interrupts.
+        return;
+      } catch (RuntimeException | Error e) {
+        log.error("a task of the device's driver failed", e);
       }
     }
   }

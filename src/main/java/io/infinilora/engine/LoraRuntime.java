@@ -69,7 +69,8 @@ public interface LoraRuntime {
 
     /**
      * There will be no such lease, or, after {@link #granted}, there is none any more: whoever
-     * granted it is gone. It must be released all the same.
+     * granted it is gone, or the adapter could not be loaded to its end. It must be released all
+     * the same.
      */
     void failed(InfiniLoraException cause);
 

@@ -4,6 +4,7 @@ import io.infinilora.backend.OpStream;
 import io.infinilora.backend.Routing;
 import io.infinilora.backend.Signal;
 import io.infinilora.backend.Tensor;
+import io.infinilora.core.AdapterLoadException;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.LoraShard;
@@ -89,6 +90,9 @@ abstract class ShardPort implements LoraPort {
       throw LoraSideException.of(gone);
     }
     Throwable failure = failure();
+    if (failure instanceof AdapterLoadException load) {
+      throw load; // Trying the step again would not help, and others than its users can go on.
+    }
     if (failure != null) {
       throw new LoraSideException(
           failure instanceof InfiniLoraException e ? e.code() : ErrorCode.INTERNAL,

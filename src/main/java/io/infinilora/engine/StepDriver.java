@@ -43,7 +43,7 @@ final class StepDriver {
    *
    * @param computed told on the driver thread, before it takes other work, of a success
    * @param results told on the event loop of a success
-   * @param failure told on the event loop of a failure
+   * @param failure told on the event loop of a failure, also one of {@code computed}
    */
   void submit(
       StepTask task,
@@ -62,11 +62,11 @@ final class StepDriver {
     List<SampleResult> sampled;
     try {
       sampled = runner.run(task);
+      computed.run();
     } catch (RuntimeException | Error e) {
       loop.execute(() -> failure.accept(e));
       return;
     }
-    computed.run();
     loop.execute(() -> results.accept(sampled));
   }
 

@@ -1,6 +1,7 @@
 package io.infinilora.engine;
 
 import io.infinilora.core.AdapterId;
+import io.infinilora.core.AdapterLoadException;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.scheduler.StepPlan;
@@ -60,6 +61,11 @@ final class StepFailures {
       generations.of(plan).stream()
           .filter(generation -> generation.adapter().isPresent())
           .forEach(generation -> troubled(generation, lost));
+    } else if (cause instanceof AdapterLoadException load
+        && plan.adapters().contains(load.adapter())) {
+      log.warn("a step of {} rows waited for an adapter in vain", plan.rows(), cause);
+      // All of them, also those that wait for their turn; the others of the step compute it again.
+      adapterFailed(load.adapter(), load);
     } else {
       log.error("a step of {} rows failed; its requests fail with it", plan.rows(), cause);
       Throwable reported =

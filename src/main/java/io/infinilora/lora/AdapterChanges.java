@@ -7,16 +7,29 @@ import io.infinilora.core.AdapterStatus;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.LoadedAdapter;
+import io.infinilora.core.LoraShard;
 import io.infinilora.wire.AdapterCall;
 import io.infinilora.wire.AdapterListing;
 import io.infinilora.wire.ShardCall;
+import io.infinilora.wire.WireFailures;
 import io.vertx.core.Future;
+import java.time.Duration;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
 
 /** Changes adapters on all shards or on none, as others ask a coordinator to. Event loop only. */
 final class AdapterChanges {
+  private static final Logger log = LoggerFactory.getLogger(AdapterChanges.class);
+
+  /** What a shard answers without reading anything is there by then. */
+  private static final Duration AT_HAND = Duration.ofSeconds(10);
+
+  /** How often a shard that does not answer is told to take a commit back. */
+  private static final int REVERTS = 6;
+
   private final ShardCalls shards;
   private final ServedAdapters served;
   private final SavedAdapters saved;
@@ -83,15 +96,41 @@ final class AdapterChanges {
     return Future.failedFuture(cause);
   }
 
-  /** Lets everybody use what all shards have prepared. */
+  /** Lets everybody use what all shards have prepared; or nobody, if one of them cannot. */
   Future<LoadedAdapter> commit(AdapterRegistration adapter, LoadedAdapter prepared) {
     AdapterId id = prepared.status().id();
     return shards
-        .merged(new ShardCall.Commit(id))
-        .compose(
-            status -> {
+        .merged(new ShardCall.Commit(id), AT_HAND)
+        .transform(
+            (status, failure) -> {
+              if (failure != null) {
+                return reverted(id, failure);
+              }
               served.put(status);
               return saved.put(adapter, id.digest()).map(v -> prepared);
+            });
+  }
+
+  /** Has all shards go back to what they had, which base models still use; then fails. */
+  private <T> Future<T> reverted(AdapterId id, Throwable cause) {
+    log.warn("adapter {} is taken back, since a shard could not commit it", id, cause);
+    return Future.join(shards.shards().stream().map(s -> revert(s, id, REVERTS)).toList())
+        .transform(done -> Future.failedFuture(cause));
+  }
+
+  /** Does not fail: a shard that has ended gets what is served when it begins again. */
+  private Future<Void> revert(LoraShard shard, AdapterId id, int attempts) {
+    return shards
+        .ask(shard, new ShardCall.Revert(id), AT_HAND)
+        .<Void>mapEmpty()
+        .recover(
+            cause -> {
+              boolean late = WireFailures.of(cause).code() == ErrorCode.DEADLINE_EXCEEDED;
+              if (late && attempts > 1) {
+                return revert(shard, id, attempts - 1);
+              }
+              log.error("LoRA shard {} does not say that {} is taken back", shard, id, cause);
+              return Future.succeededFuture();
             });
   }
 

@@ -106,14 +106,23 @@ final class ShardCalls {
 
   /** Asks every shard; answers in the order of the grid. */
   <T> List<Future<T>> askAll(ShardCall call) {
+    return askAll(call, TIMEOUT);
+  }
+
+  private <T> List<Future<T>> askAll(ShardCall call, Duration timeout) {
     List<Future<T>> answers = new ArrayList<>();
-    shards.forEach(shard -> answers.add(ask(shard, call)));
+    shards.forEach(shard -> answers.add(ask(shard, call, timeout)));
     return answers;
   }
 
   /** Asks every shard for its part of an adapter's status and puts the parts together. */
   Future<AdapterStatus> merged(ShardCall call) {
-    List<Future<AdapterStatus>> parts = askAll(call);
+    return merged(call, TIMEOUT);
+  }
+
+  /** The same of shards that are to answer in time. */
+  Future<AdapterStatus> merged(ShardCall call, Duration timeout) {
+    List<Future<AdapterStatus>> parts = askAll(call, timeout);
     return Future.join(parts)
         .map(all -> parts.stream().map(Future::result).reduce(AdapterStatus::plus).orElseThrow());
   }

@@ -15,6 +15,12 @@ public sealed interface ShardCall {
   /** Let requests use what was prepared; the generation before it leaves when nobody uses it. */
   record Commit(AdapterId id) implements ShardCall {}
 
+  /**
+   * Take a commit back, if it was made since the last preparation, since another shard could not
+   * make it: what was there before is current again. Again has no effect.
+   */
+  record Revert(AdapterId id) implements ShardCall {}
+
   /** Forget what was prepared. */
   record Abort(AdapterId id) implements ShardCall {}
 

@@ -257,6 +257,19 @@ class AdapterCacheTest {
   }
 
   @Test
+  void aLoadThatFailsAfterItsFirstLayerFailsTheClaimsThatAreAdmissible() {
+    Told a = new Told();
+    cache.claim(adapter("a", 1), NOW, 0, a);
+    load("a", 1);
+    assertThat(a.adapter).isNotNull();
+    cache.loadFailed(
+        loads.loading.getFirst(), new InfiniLoraException(ErrorCode.BAD_ADAPTER, "torn file"));
+    assertThat(a.failure).hasMessageContaining("torn file");
+    freeAll();
+    assertThat(cache.reservedPages()).isZero();
+  }
+
+  @Test
   void claimsThatGetNoMemoryInTimeFail() {
     cache.claim(adapter("a", 6), NOW, 0, new Told());
     load("a", LAYERS);
@@ -298,6 +311,39 @@ class AdapterCacheTest {
     assertThat(cache.stats().drains()).isEqualTo(1);
     cache.relieve(1000, 50);
     assertThat(second.revoked).isTrue();
+  }
+
+  @Test
+  void aPinHoldsAnAdapterThatIsBeingDrained() {
+    AdapterGeneration a = adapter("a", 5);
+    AdapterCache.Claim held = cache.claim(a, 10, 1000, new Told());
+    Told second = new Told();
+    AdapterCache.Claim other = cache.claim(adapter("b", 5), 20, 1000, second);
+    load("a", LAYERS);
+    load("b", LAYERS);
+    ResidentAdapter before = cache.resident(a.id()).orElseThrow();
+    Told miss = new Told();
+    cache.claim(adapter("c", 5), 100, 1000, miss);
+    cache.relieve(151, 50);
+    Told again = new Told();
+    cache.claim(a, 155, 1000, again);
+    assertThat(again.adapter).isNull();
+
+    cache.pin(a);
+
+    assertThat(again.adapter).isSameAs(before);
+    cache.release(held);
+    freeAll();
+    assertThat(cache.resident(a.id())).containsSame(before);
+    // The miss gets its memory from somebody else.
+    cache.relieve(160, 50);
+    assertThat(second.revoked).isTrue();
+    cache.release(other);
+    freeAll();
+    load("c", LAYERS);
+    assertThat(miss.adapter).isNotNull();
+    assertThat(cache.resident(a.id())).containsSame(before);
+    cache.checkInvariants();
   }
 
   @Test

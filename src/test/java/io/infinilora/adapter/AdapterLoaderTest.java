@@ -38,7 +38,12 @@ class AdapterLoaderTest {
             "test-loader",
             backend,
             memory,
-            generation -> generation.id().name().equals("first") ? first(generation) : other(),
+            generation ->
+                switch (generation.id().name()) {
+                  case "first" -> first(generation);
+                  case "torn" -> torn();
+                  default -> other();
+                },
             0,
             new ResidentAdapters(),
             report -> {},
@@ -83,6 +88,29 @@ class AdapterLoaderTest {
     otherOpened.complete(null);
     goOn.join();
     throw new IllegalStateException("not loaded by this test");
+  }
+
+  /** Can neither be read nor closed. */
+  private static OpenAdapter torn() {
+    return new OpenAdapter() {
+      @Override
+      public LayerFactors layer(int layer) {
+        throw new IllegalStateException("torn");
+      }
+
+      @Override
+      public void close() {
+        throw new IllegalStateException("torn, too");
+      }
+    };
+  }
+
+  @Test
+  void aFileThatCannotBeClosedDoesNotKeepLaterLoadsWaiting() {
+    loader.start(generation("torn"), true);
+    loader.start(generation("other"), false);
+
+    otherOpened.orTimeout(10, TimeUnit.SECONDS).join();
   }
 
   @Test

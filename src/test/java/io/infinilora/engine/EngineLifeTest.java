@@ -44,6 +44,9 @@ class EngineLifeTest {
   private final Checkpoint checkpoint = Checkpoints.open(MODEL);
   private final Backend backend = new CpuBackend();
 
+  /** The LoRA sides that were closed. */
+  private final List<LoraRuntime> closed = new CopyOnWriteArrayList<>();
+
   private BaseModelVerticle engine(Backend device) {
     vertx.exceptionHandler(uncaught::add);
     return new BaseModelVerticle(
@@ -52,7 +55,7 @@ class EngineLifeTest {
         LIMITS,
         1,
         new Patience(Duration.ofMinutes(1), Duration.ofMinutes(1), Duration.ofMinutes(1)),
-        (v, loop, driver) -> v.timer(1).map(t -> new NoLora()),
+        (v, loop, driver) -> v.timer(1).map(t -> watched()),
         EngineMetrics.NONE);
   }
 
@@ -104,6 +107,22 @@ class EngineLifeTest {
     BaseModelVerticle engine = engine(withoutStreams());
 
     assertThatThrownBy(() -> await(vertx.deployVerticle(engine))).hasMessageContaining("no stream");
+    assertThat(closed).hasSize(1); // The LoRA side was there already.
+    assertThat(engine.adapters()).isEmpty();
+  }
+
+  private LoraRuntime watched() {
+    NoLora none = new NoLora();
+    return (LoraRuntime)
+        Proxy.newProxyInstance(
+            getClass().getClassLoader(),
+            new Class<?>[] {LoraRuntime.class},
+            (self, method, args) -> {
+              if (method.getName().equals("close")) {
+                closed.add((LoraRuntime) self);
+              }
+              return method.invoke(none, args);
+            });
   }
 
   /** A device that is lost after the weights have been loaded. */

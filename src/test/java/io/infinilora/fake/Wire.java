@@ -3,6 +3,7 @@ package io.infinilora.fake;
 import io.vertx.core.Future;
 import io.vertx.core.Vertx;
 import io.vertx.core.buffer.Buffer;
+import io.vertx.core.net.NetClient;
 import io.vertx.core.net.NetSocket;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
@@ -16,14 +17,16 @@ public final class Wire {
   /** Another address of the loopback. */
   public static final String HOST = "127.0.0.2";
 
-  private final Vertx vertx;
   private final Set<NetSocket> ends = ConcurrentHashMap.newKeySet();
   private final AtomicLong untilCut = new AtomicLong(Long.MAX_VALUE);
   private final AtomicLong cuts = new AtomicLong();
   private volatile boolean silent;
 
+  /** Kept: one that is collected ends its connections. */
+  private final NetClient clients;
+
   private Wire(Vertx vertx) {
-    this.vertx = vertx;
+    clients = vertx.createNetClient();
   }
 
   /** Listens in front of a port. */
@@ -39,8 +42,7 @@ public final class Wire {
   private void connected(NetSocket near, int port) {
     ends.add(near);
     near.pause();
-    vertx
-        .createNetClient()
+    clients
         .connect(port, "127.0.0.1")
         .onSuccess(
             far -> {

@@ -1,12 +1,9 @@
 package io.infinilora.node;
 
 import io.infinilora.backend.cuda.Poison;
+import io.infinilora.bench.Soak;
 import io.infinilora.config.ByteSize;
-import io.infinilora.config.DeviceConfig;
 import io.infinilora.config.DeviceKind;
-import io.infinilora.config.EngineConfig;
-import io.infinilora.config.InfiniLoraConfig;
-import io.infinilora.config.ServerConfig;
 import io.infinilora.core.AdapterLoad;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.GenerateRequest;
@@ -16,7 +13,6 @@ import io.infinilora.core.SamplingParams;
 import io.infinilora.metrics.EngineMetrics;
 import io.vertx.core.Vertx;
 import java.nio.file.Path;
-import java.time.Duration;
 import java.util.Optional;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionException;
@@ -54,7 +50,10 @@ final class LostDevice {
     Node node =
         await(
             Node.start(
-                    Vertx.vertx(), settings(model, LoraMode.valueOf(args[1])), EngineMetrics.NONE)
+                    Vertx.vertx(),
+                    Soak.settings(
+                        model, DeviceKind.CUDA, LoraMode.valueOf(args[1]), ByteSize.mebibytes(8)),
+                    EngineMetrics.NONE)
                 .toCompletionStage()
                 .toCompletableFuture());
     boolean adapters = LoraMode.valueOf(args[1]) != LoraMode.NONE;
@@ -71,27 +70,6 @@ final class LostDevice {
     } finally {
       System.exit(good ? 0 : 1);
     }
-  }
-
-  private static InfiniLoraConfig settings(Path model, LoraMode mode) {
-    return new InfiniLoraConfig(
-            Optional.of(model),
-            Optional.of(model.resolve("adapters")),
-            mode,
-            ServerConfig.DEFAULTS,
-            new EngineConfig(
-                Optional.of(1),
-                Optional.of(1),
-                Optional.empty(),
-                Optional.of(new ByteSize(8 << 20)),
-                16,
-                256,
-                128,
-                64,
-                true,
-                EngineConfig.DEFAULT_POLICY,
-                Duration.ofSeconds(30)))
-        .withDevice(new DeviceConfig(DeviceKind.CUDA, 0, Optional.of(new ByteSize(4L << 30))));
   }
 
   private void whileARequestRuns(boolean adapters, Path model) {

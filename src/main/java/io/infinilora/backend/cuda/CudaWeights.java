@@ -16,12 +16,14 @@ final class CudaWeights implements AutoCloseable {
   private final CudaBackend owner;
   private final CudaDevice device;
   private final WeightUploader uploader;
+  private final FiniteWeights finite;
   private final DeviceSlabs vectors;
 
   CudaWeights(CudaBackend owner, CudaDevice device) {
     this.owner = owner;
     this.device = device;
     uploader = new WeightUploader(device);
+    finite = new FiniteWeights(device);
     vectors = new DeviceSlabs(bytes -> device.allocate(bytes, WEIGHTS).address());
   }
 
@@ -41,6 +43,7 @@ final class CudaWeights implements AutoCloseable {
     WeightUploader.Upload upload = uploader.begin();
     add(matrices, shape, address, upload);
     upload.await();
+    finite.require(List.of(matrices), shape, address);
     return new CudaEmbedding(owner, shape, address);
   }
 
@@ -66,6 +69,7 @@ final class CudaWeights implements AutoCloseable {
     add(matrices, shape, weights, upload);
     long stacked = stack(List.of(biases), shape, upload);
     upload.await();
+    finite.require(List.of(matrices), shape, weights);
     return new CudaProjection(owner, shape, weights, stacked);
   }
 
@@ -121,6 +125,7 @@ final class CudaWeights implements AutoCloseable {
     }
     long stacked = stack(biases, shape, upload);
     upload.await();
+    finite.require(experts, shape, weights);
     return new CudaExpertProjection(owner, experts.size(), shape, weights, stacked);
   }
 
@@ -148,5 +153,6 @@ final class CudaWeights implements AutoCloseable {
   @Override
   public void close() {
     uploader.close();
+    finite.close();
   }
 }

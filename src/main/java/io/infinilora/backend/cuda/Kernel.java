@@ -35,6 +35,11 @@ final class Kernel {
     return function.address();
   }
 
+  /** For launches that are not part of a step; see {@link Launch} for those. */
+  CUfunction function() {
+    return function;
+  }
+
   /** Ten times the compute capability that its PTX was made for. */
   int ptxVersion() {
     int[] version = new int[1];

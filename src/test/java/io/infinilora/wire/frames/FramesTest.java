@@ -3,6 +3,8 @@ package io.infinilora.wire.frames;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import io.infinilora.core.AdapterId;
+import io.infinilora.core.AdapterLoadException;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.LoraSite;
@@ -246,6 +248,18 @@ class FramesTest {
     in().writeInbound(counted(long0.frame(connection, FrameType.REFUSAL, 0, 0)));
     assertThat(headers.getLast().bytes()).isLessThanOrEqualTo(Trouble.MOST_BYTES);
     assertThat(Trouble.read(payloads.getLast()).code()).isEqualTo(ErrorCode.INTERNAL);
+
+    AdapterId adapter = new AdapterId("späte", "0123abcd");
+    Trouble load =
+        Trouble.of(new AdapterLoadException(adapter, ErrorCode.BAD_ADAPTER, "truncated", null));
+    in().writeInbound(counted(load.frame(connection, FrameType.FAILURE, 1, 2)));
+    assertThat(Trouble.read(payloads.getLast()).exception())
+        .isInstanceOfSatisfying(
+            AdapterLoadException.class,
+            e -> {
+              assertThat(e.adapter()).isEqualTo(adapter);
+              assertThat(e.code()).isEqualTo(ErrorCode.BAD_ADAPTER);
+            });
 
     ByteBuf damaged = counted(Trouble.of(cause).frame(connection, FrameType.FAILURE, 1, 2));
     damaged.skipBytes(FrameHeader.BYTES);
