@@ -57,30 +57,11 @@ public final class TransformerLoader {
   }
 
   private Transformer load() {
-    RopeTable rope = backend.ropeTable(spec.rope(), spec.attention().headDim());
-    List<Transformer.Layer> layers = layers();
-    Embedding embedding = backend.embedding(checkpoint.matrix(Param.EMBEDDING, 0).tensor());
-    Projection head =
-        spec.tiedEmbeddings() ? backend.projection(embedding) : projection(0, Param.LM_HEAD);
-    return new Transformer(spec, embedding, rope, layers, vec(Param.FINAL_NORM, 0), head);
-  }
-
-  private List<Transformer.Layer> layers() {
     int threads = Math.min(MAX_THREADS, Runtime.getRuntime().availableProcessors());
     ExecutorService packers =
         Executors.newFixedThreadPool(threads, Thread.ofPlatform().name("packer-", 0).factory());
     try {
-      List<Future<Transformer.Layer>> packed = new ArrayList<>();
-      for (int i = 0; i < spec.layers(); i++) {
-        int layer = i;
-        packed.add(packers.submit(() -> layer(layer)));
-      }
-      List<Transformer.Layer> layers = new ArrayList<>();
-      for (Future<Transformer.Layer> layer : packed) {
-        layers.add(layer.get());
-        listener.loaded(layers.size(), spec.layers());
-      }
-      return layers;
+      return load(packers);
     } catch (ExecutionException e) {
       if (e.getCause() instanceof InfiniLoraException fault) {
         throw fault;
@@ -94,6 +75,29 @@ public final class TransformerLoader {
       packers.shutdownNow();
       packers.close();
     }
+  }
+
+  private Transformer load(ExecutorService packers)
+      throws ExecutionException, InterruptedException {
+    RopeTable rope = backend.ropeTable(spec.rope(), spec.attention().headDim());
+    List<Future<Transformer.Layer>> packed = new ArrayList<>();
+    for (int i = 0; i < spec.layers(); i++) {
+      int layer = i;
+      packed.add(packers.submit(() -> layer(layer)));
+    }
+    // While the last layers are packed, which leave threads idle.
+    Future<Embedding> table =
+        packers.submit(() -> backend.embedding(checkpoint.matrix(Param.EMBEDDING, 0).tensor()));
+    Future<Projection> own =
+        spec.tiedEmbeddings() ? null : packers.submit(() -> projection(0, Param.LM_HEAD));
+    List<Transformer.Layer> layers = new ArrayList<>();
+    for (Future<Transformer.Layer> layer : packed) {
+      layers.add(layer.get());
+      listener.loaded(layers.size(), spec.layers());
+    }
+    Embedding embedding = table.get();
+    Projection head = own == null ? backend.projection(embedding) : own.get();
+    return new Transformer(spec, embedding, rope, layers, vec(Param.FINAL_NORM, 0), head);
   }
 
   private Transformer.Layer layer(int i) {

@@ -3,6 +3,7 @@ package io.infinilora.backend.cuda;
 import java.lang.foreign.MemorySegment;
 import jcuda.driver.CUevent;
 import jcuda.driver.CUevent_flags;
+import jcuda.driver.CUresult;
 import jcuda.driver.CUstream;
 import jcuda.driver.JCudaDriver;
 
@@ -27,10 +28,12 @@ final class CopyBuffer implements AutoCloseable {
 
   /** Copies its first bytes to the device, after what was given to the stream before. */
   void send(long address, long bytes, CUstream stream) {
-    device.check(
+    int status =
         JCudaDriver.cuMemcpyHtoDAsync(
-            new DevicePointer(address), new HostPointer(memory.segment()), bytes, stream),
-        "cuMemcpyHtoDAsync(%d bytes)".formatted(bytes));
+            new DevicePointer(address), new HostPointer(memory.segment()), bytes, stream);
+    if (status != CUresult.CUDA_SUCCESS) {
+      device.check(status, "cuMemcpyHtoDAsync(%d bytes)".formatted(bytes));
+    }
     device.check(JCudaDriver.cuEventRecord(copied, stream), "cuEventRecord");
   }
 

@@ -28,9 +28,10 @@ final class CudaWeights implements AutoCloseable {
   CudaVec vec(TensorView view) {
     int size = Math.toIntExact(view.elements());
     long address = vectors.allocate((long) Float.BYTES * CudaTensor.padded(size));
-    WeightUploader.Upload upload = uploader.begin();
-    upload.floats(view, address);
-    upload.await();
+    try (WeightUploader.Upload upload = uploader.begin()) {
+      upload.floats(view, address);
+      upload.await();
+    }
     return new CudaVec(owner, address, size);
   }
 
@@ -38,9 +39,10 @@ final class CudaWeights implements AutoCloseable {
     List<WeightMatrix> matrices = List.of(WeightMatrix.of(table));
     StackedOutputs shape = shape(matrices);
     long address = device.allocate(shape.bytes(), WEIGHTS).address();
-    WeightUploader.Upload upload = uploader.begin();
-    add(matrices, shape, address, upload);
-    upload.await();
+    try (WeightUploader.Upload upload = uploader.begin()) {
+      add(matrices, shape, address, upload);
+      upload.await();
+    }
     return new CudaEmbedding(owner, shape, address);
   }
 
@@ -62,11 +64,12 @@ final class CudaWeights implements AutoCloseable {
       }
     }
     long weights = device.allocate(shape.bytes(), WEIGHTS).address();
-    WeightUploader.Upload upload = uploader.begin();
-    add(matrices, shape, weights, upload);
-    long stacked = stack(List.of(biases), shape, upload);
-    upload.await();
-    return new CudaProjection(owner, shape, weights, stacked);
+    try (WeightUploader.Upload upload = uploader.begin()) {
+      add(matrices, shape, weights, upload);
+      long stacked = stack(List.of(biases), shape, upload);
+      upload.await();
+      return new CudaProjection(owner, shape, weights, stacked);
+    }
   }
 
   private static StackedOutputs shape(List<WeightMatrix> matrices) {
@@ -115,13 +118,14 @@ final class CudaWeights implements AutoCloseable {
       check(e, experts.get(e), biases.get(e), experts.getFirst());
     }
     long weights = device.allocate(experts.size() * shape.bytes(), WEIGHTS).address();
-    WeightUploader.Upload upload = uploader.begin();
-    for (int e = 0; e < experts.size(); e++) {
-      add(experts.get(e), shape, weights + e * shape.bytes(), upload);
+    try (WeightUploader.Upload upload = uploader.begin()) {
+      for (int e = 0; e < experts.size(); e++) {
+        add(experts.get(e), shape, weights + e * shape.bytes(), upload);
+      }
+      long stacked = stack(biases, shape, upload);
+      upload.await();
+      return new CudaExpertProjection(owner, experts.size(), shape, weights, stacked);
     }
-    long stacked = stack(biases, shape, upload);
-    upload.await();
-    return new CudaExpertProjection(owner, experts.size(), shape, weights, stacked);
   }
 
   private static void check(

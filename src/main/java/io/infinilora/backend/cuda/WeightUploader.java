@@ -8,13 +8,13 @@ import io.infinilora.core.WeightMatrix;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.List;
 import java.util.concurrent.BlockingQueue;
-import java.util.concurrent.ExecutionException;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
-import java.util.concurrent.Future;
 import java.util.concurrent.LinkedBlockingQueue;
+import java.util.concurrent.atomic.AtomicInteger;
 import jcuda.driver.CUstream;
 import jcuda.driver.CUstream_flags;
 import jcuda.driver.JCudaDriver;
@@ -24,20 +24,26 @@ import jcuda.driver.JCudaDriver;
  * fill others, with pieces of whatever was given, so that one large matrix keeps the bus as busy as
  * many small ones. Thread-safe.
  *
- * <p>Bytes that must move: the weights as the device holds them, once over the bus.
+ * <p>Bytes that must move: the weights as the device holds them, once over the bus; in the host's
+ * memory as often as they are copied there, read and written.
  */
 final class WeightUploader implements AutoCloseable {
-  /** Large enough for the bus's full rate. */
-  private static final long BUFFER_BYTES = 4L << 20;
+  /** Large enough for nearly the bus's full rate, small enough for the caches. */
+  private static final long BUFFER_BYTES = 1L << 20;
 
   /** Threads that fill buffers; more of them wait for memory. */
   private static final int MAX_THREADS = 16;
 
   private final CudaDevice device;
   private final int threads = Math.min(MAX_THREADS, Runtime.getRuntime().availableProcessors());
+
+  /** One that each thread fills, and one on its way. */
+  private final int buffers = 2 * threads;
+
   private final CUstream stream = new CUstream();
   private final BlockingQueue<CopyBuffer> free = new LinkedBlockingQueue<>();
-  private final List<CopyBuffer> all = new ArrayList<>();
+  private final List<CopyBuffer> all = Collections.synchronizedList(new ArrayList<>());
+  private final AtomicInteger made = new AtomicInteger();
   private ExecutorService fillers;
 
   WeightUploader(CudaDevice device) {
@@ -47,30 +53,28 @@ final class WeightUploader implements AutoCloseable {
   /** Made for the first weights: a LoRA server has none. */
   private synchronized void prepare() {
     device.makeCurrent();
-    if (all.isEmpty()) {
+    if (fillers == null) {
       device.check(
           JCudaDriver.cuStreamCreate(stream, CUstream_flags.CU_STREAM_NON_BLOCKING),
           "cuStreamCreate");
-      // One that each thread fills, and as many on their way.
-      for (int i = 0; i < 2 * threads; i++) {
-        all.add(new CopyBuffer(device, BUFFER_BYTES));
-      }
-      free.addAll(all);
       fillers =
           Executors.newFixedThreadPool(
               threads, Thread.ofPlatform().daemon().name("uploader-", 0).factory());
     }
   }
 
-  /** Begins to take something; the device may compute with it after {@link Upload#await}. */
+  /**
+   * Begins to take something; the device may compute with it after {@link Upload#await}. To be
+   * closed before its sources are.
+   */
   Upload begin() {
     prepare();
     return new Upload();
   }
 
   /** What belongs together. One thread at a time. */
-  final class Upload {
-    private final List<Future<?>> pieces = new ArrayList<>();
+  final class Upload implements AutoCloseable {
+    private final TaskGroup pieces = new TaskGroup(fillers);
 
     private Upload() {}
 
@@ -94,12 +98,8 @@ final class WeightUploader implements AutoCloseable {
         int end = Math.min(from + piece, matrix.rows());
         long at = address + first * rowBytes;
         pieces.add(
-            fillers.submit(
-                () ->
-                    send(
-                        at,
-                        (end - first) * rowBytes,
-                        into -> fill(matrix, stride, first, end, into))));
+            () ->
+                send(at, (end - first) * rowBytes, into -> fill(matrix, stride, first, end, into)));
       }
     }
 
@@ -133,20 +133,14 @@ final class WeightUploader implements AutoCloseable {
      * @throws InfiniLoraException what is wrong with the first piece that could not be read
      */
     void await() {
-      try {
-        for (Future<?> piece : pieces) {
-          piece.get();
-        }
-      } catch (ExecutionException e) {
-        if (e.getCause() instanceof RuntimeException fault) {
-          throw fault;
-        }
-        throw new IllegalStateException(e.getCause());
-      } catch (InterruptedException e) {
-        Thread.currentThread().interrupt();
-        throw new IllegalStateException("interrupted while weights are loaded", e);
-      }
+      pieces.await();
       device.check(JCudaDriver.cuStreamSynchronize(stream), "cuStreamSynchronize");
+    }
+
+    /** Gives up what has not been read yet; nothing is read any more. */
+    @Override
+    public void close() {
+      pieces.close();
     }
   }
 
@@ -172,8 +166,20 @@ final class WeightUploader implements AutoCloseable {
     }
   }
 
-  /** The buffer that has been on its way for longest. */
+  /** A new buffer while there are few, else that which has been on its way for longest. */
   private CopyBuffer take() {
+    if (made.getAndIncrement() < buffers) {
+      try {
+        // Threads make theirs at the same time.
+        CopyBuffer buffer = new CopyBuffer(device, BUFFER_BYTES);
+        all.add(buffer);
+        return buffer;
+      } catch (RuntimeException e) {
+        made.decrementAndGet();
+        throw e;
+      }
+    }
+    made.decrementAndGet();
     try {
       return free.take();
     } catch (InterruptedException e) {
@@ -185,9 +191,8 @@ final class WeightUploader implements AutoCloseable {
   /** No weights may be given any more. */
   @Override
   public synchronized void close() {
-    if (!all.isEmpty()) {
-      // Pieces of uploads that failed may be under way.
-      fillers.shutdownNow();
+    if (fillers != null) {
+      // Without interrupting: that would close the file that a piece is read from.
       fillers.close();
       device.release(
           () -> {
@@ -197,6 +202,7 @@ final class WeightUploader implements AutoCloseable {
           });
       all.clear();
       free.clear();
+      fillers = null;
     }
   }
 }

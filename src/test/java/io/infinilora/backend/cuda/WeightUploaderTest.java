@@ -63,8 +63,8 @@ class WeightUploaderTest {
     int stride = CudaTensor.padded(matrix.cols());
     long bytes = 2L * matrix.rows() * stride;
     try (DeviceMemory memory = device.allocate(bytes, "test");
-        WeightRows rows = new WeightRows(matrix, stride)) {
-      WeightUploader.Upload upload = uploader.begin();
+        WeightRows rows = new WeightRows(matrix, stride);
+        WeightUploader.Upload upload = uploader.begin()) {
       upload.matrix(matrix, memory.address(), stride);
       upload.await();
       MemorySegment actual = arena.allocate(bytes);
