@@ -79,7 +79,6 @@ public final class TransformerLoader {
 
   private Transformer load(ExecutorService packers)
       throws ExecutionException, InterruptedException {
-    RopeTable rope = backend.ropeTable(spec.rope(), spec.attention().headDim());
     List<Future<Transformer.Layer>> packed = new ArrayList<>();
     for (int i = 0; i < spec.layers(); i++) {
       int layer = i;
@@ -90,6 +89,7 @@ public final class TransformerLoader {
         packers.submit(() -> backend.embedding(checkpoint.matrix(Param.EMBEDDING, 0).tensor()));
     Future<Projection> own =
         spec.tiedEmbeddings() ? null : packers.submit(() -> projection(0, Param.LM_HEAD));
+    RopeTable rope = backend.ropeTable(spec.rope(), spec.attention().headDim());
     List<Transformer.Layer> layers = new ArrayList<>();
     for (Future<Transformer.Layer> layer : packed) {
       layers.add(layer.get());

@@ -28,10 +28,7 @@ final class CudaWeights implements AutoCloseable {
   CudaVec vec(TensorView view) {
     int size = Math.toIntExact(view.elements());
     long address = vectors.allocate((long) Float.BYTES * CudaTensor.padded(size));
-    try (WeightUploader.Upload upload = uploader.begin()) {
-      upload.floats(view, address);
-      upload.await();
-    }
+    uploader.floats(view, address);
     return new CudaVec(owner, address, size);
   }
 

@@ -51,7 +51,7 @@ final class TaskGroup implements AutoCloseable {
   private synchronized boolean begins(int number) {
     if (closed || number > faulty) {
       left--;
-      notifyAll();
+      tell();
       return false;
     }
     running++;
@@ -65,7 +65,13 @@ final class TaskGroup implements AutoCloseable {
       faulty = number;
       fault = thrown;
     }
-    notifyAll();
+    tell();
+  }
+
+  private synchronized void tell() {
+    if (left == 0 || running == 0) {
+      notifyAll();
+    }
   }
 
   /**

@@ -7,14 +7,10 @@ import io.infinilora.core.TensorView;
 import io.infinilora.core.WeightMatrix;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
-import java.util.ArrayList;
-import java.util.Collections;
-import java.util.List;
-import java.util.concurrent.BlockingQueue;
+import java.util.Queue;
+import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
-import java.util.concurrent.LinkedBlockingQueue;
-import java.util.concurrent.atomic.AtomicInteger;
 import jcuda.driver.CUstream;
 import jcuda.driver.CUstream_flags;
 import jcuda.driver.JCudaDriver;
@@ -28,22 +24,19 @@ import jcuda.driver.JCudaDriver;
  * memory as often as they are copied there, read and written.
  */
 final class WeightUploader implements AutoCloseable {
-  /** Large enough for nearly the bus's full rate, small enough for the caches. */
-  private static final long BUFFER_BYTES = 1L << 20;
+  /** Large enough for nearly the bus's full rate, small enough for a core's cache. */
+  private static final long BUFFER_BYTES = 2L << 20;
+
+  /** One that a thread fills, and one on its way. */
+  private static final int BUFFERS = 2;
 
   /** Threads that fill buffers; more of them wait for memory. */
   private static final int MAX_THREADS = 16;
 
   private final CudaDevice device;
-  private final int threads = Math.min(MAX_THREADS, Runtime.getRuntime().availableProcessors());
-
-  /** One that each thread fills, and one on its way. */
-  private final int buffers = 2 * threads;
-
   private final CUstream stream = new CUstream();
-  private final BlockingQueue<CopyBuffer> free = new LinkedBlockingQueue<>();
-  private final List<CopyBuffer> all = Collections.synchronizedList(new ArrayList<>());
-  private final AtomicInteger made = new AtomicInteger();
+  private final Queue<CopyBuffers> all = new ConcurrentLinkedQueue<>();
+  private final ThreadLocal<CopyBuffers> own = ThreadLocal.withInitial(this::buffers);
   private ExecutorService fillers;
 
   WeightUploader(CudaDevice device) {
@@ -59,8 +52,16 @@ final class WeightUploader implements AutoCloseable {
           "cuStreamCreate");
       fillers =
           Executors.newFixedThreadPool(
-              threads, Thread.ofPlatform().daemon().name("uploader-", 0).factory());
+              Math.min(MAX_THREADS, Runtime.getRuntime().availableProcessors()),
+              Thread.ofPlatform().daemon().name("uploader-", 0).factory());
     }
+  }
+
+  /** Made by the thread that fills them, at the same time as the others'. */
+  private CopyBuffers buffers() {
+    CopyBuffers buffers = new CopyBuffers(device, BUFFERS, BUFFER_BYTES);
+    all.add(buffers);
+    return buffers;
   }
 
   /**
@@ -70,6 +71,19 @@ final class WeightUploader implements AutoCloseable {
   Upload begin() {
     prepare();
     return new Upload();
+  }
+
+  /** Copies a vector of any type as float32, and waits for it: it does not queue with matrices. */
+  void floats(TensorView view, long address) {
+    RowDecoder decoder = new RowDecoder(WeightMatrix.of(view));
+    long rowBytes = (long) Float.BYTES * view.cols();
+    try (Arena arena = Arena.ofConfined()) {
+      MemorySegment values = arena.allocate(rowBytes * view.rows(), Float.BYTES);
+      for (int r = 0; r < view.rows(); r++) {
+        decoder.decode(r, values.address() + r * rowBytes);
+      }
+      device.upload(values, address);
+    }
   }
 
   /** What belongs together. One thread at a time. */
@@ -97,25 +111,7 @@ final class WeightUploader implements AutoCloseable {
         int first = from;
         int end = Math.min(from + piece, matrix.rows());
         long at = address + first * rowBytes;
-        pieces.add(
-            () ->
-                send(at, (end - first) * rowBytes, into -> fill(matrix, stride, first, end, into)));
-      }
-    }
-
-    /** Copies a vector of any type as float32. */
-    void floats(TensorView view, long address) {
-      RowDecoder decoder = new RowDecoder(WeightMatrix.of(view));
-      long rowBytes = (long) Float.BYTES * view.cols();
-      try (Arena arena = Arena.ofConfined()) {
-        MemorySegment values = arena.allocate(rowBytes * view.rows(), Float.BYTES);
-        for (int r = 0; r < view.rows(); r++) {
-          decoder.decode(r, values.address() + r * rowBytes);
-        }
-        for (long at = 0; at < values.byteSize(); at += BUFFER_BYTES) {
-          MemorySegment piece = values.asSlice(at, Math.min(BUFFER_BYTES, values.byteSize() - at));
-          send(address + at, piece.byteSize(), into -> into.copyFrom(piece));
-        }
+        pieces.add(() -> send(matrix, stride, first, end, at, rowBytes));
       }
     }
 
@@ -144,48 +140,16 @@ final class WeightUploader implements AutoCloseable {
     }
   }
 
-  private static void fill(WeightMatrix matrix, int stride, int from, int to, MemorySegment into) {
-    try (WeightRows rows = new WeightRows(matrix, stride)) {
-      rows.write(from, to, into);
-    }
-  }
-
-  /** Writes bytes to a buffer. */
-  private interface Filler {
-    void fill(MemorySegment into);
-  }
-
-  private void send(long address, long bytes, Filler filler) {
+  /** Of a thread of the uploader's. */
+  private void send(
+      WeightMatrix matrix, int stride, int from, int to, long address, long rowBytes) {
     device.makeCurrent();
-    CopyBuffer buffer = take();
-    try {
-      filler.fill(buffer.writable().asSlice(0, bytes));
-      buffer.send(address, bytes, stream);
-    } finally {
-      free.add(buffer);
+    CopyBuffer buffer = own.get().next();
+    long bytes = (to - from) * rowBytes;
+    try (WeightRows rows = new WeightRows(matrix, stride)) {
+      rows.write(from, to, buffer.writable().asSlice(0, bytes));
     }
-  }
-
-  /** A new buffer while there are few, else that which has been on its way for longest. */
-  private CopyBuffer take() {
-    if (made.getAndIncrement() < buffers) {
-      try {
-        // Threads make theirs at the same time.
-        CopyBuffer buffer = new CopyBuffer(device, BUFFER_BYTES);
-        all.add(buffer);
-        return buffer;
-      } catch (RuntimeException e) {
-        made.decrementAndGet();
-        throw e;
-      }
-    }
-    made.decrementAndGet();
-    try {
-      return free.take();
-    } catch (InterruptedException e) {
-      Thread.currentThread().interrupt();
-      throw new IllegalStateException("interrupted while weights are loaded", e);
-    }
+    buffer.send(address, bytes, stream);
   }
 
   /** No weights may be given any more. */
@@ -198,10 +162,9 @@ final class WeightUploader implements AutoCloseable {
           () -> {
             device.check(JCudaDriver.cuStreamSynchronize(stream), "cuStreamSynchronize");
             device.check(JCudaDriver.cuStreamDestroy(stream), "cuStreamDestroy");
-            all.forEach(CopyBuffer::close);
+            all.forEach(CopyBuffers::close);
           });
       all.clear();
-      free.clear();
       fillers = null;
     }
   }
