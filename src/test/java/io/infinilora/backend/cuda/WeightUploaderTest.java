@@ -23,6 +23,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
 import java.util.SplittableRandom;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
@@ -156,14 +157,27 @@ class WeightUploaderTest {
         Thread.onSpinWait();
         assertThat(reads).hasValue(before);
       }
+      CountDownLatch interrupted = new CountDownLatch(1);
+      TensorView slow =
+          new TensorView(
+              "w", DType.BF16, shape, data, "this test", (at, into) -> await(interrupted));
       Thread.currentThread().interrupt();
       try (WeightUploader.Upload upload = uploader.begin()) {
-        upload.matrix(WeightMatrix.of(faulty), memory.address(), 2048);
+        upload.matrix(WeightMatrix.of(slow), memory.address(), 2048);
         assertThatThrownBy(upload::await).isInstanceOf(IllegalStateException.class);
+        interrupted.countDown();
       }
       assertThat(Thread.interrupted()).isTrue();
       TensorView whole = new TensorView("w", DType.BF16, shape, data, "this test");
       check(device, uploader, WeightMatrix.of(whole), arena);
+    }
+  }
+
+  private static void await(CountDownLatch latch) {
+    try {
+      latch.await();
+    } catch (InterruptedException e) {
+      throw new IllegalStateException(e);
     }
   }
 
