@@ -12,6 +12,7 @@ import io.infinilora.core.ModelSpec;
 import io.infinilora.core.WeightMatrix;
 import io.infinilora.weights.Checkpoint;
 import io.infinilora.weights.Param;
+import io.infinilora.weights.ParameterMemory;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
@@ -27,6 +28,9 @@ import java.util.concurrent.Future;
 public final class TransformerLoader {
   /** Threads that pack; more of them wait for the disk or for memory. */
   private static final int MAX_THREADS = 8;
+
+  /** Of the sizes of what devices hold. */
+  private static final int MULTIPLE = 8;
 
   private final Checkpoint checkpoint;
   private final Backend backend;
@@ -79,6 +83,7 @@ public final class TransformerLoader {
 
   private Transformer load(ExecutorService packers)
       throws ExecutionException, InterruptedException {
+    backend.expectWeights(ParameterMemory.matrixBytes(spec, MULTIPLE));
     List<Future<Transformer.Layer>> packed = new ArrayList<>();
     for (int i = 0; i < spec.layers(); i++) {
       int layer = i;

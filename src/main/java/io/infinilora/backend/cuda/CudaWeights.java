@@ -17,12 +17,28 @@ final class CudaWeights implements AutoCloseable {
   private final CudaDevice device;
   private final WeightUploader uploader;
   private final DeviceSlabs vectors;
+  private final WeightMemory matrices;
 
   CudaWeights(CudaBackend owner, CudaDevice device) {
     this.owner = owner;
     this.device = device;
     uploader = new WeightUploader(device);
     vectors = new DeviceSlabs(bytes -> device.allocate(bytes, WEIGHTS).address());
+    matrices = new WeightMemory(bytes -> device.allocateUnset(bytes, WEIGHTS).address());
+  }
+
+  /** See {@link io.infinilora.backend.Backend#expectWeights}. */
+  void expect(long bytes) {
+    matrices.expect(bytes);
+  }
+
+  /** Memory for a projection's weights, or for those of experts; zero where none will be copied. */
+  private long allocate(StackedOutputs shape, int experts) {
+    long address = matrices.allocate(experts * shape.bytes());
+    if (shape.outs().stream().mapToInt(Integer::intValue).sum() < shape.paddedOut()) {
+      device.zero(address, experts * shape.bytes());
+    }
+    return address;
   }
 
   CudaVec vec(TensorView view) {
@@ -35,7 +51,7 @@ final class CudaWeights implements AutoCloseable {
   Embedding embedding(TensorView table) {
     List<WeightMatrix> matrices = List.of(WeightMatrix.of(table));
     StackedOutputs shape = shape(matrices);
-    long address = device.allocate(shape.bytes(), WEIGHTS).address();
+    long address = allocate(shape, 1);
     try (WeightUploader.Upload upload = uploader.begin()) {
       add(matrices, shape, address, upload);
       upload.await();
@@ -60,7 +76,7 @@ final class CudaWeights implements AutoCloseable {
             "bias of " + biases.get(i).size() + " for " + w.tensor());
       }
     }
-    long weights = device.allocate(shape.bytes(), WEIGHTS).address();
+    long weights = allocate(shape, 1);
     try (WeightUploader.Upload upload = uploader.begin()) {
       add(matrices, shape, weights, upload);
       long stacked = stack(List.of(biases), shape, upload);
@@ -114,7 +130,7 @@ final class CudaWeights implements AutoCloseable {
     for (int e = 0; e < experts.size(); e++) {
       check(e, experts.get(e), biases.get(e), experts.getFirst());
     }
-    long weights = device.allocate(experts.size() * shape.bytes(), WEIGHTS).address();
+    long weights = allocate(shape, experts.size());
     try (WeightUploader.Upload upload = uploader.begin()) {
       for (int e = 0; e < experts.size(); e++) {
         add(experts.get(e), shape, weights + e * shape.bytes(), upload);

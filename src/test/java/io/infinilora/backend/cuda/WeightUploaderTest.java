@@ -139,7 +139,7 @@ class WeightUploaderTest {
       ByteSource bad =
           (at, into) -> {
             reads.incrementAndGet();
-            if (at >= 5 << 20) {
+            if (at >= 8 << 20) {
               throw new InfiniLoraException(ErrorCode.BAD_MODEL_FILE, "at " + at);
             }
           };
@@ -150,7 +150,7 @@ class WeightUploaderTest {
           if (i % 2 == 0) {
             assertThatThrownBy(upload::await)
                 .isInstanceOf(InfiniLoraException.class)
-                .hasMessage("at " + (5 << 20));
+                .hasMessage("at " + (8 << 20));
           }
         }
         int before = reads.get();
