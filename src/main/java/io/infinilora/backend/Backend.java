@@ -53,6 +53,14 @@ public interface Backend extends AutoCloseable {
   /** A parameter vector, converted to float32. */
   Vec vec(TensorView view);
 
+  /**
+   * Announces a model's matrices, so that memory for them can be set aside at once.
+   *
+   * @param bytes of all of them in bf16, both sides rounded up to multiples of 8
+   * @throws InfiniLoraException BAD_CONFIG if a device does not have as much
+   */
+  default void expectWeights(long bytes) {}
+
   /** An embedding table; quantised tables stay quantised. */
   Embedding embedding(TensorView table);
 

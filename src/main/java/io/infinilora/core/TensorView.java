@@ -5,18 +5,24 @@ import java.util.Arrays;
 import java.util.Objects;
 
 /**
- * A tensor as it lies in a memory-mapped file; never a copy. Row-major, little-endian, outermost
- * dimension first ({@code [out, in]} for a linear layer, {@code [experts, out, in]} for fused
- * experts).
+ * A tensor as it lies in a memory-mapped file, never a copy; the file can also be read. Row-major,
+ * little-endian, outermost dimension first ({@code [out, in]} for a linear layer, {@code [experts,
+ * out, in]} for fused experts).
  *
  * @param name the name in the file, for error messages
  * @param dtype element type
  * @param shape sizes, outermost first
  * @param data exactly the tensor's bytes
  * @param source the file, for error messages
+ * @param file reads the same bytes from the file; null if they are in memory anyway
  */
 public record TensorView(
-    String name, DType dtype, long[] shape, MemorySegment data, String source) {
+    String name, DType dtype, long[] shape, MemorySegment data, String source, ByteSource file) {
+
+  /** A tensor in memory. */
+  public TensorView(String name, DType dtype, long[] shape, MemorySegment data, String source) {
+    this(name, dtype, shape, data, source, null);
+  }
 
   /** Checks that the bytes are exactly those that the shape needs. */
   public TensorView {
@@ -76,12 +82,27 @@ public record TensorView(
    */
   public TensorView sliceRows(int from, int to) {
     Objects.checkFromToIndex(from, to, rows());
+    long first = from * rowBytes();
     return new TensorView(
         name,
         dtype,
         new long[] {to - from, cols()},
-        data.asSlice(from * rowBytes(), (to - from) * rowBytes()),
-        source);
+        data.asSlice(first, (to - from) * rowBytes()),
+        source,
+        file == null ? null : (at, into) -> file.read(first + at, into));
+  }
+
+  /**
+   * Copies the bytes from {@code at} on. A file is read for them, since the first look at a page of
+   * a mapping costs a fault. See {@link ByteSource#read} for threads and errors.
+   */
+  public void read(long at, MemorySegment into) {
+    Objects.checkFromIndexSize(at, into.byteSize(), data.byteSize());
+    if (file == null) {
+      MemorySegment.copy(data, at, into, 0, into.byteSize());
+    } else {
+      file.read(at, into);
+    }
   }
 
   @Override

@@ -12,6 +12,7 @@ import io.infinilora.core.ModelSpec;
 import io.infinilora.core.WeightMatrix;
 import io.infinilora.weights.Checkpoint;
 import io.infinilora.weights.Param;
+import io.infinilora.weights.ParameterMemory;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
@@ -27,6 +28,9 @@ import java.util.concurrent.Future;
 public final class TransformerLoader {
   /** Threads that pack; more of them wait for the disk or for memory. */
   private static final int MAX_THREADS = 8;
+
+  /** Of the sizes of what devices hold. */
+  private static final int MULTIPLE = 8;
 
   private final Checkpoint checkpoint;
   private final Backend backend;
@@ -57,30 +61,11 @@ public final class TransformerLoader {
   }
 
   private Transformer load() {
-    RopeTable rope = backend.ropeTable(spec.rope(), spec.attention().headDim());
-    List<Transformer.Layer> layers = layers();
-    Embedding embedding = backend.embedding(checkpoint.matrix(Param.EMBEDDING, 0).tensor());
-    Projection head =
-        spec.tiedEmbeddings() ? backend.projection(embedding) : projection(0, Param.LM_HEAD);
-    return new Transformer(spec, embedding, rope, layers, vec(Param.FINAL_NORM, 0), head);
-  }
-
-  private List<Transformer.Layer> layers() {
     int threads = Math.min(MAX_THREADS, Runtime.getRuntime().availableProcessors());
     ExecutorService packers =
         Executors.newFixedThreadPool(threads, Thread.ofPlatform().name("packer-", 0).factory());
     try {
-      List<Future<Transformer.Layer>> packed = new ArrayList<>();
-      for (int i = 0; i < spec.layers(); i++) {
-        int layer = i;
-        packed.add(packers.submit(() -> layer(layer)));
-      }
-      List<Transformer.Layer> layers = new ArrayList<>();
-      for (Future<Transformer.Layer> layer : packed) {
-        layers.add(layer.get());
-        listener.loaded(layers.size(), spec.layers());
-      }
-      return layers;
+      return load(packers);
     } catch (ExecutionException e) {
       if (e.getCause() instanceof InfiniLoraException fault) {
         throw fault;
@@ -94,6 +79,30 @@ public final class TransformerLoader {
       packers.shutdownNow();
       packers.close();
     }
+  }
+
+  private Transformer load(ExecutorService packers)
+      throws ExecutionException, InterruptedException {
+    backend.expectWeights(ParameterMemory.matrixBytes(spec, MULTIPLE));
+    List<Future<Transformer.Layer>> packed = new ArrayList<>();
+    for (int i = 0; i < spec.layers(); i++) {
+      int layer = i;
+      packed.add(packers.submit(() -> layer(layer)));
+    }
+    // While the last layers are packed, which leave threads idle.
+    Future<Embedding> table =
+        packers.submit(() -> backend.embedding(checkpoint.matrix(Param.EMBEDDING, 0).tensor()));
+    Future<Projection> own =
+        spec.tiedEmbeddings() ? null : packers.submit(() -> projection(0, Param.LM_HEAD));
+    RopeTable rope = backend.ropeTable(spec.rope(), spec.attention().headDim());
+    List<Transformer.Layer> layers = new ArrayList<>();
+    for (Future<Transformer.Layer> layer : packed) {
+      layers.add(layer.get());
+      listener.loaded(layers.size(), spec.layers());
+    }
+    Embedding embedding = table.get();
+    Projection head = own == null ? backend.projection(embedding) : own.get();
+    return new Transformer(spec, embedding, rope, layers, vec(Param.FINAL_NORM, 0), head);
   }
 
   private Transformer.Layer layer(int i) {

@@ -36,6 +36,9 @@ record MemoryPlan(long budget, long weights, long adapters, long workspace, long
   /** Small vectors share pieces of memory of this size. */
   private static final long SLAB_BYTES = 1L << 20;
 
+  /** Set aside for what the alignment of matrices takes. */
+  private static final long MATRIX_GAPS = 1L << 20;
+
   /** Most rows whose logits are computed at once; see {@code BaseModel}. */
   private static final int LOGIT_ROWS = 64;
 
@@ -106,9 +109,12 @@ record MemoryPlan(long budget, long weights, long adapters, long workspace, long
     return of(config, spec, budget, 0, SchedulerConfig.DEFAULT_BLOCK_SIZE);
   }
 
-  /** What stays empty of the pieces of memory that small vectors share: a quarter, and the last. */
+  /**
+   * What stays empty of the pieces of memory that small vectors share: a quarter, and the last; and
+   * between matrices.
+   */
   private static long gaps(ModelSpec spec) {
-    return ParameterMemory.vectorBytes(spec, MULTIPLE, ALIGNMENT) / 3 + SLAB_BYTES;
+    return ParameterMemory.vectorBytes(spec, MULTIPLE, ALIGNMENT) / 3 + SLAB_BYTES + MATRIX_GAPS;
   }
 
   private static int least(EngineConfig engine, ModelSpec spec) {

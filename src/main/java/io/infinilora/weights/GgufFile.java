@@ -208,7 +208,8 @@ final class GgufFile implements TensorIndex {
         entry.type(),
         entry.shape(),
         file.bytes().asSlice(dataStart + entry.offset(), entry.bytes()),
-        file.path().toString());
+        file.path().toString(),
+        file.tensor(name, dataStart + entry.offset()));
   }
 
   /** Always fails: there are no such tensors in GGUF files. */

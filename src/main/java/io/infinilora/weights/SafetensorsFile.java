@@ -193,7 +193,13 @@ public final class SafetensorsFile implements TensorIndex {
 
   private TensorView view(Entry entry, DType type) {
     MemorySegment data = file.bytes().asSlice(entry.begin(), entry.end() - entry.begin());
-    return new TensorView(entry.name(), type, entry.shape(), data, file.path().toString());
+    return new TensorView(
+        entry.name(),
+        type,
+        entry.shape(),
+        data,
+        file.path().toString(),
+        file.tensor(entry.name(), entry.begin()));
   }
 
   /** The mapped file. */

@@ -3,18 +3,24 @@ package io.infinilora.backend.cuda;
 import java.lang.foreign.MemorySegment;
 import jcuda.driver.CUevent;
 import jcuda.driver.CUevent_flags;
+import jcuda.driver.CUresult;
 import jcuda.driver.CUstream;
 import jcuda.driver.JCudaDriver;
 
 /** Page-locked memory to copy from, and the end of the last copy. One thread at a time. */
 final class CopyBuffer implements AutoCloseable {
   private final CudaDevice device;
-  private final PinnedMemory memory;
+  private final MemorySegment memory;
   private final CUevent copied = new CUevent();
 
-  CopyBuffer(CudaDevice device, long bytes) {
+  /**
+   * A buffer.
+   *
+   * @param memory page-locked, for as long as copies are under way
+   */
+  CopyBuffer(CudaDevice device, MemorySegment memory) {
     this.device = device;
-    memory = device.pinned(bytes);
+    this.memory = memory;
     device.check(
         JCudaDriver.cuEventCreate(copied, CUevent_flags.CU_EVENT_DISABLE_TIMING), "cuEventCreate");
   }
@@ -22,15 +28,17 @@ final class CopyBuffer implements AutoCloseable {
   /** Its memory, once the last copy has read it. */
   MemorySegment writable() {
     await();
-    return memory.segment();
+    return memory;
   }
 
   /** Copies its first bytes to the device, after what was given to the stream before. */
   void send(long address, long bytes, CUstream stream) {
-    device.check(
+    int status =
         JCudaDriver.cuMemcpyHtoDAsync(
-            new DevicePointer(address), new HostPointer(memory.segment()), bytes, stream),
-        "cuMemcpyHtoDAsync(%d bytes)".formatted(bytes));
+            new DevicePointer(address), new HostPointer(memory), bytes, stream);
+    if (status != CUresult.CUDA_SUCCESS) {
+      device.check(status, "cuMemcpyHtoDAsync(%d bytes)".formatted(bytes));
+    }
     device.check(JCudaDriver.cuEventRecord(copied, stream), "cuEventRecord");
   }
 
@@ -44,6 +52,5 @@ final class CopyBuffer implements AutoCloseable {
     if (device.lost() == null) {
       device.check(JCudaDriver.cuEventDestroy(copied), "cuEventDestroy");
     }
-    memory.close();
   }
 }

@@ -140,6 +140,11 @@ public final class CudaBackend implements Backend {
   }
 
   @Override
+  public void expectWeights(long bytes) {
+    weights.expect(bytes);
+  }
+
+  @Override
   public Embedding embedding(TensorView table) {
     checkOpen();
     return weights.embedding(table);

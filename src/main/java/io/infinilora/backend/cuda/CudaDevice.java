@@ -232,14 +232,28 @@ final class CudaDevice implements AutoCloseable {
    * @throws InfiniLoraException BAD_CONFIG if the budget or the device does not have it
    */
   DeviceMemory allocate(long bytes, String what) {
+    DeviceMemory memory = allocateUnset(bytes, what);
+    zero(memory.address(), bytes);
+    return memory;
+  }
+
+  /** Sets memory to zero and waits for it. Not ordered with streams. */
+  void zero(long address, long bytes) {
+    makeCurrent();
+    check(JCudaDriver.cuMemsetD8(new DevicePointer(address), (byte) 0, bytes), "cuMemsetD8");
+    // Streams of ours do not wait for the default stream, on which memory is zeroed.
+    check(JCudaDriver.cuStreamSynchronize(DEFAULT_STREAM), "cuStreamSynchronize");
+  }
+
+  /** Memory of any contents; else as {@link #allocate}. */
+  DeviceMemory allocateUnset(long bytes, String what) {
     if (bytes < 0) {
       throw new IllegalArgumentException("no memory can have " + bytes + " bytes");
     }
     makeCurrent();
     reserve(bytes, what);
     DevicePointer pointer = new DevicePointer();
-    long size = Math.max(bytes, 1);
-    int status = JCudaDriver.cuMemAlloc(pointer, size);
+    int status = JCudaDriver.cuMemAlloc(pointer, Math.max(bytes, 1));
     if (status != CUresult.CUDA_SUCCESS) {
       release(bytes, what);
       if (status == CUresult.CUDA_ERROR_OUT_OF_MEMORY) {
@@ -247,9 +261,6 @@ final class CudaDevice implements AutoCloseable {
       }
       check(status, "cuMemAlloc(%d bytes for %s)".formatted(bytes, what));
     }
-    check(JCudaDriver.cuMemsetD8(pointer, (byte) 0, size), "cuMemsetD8");
-    // Streams of ours do not wait for the default stream, on which memory is zeroed.
-    check(JCudaDriver.cuStreamSynchronize(DEFAULT_STREAM), "cuStreamSynchronize");
     return new DeviceMemory(this, pointer.address(), bytes, what);
   }
 

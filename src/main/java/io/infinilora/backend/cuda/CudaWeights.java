@@ -18,6 +18,7 @@ final class CudaWeights implements AutoCloseable {
   private final WeightUploader uploader;
   private final FiniteWeights finite;
   private final DeviceSlabs vectors;
+  private final WeightMemory matrices;
 
   CudaWeights(CudaBackend owner, CudaDevice device) {
     this.owner = owner;
@@ -25,25 +26,39 @@ final class CudaWeights implements AutoCloseable {
     uploader = new WeightUploader(device);
     finite = new FiniteWeights(device);
     vectors = new DeviceSlabs(bytes -> device.allocate(bytes, WEIGHTS).address());
+    matrices = new WeightMemory(bytes -> device.allocateUnset(bytes, WEIGHTS).address());
+  }
+
+  /** See {@link io.infinilora.backend.Backend#expectWeights}. */
+  void expect(long bytes) {
+    matrices.expect(bytes);
+  }
+
+  /** Memory for a projection's weights, or for those of experts; zero where none will be copied. */
+  private long allocate(StackedOutputs shape, int experts) {
+    long address = matrices.allocate(experts * shape.bytes());
+    if (shape.outs().stream().mapToInt(Integer::intValue).sum() < shape.paddedOut()) {
+      device.zero(address, experts * shape.bytes());
+    }
+    return address;
   }
 
   CudaVec vec(TensorView view) {
     int size = Math.toIntExact(view.elements());
     long address = vectors.allocate((long) Float.BYTES * CudaTensor.padded(size));
-    WeightUploader.Upload upload = uploader.begin();
-    upload.floats(view, address);
-    upload.await();
+    uploader.floats(view, address);
     return new CudaVec(owner, address, size);
   }
 
   Embedding embedding(TensorView table) {
     List<WeightMatrix> matrices = List.of(WeightMatrix.of(table));
     StackedOutputs shape = shape(matrices);
-    long address = device.allocate(shape.bytes(), WEIGHTS).address();
-    WeightUploader.Upload upload = uploader.begin();
-    add(matrices, shape, address, upload);
-    upload.await();
-    finite.require(List.of(matrices), shape, address);
+    long address = allocate(shape, 1);
+    try (WeightUploader.Upload upload = uploader.begin()) {
+      add(matrices, shape, address, upload);
+      upload.await();
+      finite.require(List.of(matrices), shape, address);
+    }
     return new CudaEmbedding(owner, shape, address);
   }
 
@@ -64,13 +79,14 @@ final class CudaWeights implements AutoCloseable {
             "bias of " + biases.get(i).size() + " for " + w.tensor());
       }
     }
-    long weights = device.allocate(shape.bytes(), WEIGHTS).address();
-    WeightUploader.Upload upload = uploader.begin();
-    add(matrices, shape, weights, upload);
-    long stacked = stack(List.of(biases), shape, upload);
-    upload.await();
-    finite.require(List.of(matrices), shape, weights);
-    return new CudaProjection(owner, shape, weights, stacked);
+    long weights = allocate(shape, 1);
+    try (WeightUploader.Upload upload = uploader.begin()) {
+      add(matrices, shape, weights, upload);
+      long stacked = stack(List.of(biases), shape, upload);
+      upload.await();
+      finite.require(List.of(matrices), shape, weights);
+      return new CudaProjection(owner, shape, weights, stacked);
+    }
   }
 
   private static StackedOutputs shape(List<WeightMatrix> matrices) {
@@ -118,15 +134,16 @@ final class CudaWeights implements AutoCloseable {
     for (int e = 0; e < experts.size(); e++) {
       check(e, experts.get(e), biases.get(e), experts.getFirst());
     }
-    long weights = device.allocate(experts.size() * shape.bytes(), WEIGHTS).address();
-    WeightUploader.Upload upload = uploader.begin();
-    for (int e = 0; e < experts.size(); e++) {
-      add(experts.get(e), shape, weights + e * shape.bytes(), upload);
+    long weights = allocate(shape, experts.size());
+    try (WeightUploader.Upload upload = uploader.begin()) {
+      for (int e = 0; e < experts.size(); e++) {
+        add(experts.get(e), shape, weights + e * shape.bytes(), upload);
+      }
+      long stacked = stack(biases, shape, upload);
+      upload.await();
+      finite.require(experts, shape, weights);
+      return new CudaExpertProjection(owner, experts.size(), shape, weights, stacked);
     }
-    long stacked = stack(biases, shape, upload);
-    upload.await();
-    finite.require(experts, shape, weights);
-    return new CudaExpertProjection(owner, experts.size(), shape, weights, stacked);
   }
 
   private static void check(

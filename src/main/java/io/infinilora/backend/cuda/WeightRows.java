@@ -2,6 +2,7 @@ package io.infinilora.backend.cuda;
 
 import io.infinilora.backend.decode.RowDecoder;
 import io.infinilora.core.DType;
+import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.WeightMatrix;
 import java.lang.foreign.Arena;
@@ -53,10 +54,23 @@ final class WeightRows implements AutoCloseable {
    * Writes rows {@code from} (inclusive) to {@code to} (exclusive).
    *
    * @param into holds {@code to - from} times the stride
-   * @throws io.infinilora.core.InfiniLoraException BAD_MODEL_FILE if an element of a type other
-   *     than bf16 is not finite or too large for bf16
+   * @throws InfiniLoraException BAD_MODEL_FILE if an element of a type other than bf16 is not
+   *     finite or too large for bf16, or if the file cannot be read any more
    */
   void write(int from, int to, MemorySegment into) {
+    try {
+      writeRows(from, to, into);
+    } catch (InternalError e) {
+      // A page of the mapping that the file no longer has, or that the disk could not give.
+      throw new InfiniLoraException(
+          ErrorCode.BAD_MODEL_FILE,
+          "%s: tensor %s: cannot be read where it is mapped: the file was cut, or the disk failed"
+              .formatted(source.tensor().source(), source.tensor().name()),
+          e);
+    }
+  }
+
+  private void writeRows(int from, int to, MemorySegment into) {
     long rowBytes = (long) Short.BYTES * source.cols();
     long strideBytes = (long) Short.BYTES * stride;
     if (plain
@@ -64,8 +78,9 @@ final class WeightRows implements AutoCloseable {
         && source.rowOrder() == null
         && source.contiguous()
         && source.rowStride() == source.cols()) {
-      long first = Short.BYTES * source.element(from);
-      MemorySegment.copy(data, first, into, 0, (to - from) * rowBytes);
+      source
+          .tensor()
+          .read(Short.BYTES * source.element(from), into.asSlice(0, (to - from) * rowBytes));
       return;
     }
     if (plain && source.rowStride() < source.colStride()) {

@@ -7,14 +7,10 @@ import io.infinilora.core.TensorView;
 import io.infinilora.core.WeightMatrix;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
-import java.util.ArrayList;
-import java.util.List;
-import java.util.concurrent.BlockingQueue;
-import java.util.concurrent.ExecutionException;
+import java.util.Queue;
+import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
-import java.util.concurrent.Future;
-import java.util.concurrent.LinkedBlockingQueue;
 import jcuda.driver.CUstream;
 import jcuda.driver.CUstream_flags;
 import jcuda.driver.JCudaDriver;
@@ -24,20 +20,23 @@ import jcuda.driver.JCudaDriver;
  * fill others, with pieces of whatever was given, so that one large matrix keeps the bus as busy as
  * many small ones. Thread-safe.
  *
- * <p>Bytes that must move: the weights as the device holds them, once over the bus.
+ * <p>Bytes that must move: the weights as the device holds them, once over the bus; in the host's
+ * memory as often as they are copied there, read and written.
  */
 final class WeightUploader implements AutoCloseable {
-  /** Large enough for the bus's full rate. */
-  private static final long BUFFER_BYTES = 4L << 20;
+  /** Large enough for nearly the bus's full rate, small enough for a core's cache. */
+  private static final long BUFFER_BYTES = 2L << 20;
+
+  /** One that a thread fills, and one on its way. */
+  private static final int BUFFERS = 2;
 
   /** Threads that fill buffers; more of them wait for memory. */
   private static final int MAX_THREADS = 16;
 
   private final CudaDevice device;
-  private final int threads = Math.min(MAX_THREADS, Runtime.getRuntime().availableProcessors());
   private final CUstream stream = new CUstream();
-  private final BlockingQueue<CopyBuffer> free = new LinkedBlockingQueue<>();
-  private final List<CopyBuffer> all = new ArrayList<>();
+  private final Queue<CopyBuffers> all = new ConcurrentLinkedQueue<>();
+  private final ThreadLocal<CopyBuffers> own = ThreadLocal.withInitial(this::buffers);
   private ExecutorService fillers;
 
   WeightUploader(CudaDevice device) {
@@ -47,30 +46,49 @@ final class WeightUploader implements AutoCloseable {
   /** Made for the first weights: a LoRA server has none. */
   private synchronized void prepare() {
     device.makeCurrent();
-    if (all.isEmpty()) {
+    if (fillers == null) {
       device.check(
           JCudaDriver.cuStreamCreate(stream, CUstream_flags.CU_STREAM_NON_BLOCKING),
           "cuStreamCreate");
-      // One that each thread fills, and as many on their way.
-      for (int i = 0; i < 2 * threads; i++) {
-        all.add(new CopyBuffer(device, BUFFER_BYTES));
-      }
-      free.addAll(all);
       fillers =
           Executors.newFixedThreadPool(
-              threads, Thread.ofPlatform().daemon().name("uploader-", 0).factory());
+              Math.min(MAX_THREADS, Runtime.getRuntime().availableProcessors()),
+              Thread.ofPlatform().daemon().name("uploader-", 0).factory());
     }
   }
 
-  /** Begins to take something; the device may compute with it after {@link Upload#await}. */
+  /** Made by the thread that fills them, at the same time as the others'. */
+  private CopyBuffers buffers() {
+    CopyBuffers buffers = new CopyBuffers(device, BUFFERS, BUFFER_BYTES);
+    all.add(buffers);
+    return buffers;
+  }
+
+  /**
+   * Begins to take something; the device may compute with it after {@link Upload#await}. To be
+   * closed before its sources are.
+   */
   Upload begin() {
     prepare();
     return new Upload();
   }
 
+  /** Copies a vector of any type as float32, and waits for it: it does not queue with matrices. */
+  void floats(TensorView view, long address) {
+    RowDecoder decoder = new RowDecoder(WeightMatrix.of(view));
+    long rowBytes = (long) Float.BYTES * view.cols();
+    try (Arena arena = Arena.ofConfined()) {
+      MemorySegment values = arena.allocate(rowBytes * view.rows(), Float.BYTES);
+      for (int r = 0; r < view.rows(); r++) {
+        decoder.decode(r, values.address() + r * rowBytes);
+      }
+      device.upload(values, address);
+    }
+  }
+
   /** What belongs together. One thread at a time. */
-  final class Upload {
-    private final List<Future<?>> pieces = new ArrayList<>();
+  final class Upload implements AutoCloseable {
+    private final TaskGroup pieces = new TaskGroup(fillers);
 
     private Upload() {}
 
@@ -93,29 +111,7 @@ final class WeightUploader implements AutoCloseable {
         int first = from;
         int end = Math.min(from + piece, matrix.rows());
         long at = address + first * rowBytes;
-        pieces.add(
-            fillers.submit(
-                () ->
-                    send(
-                        at,
-                        (end - first) * rowBytes,
-                        into -> fill(matrix, stride, first, end, into))));
-      }
-    }
-
-    /** Copies a vector of any type as float32. */
-    void floats(TensorView view, long address) {
-      RowDecoder decoder = new RowDecoder(WeightMatrix.of(view));
-      long rowBytes = (long) Float.BYTES * view.cols();
-      try (Arena arena = Arena.ofConfined()) {
-        MemorySegment values = arena.allocate(rowBytes * view.rows(), Float.BYTES);
-        for (int r = 0; r < view.rows(); r++) {
-          decoder.decode(r, values.address() + r * rowBytes);
-        }
-        for (long at = 0; at < values.byteSize(); at += BUFFER_BYTES) {
-          MemorySegment piece = values.asSlice(at, Math.min(BUFFER_BYTES, values.byteSize() - at));
-          send(address + at, piece.byteSize(), into -> into.copyFrom(piece));
-        }
+        pieces.add(() -> send(matrix, stride, first, end, at, rowBytes));
       }
     }
 
@@ -133,70 +129,43 @@ final class WeightUploader implements AutoCloseable {
      * @throws InfiniLoraException what is wrong with the first piece that could not be read
      */
     void await() {
-      try {
-        for (Future<?> piece : pieces) {
-          piece.get();
-        }
-      } catch (ExecutionException e) {
-        if (e.getCause() instanceof RuntimeException fault) {
-          throw fault;
-        }
-        throw new IllegalStateException(e.getCause());
-      } catch (InterruptedException e) {
-        Thread.currentThread().interrupt();
-        throw new IllegalStateException("interrupted while weights are loaded", e);
-      }
+      pieces.await();
       device.check(JCudaDriver.cuStreamSynchronize(stream), "cuStreamSynchronize");
     }
-  }
 
-  private static void fill(WeightMatrix matrix, int stride, int from, int to, MemorySegment into) {
-    try (WeightRows rows = new WeightRows(matrix, stride)) {
-      rows.write(from, to, into);
+    /** Gives up what has not been read yet; nothing is read any more. */
+    @Override
+    public void close() {
+      pieces.close();
     }
   }
 
-  /** Writes bytes to a buffer. */
-  private interface Filler {
-    void fill(MemorySegment into);
-  }
-
-  private void send(long address, long bytes, Filler filler) {
+  /** Of a thread of the uploader's. */
+  private void send(
+      WeightMatrix matrix, int stride, int from, int to, long address, long rowBytes) {
     device.makeCurrent();
-    CopyBuffer buffer = take();
-    try {
-      filler.fill(buffer.writable().asSlice(0, bytes));
-      buffer.send(address, bytes, stream);
-    } finally {
-      free.add(buffer);
+    CopyBuffer buffer = own.get().next();
+    long bytes = (to - from) * rowBytes;
+    try (WeightRows rows = new WeightRows(matrix, stride)) {
+      rows.write(from, to, buffer.writable().asSlice(0, bytes));
     }
-  }
-
-  /** The buffer that has been on its way for longest. */
-  private CopyBuffer take() {
-    try {
-      return free.take();
-    } catch (InterruptedException e) {
-      Thread.currentThread().interrupt();
-      throw new IllegalStateException("interrupted while weights are loaded", e);
-    }
+    buffer.send(address, bytes, stream);
   }
 
   /** No weights may be given any more. */
   @Override
   public synchronized void close() {
-    if (!all.isEmpty()) {
-      // Pieces of uploads that failed may be under way.
-      fillers.shutdownNow();
+    if (fillers != null) {
+      // Without interrupting: that would close the file that a piece is read from.
       fillers.close();
       device.release(
           () -> {
             device.check(JCudaDriver.cuStreamSynchronize(stream), "cuStreamSynchronize");
             device.check(JCudaDriver.cuStreamDestroy(stream), "cuStreamDestroy");
-            all.forEach(CopyBuffer::close);
+            all.forEach(CopyBuffers::close);
           });
       all.clear();
-      free.clear();
+      fillers = null;
     }
   }
 }

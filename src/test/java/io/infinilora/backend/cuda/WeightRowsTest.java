@@ -4,18 +4,25 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import io.infinilora.backend.decode.RowDecoder;
+import io.infinilora.core.ByteSource;
 import io.infinilora.core.DType;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.TensorView;
 import io.infinilora.core.WeightMatrix;
+import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.math.BigDecimal;
+import java.nio.channels.FileChannel;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
 import java.util.List;
 import java.util.Random;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.ValueSource;
@@ -95,6 +102,36 @@ class WeightRowsTest {
       assertThatThrownBy(() -> check(matrix, 40))
           .isInstanceOf(InfiniLoraException.class)
           .hasMessageMatching("this test: tensor w holds (NaN|Infinity)");
+    }
+  }
+
+  /** Whole rows without padding are read from the file, not looked up where it is mapped. */
+  @Test
+  void plainRowsAreReadFromTheFile() {
+    MemorySegment bytes = random(DType.BF16, 40).data();
+    ByteSource file = (at, into) -> into.copyFrom(bytes.asSlice(at, into.byteSize()));
+    MemorySegment nothing = arena.allocate(bytes.byteSize());
+    TensorView view =
+        new TensorView("w", DType.BF16, new long[] {ROWS, 40}, nothing, "this test", file);
+    MemorySegment into = arena.allocate(2L * 4 * 40);
+    try (WeightRows rows = new WeightRows(WeightMatrix.of(view.sliceRows(1, 6)), 40)) {
+      rows.write(1, 5, into);
+    }
+    assertThat(into.mismatch(bytes.asSlice(2L * 2 * 40, 2L * 4 * 40))).isEqualTo(-1);
+  }
+
+  @Test
+  void filesThatWereCutAreFaultsOfTheTensor(@TempDir Path folder) throws IOException {
+    Path path = Files.write(folder.resolve("weights"), new byte[ROWS * 4096]);
+    try (FileChannel channel =
+        FileChannel.open(path, StandardOpenOption.READ, StandardOpenOption.WRITE)) {
+      MemorySegment mapped = channel.map(FileChannel.MapMode.READ_ONLY, 0, ROWS * 4096L, arena);
+      channel.truncate(4096);
+      TensorView view =
+          new TensorView("w", DType.BF16, new long[] {ROWS, 2048}, mapped, path.toString());
+      assertThatThrownBy(() -> check(WeightMatrix.of(view), 2048 + 8))
+          .isInstanceOf(InfiniLoraException.class)
+          .hasMessageStartingWith(path + ": tensor w: cannot be read where it is mapped");
     }
   }
 

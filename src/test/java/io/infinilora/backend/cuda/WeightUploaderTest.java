@@ -1,14 +1,21 @@
 package io.infinilora.backend.cuda;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
+import io.infinilora.core.ByteSource;
 import io.infinilora.core.DType;
+import io.infinilora.core.ErrorCode;
+import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.TensorView;
 import io.infinilora.core.WeightMatrix;
+import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
@@ -16,10 +23,12 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
 import java.util.SplittableRandom;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
+import java.util.concurrent.atomic.AtomicInteger;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
@@ -63,8 +72,8 @@ class WeightUploaderTest {
     int stride = CudaTensor.padded(matrix.cols());
     long bytes = 2L * matrix.rows() * stride;
     try (DeviceMemory memory = device.allocate(bytes, "test");
-        WeightRows rows = new WeightRows(matrix, stride)) {
-      WeightUploader.Upload upload = uploader.begin();
+        WeightRows rows = new WeightRows(matrix, stride);
+        WeightUploader.Upload upload = uploader.begin()) {
       upload.matrix(matrix, memory.address(), stride);
       upload.await();
       MemorySegment actual = arena.allocate(bytes);
@@ -93,8 +102,82 @@ class WeightUploaderTest {
         all.set(ValueLayout.JAVA_LONG, at, random.nextLong());
       }
       long[] shape = {bytes / 4096, 2048};
-      TensorView view = new TensorView("w", DType.BF16, shape, all.asSlice(40, bytes), "this test");
-      check(device, uploader, WeightMatrix.of(view), arena);
+      MemorySegment part = all.asSlice(40, bytes);
+      check(
+          device,
+          uploader,
+          WeightMatrix.of(new TensorView("w", DType.BF16, shape, part, "this test")),
+          arena);
+      ByteSource source = (at, into) -> read(file, 40 + at, into.asByteBuffer());
+      check(
+          device,
+          uploader,
+          WeightMatrix.of(new TensorView("w", DType.BF16, shape, part, "this test", source)),
+          arena);
+    }
+  }
+
+  private static void read(FileChannel file, long at, ByteBuffer into) {
+    try {
+      assertThat(file.read(into, at)).isEqualTo(into.limit());
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    }
+  }
+
+  /** What is given up is not read any more, and the uploader goes on with the next. */
+  @Test
+  void uploadsCanFailAndBeGivenUp() {
+    long bytes = 64 << 20;
+    long[] shape = {bytes / 4096, 2048};
+    try (Arena arena = Arena.ofShared();
+        CudaDevice device = CudaDevice.open(0, BUDGET);
+        WeightUploader uploader = new WeightUploader(device);
+        DeviceMemory memory = device.allocate(bytes, "test")) {
+      MemorySegment data = arena.allocate(bytes);
+      AtomicInteger reads = new AtomicInteger();
+      ByteSource bad =
+          (at, into) -> {
+            reads.incrementAndGet();
+            if (at >= 8 << 20) {
+              throw new InfiniLoraException(ErrorCode.BAD_MODEL_FILE, "at " + at);
+            }
+          };
+      TensorView faulty = new TensorView("w", DType.BF16, shape, data, "this test", bad);
+      for (int i = 0; i < 100; i++) {
+        try (WeightUploader.Upload upload = uploader.begin()) {
+          upload.matrix(WeightMatrix.of(faulty), memory.address(), 2048);
+          if (i % 2 == 0) {
+            assertThatThrownBy(upload::await)
+                .isInstanceOf(InfiniLoraException.class)
+                .hasMessage("at " + (8 << 20));
+          }
+        }
+        int before = reads.get();
+        Thread.onSpinWait();
+        assertThat(reads).hasValue(before);
+      }
+      CountDownLatch interrupted = new CountDownLatch(1);
+      TensorView slow =
+          new TensorView(
+              "w", DType.BF16, shape, data, "this test", (at, into) -> await(interrupted));
+      Thread.currentThread().interrupt();
+      try (WeightUploader.Upload upload = uploader.begin()) {
+        upload.matrix(WeightMatrix.of(slow), memory.address(), 2048);
+        assertThatThrownBy(upload::await).isInstanceOf(IllegalStateException.class);
+        interrupted.countDown();
+      }
+      assertThat(Thread.interrupted()).isTrue();
+      TensorView whole = new TensorView("w", DType.BF16, shape, data, "this test");
+      check(device, uploader, WeightMatrix.of(whole), arena);
+    }
+  }
+
+  private static void await(CountDownLatch latch) {
+    try {
+      latch.await();
+    } catch (InterruptedException e) {
+      throw new IllegalStateException(e);
     }
   }
 
