@@ -1,5 +1,6 @@
 package io.infinilora.metrics;
 
+import io.infinilora.core.AdapterLoad;
 import java.util.Optional;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
@@ -18,6 +19,9 @@ final class AdapterLabels {
   /** Requests of adapters beyond the limit. */
   static final String OTHER = "(other)";
 
+  /** Requests that try adapters which nobody can name. */
+  static final String DRY_RUN = "(dry run)";
+
   private final Set<String> known = ConcurrentHashMap.newKeySet();
 
   /** The label of an adapter, or of the base model. */
@@ -26,6 +30,9 @@ final class AdapterLabels {
       return BASE;
     }
     String name = adapter.get();
+    if (AdapterLoad.isDryRun(name)) {
+      return DRY_RUN;
+    }
     if (known.contains(name)) {
       return name;
     }

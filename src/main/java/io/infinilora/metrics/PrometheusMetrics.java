@@ -23,7 +23,8 @@ import java.util.function.ToDoubleFunction;
 /**
  * All figures, through Micrometer, in Prometheus' format. Safe for any thread.
  *
- * <p>Per {@code adapter} (its name; {@code (base)} for none, {@code (other)} beyond the hundredth):
+ * <p>Per {@code adapter} (its name; {@code (base)} for none, {@code (other)} beyond the hundredth,
+ * {@code (dry run)} for all trials):
  *
  * <ul>
  *   <li>{@code infinilora_requests_total} by {@code outcome} (stop, length, cancelled, error)

@@ -3,6 +3,7 @@ package io.infinilora.metrics;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import io.infinilora.core.AdapterId;
+import io.infinilora.core.AdapterLoad;
 import io.infinilora.core.AdapterStatus;
 import io.infinilora.core.AdapterStatus.Tier;
 import io.infinilora.core.EngineLoad;
@@ -67,6 +68,20 @@ class PrometheusMetricsTest {
         .contains("vllm:num_cpu_loaded_lora_adapters 200.0\n")
         .doesNotContain("\"host99\"")
         .doesNotContain("\"disk\"");
+  }
+
+  /** Each trial has a name of its own, and there may be any number of them. */
+  @Test
+  void dryRunsShareALabel() {
+    for (int i = 0; i < 200; i++) {
+      metrics.begin(Optional.of(AdapterLoad.dryRunName())).end(Outcome.STOP, 1);
+    }
+    metrics.begin(Optional.of("pirate")).end(Outcome.STOP, 2);
+
+    assertThat(metrics.scrape())
+        .contains("infinilora_prompt_tokens_total{adapter=\"(dry run)\"} 200.0\n")
+        .contains("infinilora_prompt_tokens_total{adapter=\"pirate\"} 2.0\n")
+        .doesNotContain("(dry run) ");
   }
 
   private static AdapterStatus status(String name, Tier tier, boolean pinned) {
