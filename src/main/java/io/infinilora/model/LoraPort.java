@@ -16,6 +16,11 @@ public interface LoraPort {
   LoraPort NONE =
       new LoraPort() {
         @Override
+        public boolean joins() {
+          return false;
+        }
+
+        @Override
         public void publish(int layer, LoraSite site, Tensor x) {}
 
         @Override
@@ -28,6 +33,11 @@ public interface LoraPort {
         public void joinRouted(
             int layer, LoraSite site, Tensor x, Routing routing, Tensor... outs) {}
       };
+
+  /** Whether any join may add something. If not, the caller may leave joins out. */
+  default boolean joins() {
+    return true;
+  }
 
   /**
    * The site's input is complete.

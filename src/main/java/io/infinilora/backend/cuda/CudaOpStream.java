@@ -187,6 +187,25 @@ final class CudaOpStream implements OpStream {
     }
   }
 
+  @Override
+  public void addNormRoute(
+      Tensor x,
+      Tensor y,
+      ModelSpec.Norm norm,
+      Vec weight,
+      float eps,
+      Tensor out,
+      Projection router,
+      ModelSpec.Moe moe,
+      Tensor logits,
+      Routing routing) {
+    if (!AddedNorm.fits(norm, y)
+        || !routings.addNormRoute(
+            AddedNorm.of(checks, x, y, weight, eps, out), router, moe, routing, rowCount())) {
+      OpStream.super.addNormRoute(x, y, norm, weight, eps, out, router, moe, logits, routing);
+    }
+  }
+
   /** Where the number of rows that are not padding is on the device; 0 if all are real. */
   private long rowCount() {
     boolean padded = step != null && stream.recorder().active();
@@ -206,6 +225,24 @@ final class CudaOpStream implements OpStream {
   @Override
   public void expertCombine(ExpertProjection weights, Routing routing, Tensor x, Tensor out) {
     experts.expertCombine(weights, routing, x, out);
+  }
+
+  @Override
+  public void expertCombineAddNorm(
+      ExpertProjection weights,
+      Routing routing,
+      Tensor x,
+      Tensor sum,
+      Tensor y,
+      ModelSpec.Norm norm,
+      Vec weight,
+      float eps,
+      Tensor out) {
+    if (!AddedNorm.fits(norm, y)
+        || !experts.expertCombineAddNorm(
+            weights, routing, x, AddedNorm.of(checks, sum, y, weight, eps, out))) {
+      OpStream.super.expertCombineAddNorm(weights, routing, x, sum, y, norm, weight, eps, out);
+    }
   }
 
   @Override

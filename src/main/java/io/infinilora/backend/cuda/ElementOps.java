@@ -96,13 +96,8 @@ final class ElementOps {
 
   /** See {@link io.infinilora.backend.OpStream#addNorm}. */
   void addNorm(Tensor x, Tensor y, ModelSpec.Norm norm, Vec weight, float eps, Tensor out) {
-    CudaTensor from = checks.tensor(x, "addNorm x");
-    CudaTensor sum = checks.sameShape(y, from, "addNorm y");
-    CudaVec w = checks.vec(weight, from.cols(), "addNorm weight");
-    CudaTensor to = checks.sameShape(out, from, "addNorm out");
-    checks.that(
-        to.address() != from.address() && to.address() != sum.address(), () -> "addNorm in place");
-    launchNorm(from, sum, norm, w, eps, to);
+    AddedNorm n = AddedNorm.of(checks, x, y, weight, eps, out);
+    launchNorm(n.x(), n.y(), norm, n.weight(), eps, n.out());
   }
 
   private void launchNorm(

@@ -12,12 +12,19 @@ final class ExpertOps {
   private static final int COMBINE_THREADS = 128;
   private static final int COMBINE_FEATURES = 8 * COMBINE_THREADS;
 
+  /** Rows up to which their sums and the norm after them are one kernel. */
+  private static final int NORM_ROWS = 32;
+
+  /** Blocks of a row there. */
+  private static final int NORM_BLOCKS = 4;
+
   private final CudaStream stream;
   private final CudaChecks checks;
   private final RoutingOps routings;
   private final FewRows few;
   private final ManyRoutedRows many;
   private final Kernel combine;
+  private final Kernel combineNorm;
 
   ExpertOps(
       CudaStream stream, CudaChecks checks, RoutingOps routings, FewRows few, ManyRoutedRows many) {
@@ -27,6 +34,7 @@ final class ExpertOps {
     this.few = few;
     this.many = many;
     combine = stream.device().kernel("matrix_few", "experts_combine");
+    combineNorm = stream.device().kernel("combine_norm", "combine_norm");
   }
 
   private CudaExpertProjection projection(ExpertProjection projection) {
@@ -109,8 +117,7 @@ final class ExpertOps {
       return;
     }
     int features = w.shape().paddedOut();
-    long terms = stream.scratch((long) routed * features * Float.BYTES);
-    multiply(w, routing, x, routed, 1, terms, features, true);
+    long terms = terms(w, routing, x, routed);
     stream
         .launch(combine)
         .pointer(terms)
@@ -126,6 +133,61 @@ final class ExpertOps {
         .block(COMBINE_THREADS)
         .dependent()
         .go();
+  }
+
+  /** What {@link #expertCombine} sums, as float32 rows of the padded output. */
+  private long terms(CudaExpertProjection w, CudaRouting routing, CudaTensor x, int routed) {
+    int features = w.shape().paddedOut();
+    long terms = stream.scratch((long) routed * features * Float.BYTES);
+    multiply(w, routing, x, routed, 1, terms, features, true);
+    return terms;
+  }
+
+  /**
+   * {@link io.infinilora.backend.OpStream#expertCombineAddNorm} of few rows.
+   *
+   * @param norm of an RMS norm that fits, whose x is room for the sum
+   * @return whether it was done
+   */
+  boolean expertCombineAddNorm(
+      ExpertProjection weights, Routing chosen, Tensor in, AddedNorm norm) {
+    CudaExpertProjection w = projection(weights);
+    CudaTensor y = norm.y();
+    int rows = stream.launchRows(y.rows());
+    int routed = rows * chosen.topK();
+    if (rows == 0 || rows > NORM_ROWS || isMany(w, routed)) {
+      return false;
+    }
+    checks.that(w.outputs() == 1, () -> w.outputs() + " outputs cannot be combined");
+    CudaRouting routing =
+        checks.routing(chosen, y.rows(), chosen.topK(), w.experts(), "the routing");
+    CudaTensor x = checks.tensor(in, y.rows() * routing.topK(), w.in(), "x");
+    checks.tensor(y, y.rows(), w.out(0), "y");
+    routings.plan(routing);
+    long terms = terms(w, routing, x, routed);
+    int vectors = y.paddedCols() / CudaTensor.ALIGNMENT;
+    int most = stream.device().hopper() ? NORM_BLOCKS : 1;
+    int threads = Math.ceilDiv(Math.ceilDiv(vectors, most), 32) * 32;
+    int blocks = Math.ceilDiv(vectors, threads);
+    stream
+        .launch(combineNorm)
+        .pointer(terms)
+        .int64(w.shape().paddedOut())
+        .pointer(routing.choices())
+        .pointer(routing.weights())
+        .int32(routing.topK())
+        .int32(norm.x().wide() ? 1 : 0)
+        .tensor(y)
+        .pointer(norm.weight().address())
+        .int32(y.cols())
+        .float32(norm.eps())
+        .tensor(norm.out())
+        .grid(blocks, rows)
+        .cluster(blocks)
+        .block(threads)
+        .dependent()
+        .go();
+    return true;
   }
 
   private boolean isMany(CudaExpertProjection w, int routed) {
