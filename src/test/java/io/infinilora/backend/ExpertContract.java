@@ -273,8 +273,7 @@ public abstract class ExpertContract extends SamplingContract {
       Tensor sum = residual(y, wide);
       Tensor normed = backend.tensor(rows, in);
       Routing routing = backend.routing(rows, topK, experts);
-      ops.addNormRoute(
-          added, sum, norm, weight, 1e-5f, normed, router, moe, logits, routing);
+      ops.addNormRoute(added, sum, norm, weight, 1e-5f, normed, router, moe, logits, routing);
       assertThat(download(sum)).as("sum").isDeepEqualTo(download(expectedSum));
       alike(download(normed), download(expectedNorm), "norm");
       assertThat(packed(routing)).as("routing, mode %d", mode).isEqualTo(packed(expected));
