@@ -149,6 +149,8 @@ __device__ __forceinline__ void choose(const Norm& norm, const __nv_bfloat16* x,
     const int from = warp * share * STEP, to = min(K, from + share * STEP);
     const int first = blockIdx.x * FEATURES, features = min(FEATURES, count - first);
     const __nv_bfloat16* own = w + static_cast<long long>(first) * K;
+    const int f = threadIdx.x % FEATURES;  // whose partial sums the thread adds
+    const float shift = bias != nullptr && f < features ? __ldg(bias + first + f) : 0;
     float scale[VECTOR] = {};
     float(&squares)[2][DEEP][SIDES][NORM_WARPS] = reinterpret_cast<NormSpace&>(space).squares;
     if constexpr (BEFORE != Before::NOTHING) {
@@ -195,12 +197,12 @@ __device__ __forceinline__ void choose(const Norm& norm, const __nv_bfloat16* x,
             mine[0] = d[t][0], mine[STRIDE] = d[t][1], mine[8] = d[t][2], mine[STRIDE + 8] = d[t][3];
         }
         __syncthreads();
-        const int r = threadIdx.x / FEATURES, f = threadIdx.x % FEATURES;
+        const int r = threadIdx.x / FEATURES;
         if (r < TILES * TILE && row + r < rows && f < features) {
             float sum = 0;
 #pragma unroll
             for (int v = 0; v < WARPS; v++) sum += space.partials[v][r][f];
-            if (bias != nullptr) sum += __ldg(bias + first + f);
+            if (bias != nullptr) sum += shift;
             storeToBlock(&space.logits[row + r][first + f], 0, sum);
         }
         __syncthreads();
