@@ -20,14 +20,13 @@ final class RoutingOps {
   private static final int ROUTER_THREADS = 512;
 
   private static final int ROUTER_FEATURES = 16;
-  private static final int ROUTER_SHARED = 70_720;
-  private static final int NORM_ROUTER_SHARED = 74_816;
+  private static final int ROUTER_SHARED = 70_784;
+  private static final int NORM_ROUTER_THREADS = 256;
+  private static final int NORM_ROUTER_SHARED = 18_112;
+  private static final int NORM_ROUTER_ROWS = 4;
 
   /** Elements between a row's end and the next in shared memory. */
   private static final int NORM_ROW_PADDING = 32;
-
-  /** Rows up to which each block makes all norms. */
-  private static final int OWN_NORM_ROWS = 4;
 
   /** Blocks that every device with clusters can run as one. */
   private static final int MAX_CLUSTER = 8;
@@ -37,8 +36,7 @@ final class RoutingOps {
   private final Kernel routeFew;
   private final Kernel routeRows;
   private final Kernel routeFrom;
-  private final Kernel normRouteOwn;
-  private final Kernel normRouteShared;
+  private final Kernel normRoute;
   private final Kernel planCount;
   private final Kernel planFill;
 
@@ -49,19 +47,13 @@ final class RoutingOps {
     routeFew = device.kernel("route", "route_few");
     routeRows = device.kernel("route", "route_rows");
     routeFrom = device.kernel("router", "route_from").sharedLimit(ROUTER_SHARED);
-    normRouteOwn = normRouter("norm_route_own");
-    normRouteShared = normRouter("norm_route_shared");
+    int longestRow = (AddedNorm.MAX_COLS + NORM_ROW_PADDING) * Short.BYTES;
+    normRoute =
+        device
+            .kernel("router", "norm_route")
+            .sharedLimit(NORM_ROUTER_SHARED + NORM_ROUTER_ROWS * longestRow);
     planCount = device.kernel("route", "plan_count");
     planFill = device.kernel("route", "plan_fill");
-  }
-
-  /** With room for the rows that a block makes norms of. */
-  private Kernel normRouter(String name) {
-    int row = (AddedNorm.MAX_COLS + NORM_ROW_PADDING) * Short.BYTES;
-    return stream
-        .device()
-        .kernel("router", name)
-        .sharedLimit(NORM_ROUTER_SHARED + OWN_NORM_ROWS * row);
   }
 
   /**
@@ -121,13 +113,19 @@ final class RoutingOps {
     CudaTensor x = checks.tensor(in, "x");
     CudaProjection router = router(projection, x, moe);
     CudaRouting out = checks.routing(result, x.rows(), moe.topK(), moe.experts(), "the routing");
-    Launch launch = stream.launch(routeFrom).pointer(x.address()).int64(x.stride());
-    choose(launch, router, x.rows(), moe, out, rowCount, ROUTER_SHARED);
+    Launch launch =
+        stream
+            .launch(routeFrom)
+            .pointer(x.address())
+            .int64(x.stride())
+            .block(ROUTER_THREADS)
+            .shared(ROUTER_SHARED);
+    choose(launch, router, x.rows(), moe, out, rowCount);
     return true;
   }
 
   /**
-   * The same after the norm that makes the router's input.
+   * The same after the norm that makes the router's input, for very few rows.
    *
    * @param norm whose result the router's input is
    * @param rowCount as above
@@ -136,26 +134,26 @@ final class RoutingOps {
   boolean addNormRoute(
       AddedNorm norm, Projection projection, ModelSpec.Moe moe, Routing result, long rowCount) {
     CudaTensor x = norm.out();
-    if (!isFused(projection, x.rows(), moe)) {
+    int rows = stream.launchRows(x.rows());
+    if (rows > NORM_ROUTER_ROWS || !isFused(projection, x.rows(), moe)) {
       return false;
     }
     CudaProjection router = router(projection, x, moe);
     CudaRouting out = checks.routing(result, x.rows(), moe.topK(), moe.experts(), "the routing");
-    int rows = stream.launchRows(x.rows());
-    boolean own = rows <= OWN_NORM_ROWS;
-    int rowBytes = (router.shape().paddedIn() + NORM_ROW_PADDING) * x.elementBytes();
+    int row = (router.shape().paddedIn() + NORM_ROW_PADDING) * x.elementBytes();
     Launch launch =
         stream
-            .launch(own ? normRouteOwn : normRouteShared)
+            .launch(normRoute)
             .tensor(norm.x())
             .tensor(norm.y())
             .pointer(norm.weight().address())
             .int32(x.cols())
             .float32(norm.eps())
             .pointer(x.address())
-            .int64(x.stride());
-    int shared = NORM_ROUTER_SHARED + (own ? rows * rowBytes : 0);
-    choose(launch, router, x.rows(), moe, out, rowCount, shared);
+            .int64(x.stride())
+            .block(NORM_ROUTER_THREADS)
+            .shared(NORM_ROUTER_SHARED + rows * row);
+    choose(launch, router, x.rows(), moe, out, rowCount);
     return true;
   }
 
@@ -187,8 +185,7 @@ final class RoutingOps {
       int rows,
       ModelSpec.Moe moe,
       CudaRouting out,
-      long rowCount,
-      int shared) {
+      long rowCount) {
     int blocks = Math.ceilDiv(moe.experts(), ROUTER_FEATURES);
     RoutingPlan plan = out.plan();
     launch
@@ -208,8 +205,6 @@ final class RoutingOps {
         .pointer(plan.active())
         .grid(blocks)
         .cluster(blocks)
-        .block(ROUTER_THREADS)
-        .shared(shared)
         .dependent()
         .go();
     plan.madeFor(out.rows());
