@@ -3,10 +3,10 @@
 // Shapes    terms [rows * topK, termsStride] float32, as the experts' products write them; experts and weights as experts.cuh
 //           says; y [rows, cols] bf16 or float32; weight [cols] float32, padded with zeros; out [rows, cols] bf16 or float32.
 //           cols <= 4096.
-// How       y += sum_j weights[r, j] * terms[r * topK + j]; out = rms norm of y. A cluster of blocks shares a row, 8 columns a
-//           thread; each block tells the others its warps' sums of squares.
+// How       y += sum_j weights[r, j] * terms[r * topK + j]; out = rms norm of y. A block per row, 8 columns a thread; clusters of
+//           2 to 8 blocks per row were no faster.
 // Bytes     terms once, y twice, out once. Latency is what counts: so all loads of a row are under way at once.
-// Order     of a row's terms: that of the choices; of the norm: as elements.cu has it, whatever the cluster's size.
+// Order     of a row's terms: that of the choices; of the norm: as elements.cu has it.
 
 #include "experts.cuh"
 #include "norm.cuh"
@@ -45,21 +45,20 @@ __device__ __forceinline__ void combine(const float* terms, long long termsStrid
 
 }  // namespace
 
-// Grid (blocks of a row, rows), clusters of (blocks of a row); threads: a multiple of 32, 8 columns each, at most 512 in a
-// cluster. sumWide: whether the sum is kept as float32, else it is rounded to bf16 before it is added.
+// Grid (rows); threads: a multiple of 32, 8 columns each. sumWide: whether the sum is kept as float32, else it is rounded to
+// bf16 before it is added.
 extern "C" __global__ void __launch_bounds__(NORM_THREADS)
     combine_norm(const float* terms, long long termsStride, const int* experts, const float* weights, int topK, int sumWide,
                  void* y, long long yStride, int yWide, const float* __restrict__ weight, int cols, float eps, void* out,
                  long long outStride, int outWide) {
     __shared__ alignas(16) float squares[NORM_WARPS];
     allowNextKernel();
-    const int row = blockIdx.y, vector = blockIdx.x * blockDim.x + threadIdx.x, warp = vector / WARP;
-    const int lane = threadIdx.x % WARP, warps = gridDim.x * blockDim.x / WARP;
+    const int row = blockIdx.x, vector = threadIdx.x;
     const bool present = vector < vectors(cols);
     float scale[VECTOR] = {};
     if (present) loadVector(reinterpret_cast<const char*>(weight), vector, true, scale);
-    for (int i = warps + threadIdx.x; i < NORM_WARPS; i += blockDim.x) squares[i] = 0;
-    clusterBarrier();  // all blocks have begun: their memory may be written
+    if (vector < NORM_WARPS) squares[vector] = 0;
+    __syncthreads();
     awaitPreviousKernel();
 
     char* residual = rowOf(y, yStride, row, yWide);
@@ -74,8 +73,8 @@ extern "C" __global__ void __launch_bounds__(NORM_THREADS)
         maskTail(vector, cols, v);
     }
     const float own = sumOfWarp(squaresOf(v));
-    if (lane < gridDim.x) storeToBlock(&squares[warp], lane, own);
-    clusterBarrier();
+    if (threadIdx.x % WARP == 0) squares[threadIdx.x / WARP] = own;
+    __syncthreads();
     if (!present) return;
     const float factor = 1 / sqrtf(sumOfWarps(squares) / cols + eps);
 #pragma unroll

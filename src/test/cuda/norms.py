@@ -75,12 +75,9 @@ class Kernels:
         self.combine([-(-n // 1024), rows], 128, [terms, ("l", terms.stride(0)), experts, weights, top_k, n] + arg(out),
                      dependent=dependent)
 
-    def sum_norm(self, blocks, terms, experts, weights, top_k, sum_wide, y, weight, cols, eps, out, rows, dependent=True):
-        vectors = up8(cols) // 8
-        threads = -(-(-(-vectors // blocks)) // 32) * 32
-        blocks = -(-vectors // threads)
-        self.combine_norm([blocks, rows], threads, [terms, ("l", terms.stride(0)), experts, weights, top_k, sum_wide] + arg(y)
-                          + [weight, cols, eps] + arg(out), cluster=blocks, dependent=dependent)
+    def sum_norm(self, terms, experts, weights, top_k, sum_wide, y, weight, cols, eps, out, rows, dependent=True):
+        self.combine_norm([rows], -(-cols // 256) * 32, [terms, ("l", terms.stride(0)), experts, weights, top_k, sum_wide]
+                          + arg(y) + [weight, cols, eps] + arg(out), dependent=dependent)
 
 
 def weights_of(cols):
@@ -155,15 +152,13 @@ def check_sum(kernels):
                 out = torch.zeros(rows, up8(cols) + 8, device="cuda", dtype=out_type)
                 kernels.sum(terms, experts, weights, top_k, cols, total, rows)
                 kernels.add_norm(total, y, weight, cols, eps, out, rows)
-                for blocks in (1, 2, 4, 8):
-                    y2, out2 = y0.clone(), torch.zeros_like(out)
-                    kernels.sum_norm(blocks, terms, experts, weights, top_k, sum_type == torch.float32, y2, weight, cols, eps,
-                                     out2, rows)
-                    name = f"sum by {blocks}, {rows} x {cols} top {top_k} {y_type} {sum_type}"
-                    same(name + " y", y, y2)
-                    same(name + " out", out, out2)
-                    normed_by_torch(name, y2, weight, cols, eps, out2)
-                    cases += 1
+                y2, out2 = y0.clone(), torch.zeros_like(out)
+                kernels.sum_norm(terms, experts, weights, top_k, sum_type == torch.float32, y2, weight, cols, eps, out2, rows)
+                name = f"sum {rows} x {cols} top {top_k} {y_type} {sum_type}"
+                same(name + " y", y, y2)
+                same(name + " out", out, out2)
+                normed_by_torch(name, y2, weight, cols, eps, out2)
+                cases += 1
     print("sum cases", cases)
 
 

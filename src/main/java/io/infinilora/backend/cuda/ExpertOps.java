@@ -13,10 +13,7 @@ final class ExpertOps {
   private static final int COMBINE_FEATURES = 8 * COMBINE_THREADS;
 
   /** Rows up to which their sums and the norm after them are one kernel. */
-  private static final int NORM_ROWS = 32;
-
-  /** Blocks of a row there. */
-  private static final int NORM_BLOCKS = 4;
+  private static final int NORM_ROWS = 64;
 
   private final CudaStream stream;
   private final CudaChecks checks;
@@ -166,9 +163,6 @@ final class ExpertOps {
     routings.plan(routing);
     long terms = terms(w, routing, x, routed);
     int vectors = y.paddedCols() / CudaTensor.ALIGNMENT;
-    int most = stream.device().hopper() ? NORM_BLOCKS : 1;
-    int threads = Math.ceilDiv(Math.ceilDiv(vectors, most), 32) * 32;
-    int blocks = Math.ceilDiv(vectors, threads);
     stream
         .launch(combineNorm)
         .pointer(terms)
@@ -182,9 +176,8 @@ final class ExpertOps {
         .int32(y.cols())
         .float32(norm.eps())
         .tensor(norm.out())
-        .grid(blocks, rows)
-        .cluster(blocks)
-        .block(threads)
+        .grid(rows)
+        .block(Math.ceilDiv(vectors, 32) * 32)
         .dependent()
         .go();
     return true;
