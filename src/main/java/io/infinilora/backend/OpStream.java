@@ -208,27 +208,31 @@ public interface OpStream extends AutoCloseable {
   void expertCombine(ExpertProjection weights, Routing routing, Tensor x, Tensor out);
 
   /**
-   * The end of a block of experts and the beginning of the next: {@link #expertCombine}, then
-   * {@link #addNorm} of its result.
+   * The end of a block of experts and the beginning of the next: {@link #gatedActivation}, {@link
+   * #expertCombine} of what it gives, {@link #addNorm} of the result.
    *
+   * @param gate {@code [rows * topK, in]}; what it holds afterwards is not defined
+   * @param up like {@code gate}
    * @param experts with one output
-   * @param x {@code [rows * topK, in]}
    * @param sum {@code [rows, out]} of room; what it holds afterwards is not defined
    * @param y the residual stream
    * @param weight of the norm
    * @param out the norm of y; not {@code sum} nor {@code y}
    */
   default void expertCombineAddNorm(
+      Activation activation,
+      Tensor gate,
+      Tensor up,
       ExpertProjection experts,
       Routing routing,
-      Tensor x,
       Tensor sum,
       Tensor y,
       ModelSpec.Norm norm,
       Vec weight,
       float eps,
       Tensor out) {
-    expertCombine(experts, routing, x, sum);
+    gatedActivation(activation, gate, up, gate);
+    expertCombine(experts, routing, gate, sum);
     addNorm(sum, y, norm, weight, eps, out);
   }
 

@@ -34,7 +34,7 @@ public interface LoraPort {
             int layer, LoraSite site, Tensor x, Routing routing, Tensor... outs) {}
       };
 
-  /** Whether any join may add something. If not, the caller may leave joins out. */
+  /** Whether any join may add something. If not, the model may leave sites out. */
   default boolean joins() {
     return true;
   }

@@ -48,16 +48,26 @@ record MoeMlp(
     lora.publishRouted(layer, LoraSite.MLP_IN, x, routing);
     ops.expertProject(gateUp, routing, x, gate, up);
     lora.joinRouted(layer, LoraSite.MLP_IN, x, routing, gate, up);
+    if (next != null && !lora.joins()) {
+      ops.expertCombineAddNorm(
+          activation,
+          gate,
+          up,
+          down,
+          routing,
+          out,
+          stream.residual(),
+          stream.norm(),
+          next,
+          stream.eps(),
+          x);
+      return;
+    }
     ops.gatedActivation(activation, gate, up, gate);
     lora.publishRouted(layer, LoraSite.MLP_OUT, gate, routing);
-    if (next == null || lora.joins()) {
-      ops.expertCombine(down, routing, gate, out);
-      lora.joinRouted(layer, LoraSite.MLP_OUT, gate, routing, out);
-      stream.add(next, ops);
-    } else {
-      ops.expertCombineAddNorm(
-          down, routing, gate, out, stream.residual(), stream.norm(), next, stream.eps(), x);
-    }
+    ops.expertCombine(down, routing, gate, out);
+    lora.joinRouted(layer, LoraSite.MLP_OUT, gate, routing, out);
+    stream.add(next, ops);
   }
 
   @Override

@@ -6,6 +6,7 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import io.infinilora.backend.reference.ReferenceExperts;
 import io.infinilora.backend.reference.ReferenceExperts.Routed;
 import io.infinilora.backend.reference.TestData;
+import io.infinilora.core.Activation;
 import io.infinilora.core.DType;
 import io.infinilora.core.ModelSpec;
 import io.infinilora.core.WeightMatrix;
@@ -312,7 +313,11 @@ public abstract class ExpertContract extends SamplingContract {
     ModelSpec.Moe moe = new ModelSpec.Moe(experts, topK, true, false, false, false);
     ops.route(uploadWide(data.matrix(rows, experts, 1)), moe, routing);
     double[][] y = data.matrix(rows, out, 3);
-    Tensor x = upload(data.matrix(rows * topK, in, 1));
+    double[][] gates = data.matrix(rows * topK, in, 1);
+    Tensor up = upload(data.matrix(rows * topK, in, 1));
+    Activation activation = rows % 2 == 0 ? Activation.SWIGLU_CLAMPED : Activation.SWIGLU;
+    Tensor x = upload(gates);
+    ops.gatedActivation(activation, x, up, x);
     Vec weight = vec(data.matrix(1, out, 1)[0]);
     Tensor room = backend.tensor(rows, out);
     Tensor expectedSum = residual(y, wide);
@@ -322,7 +327,8 @@ public abstract class ExpertContract extends SamplingContract {
 
     Tensor sum = residual(y, wide);
     Tensor normed = backend.tensor(rows, out);
-    ops.expertCombineAddNorm(down, routing, x, room, sum, norm, weight, 1e-5f, normed);
+    ops.expertCombineAddNorm(
+        activation, upload(gates), up, down, routing, room, sum, norm, weight, 1e-5f, normed);
     alike(download(sum), download(expectedSum), "sum");
     alike(download(normed), download(expectedNorm), "norm");
   }
@@ -560,9 +566,11 @@ public abstract class ExpertContract extends SamplingContract {
     ops.expertCombine(p, none, backend.tensor(0, 24), backend.tensor(0, 36));
     Vec weight = vec(new double[36]);
     ops.expertCombineAddNorm(
+        Activation.SWIGLU,
+        backend.tensor(0, 24),
+        backend.tensor(0, 24),
         p,
         none,
-        backend.tensor(0, 24),
         backend.tensor(0, 36),
         backend.wideTensor(0, 36),
         ModelSpec.Norm.RMS,
@@ -670,15 +678,22 @@ public abstract class ExpertContract extends SamplingContract {
             () ->
                 ops.addNormRoute(
                     x, y, rms, weight, 0, out, router, moe(3, true, true), logits, routing),
-            () -> ops.expertCombineAddNorm(p, routing, in, x, y, rms, shorter, 0, out),
-            () -> ops.expertCombineAddNorm(p, routing, in, narrow, y, rms, weight, 0, out),
-            () -> ops.expertCombineAddNorm(p, routing, in, x, y.first(2), rms, weight, 0, out),
-            () -> ops.expertCombineAddNorm(p, routing, x, x, y, rms, weight, 0, out),
-            () -> ops.expertCombineAddNorm(p, fewer, in, x, y, rms, weight, 0, out));
+            () -> combineAddNorm(p, routing, in, x, y, shorter, out),
+            () -> combineAddNorm(p, routing, in, narrow, y, weight, out),
+            () -> combineAddNorm(p, routing, in, x, y.first(2), weight, out),
+            () -> combineAddNorm(p, routing, x, x, y, weight, out),
+            () -> combineAddNorm(p, fewer, in, x, y, weight, out));
     for (int i = 0; i < wrong.size(); i++) {
       Runnable call = wrong.get(i);
       assertThatThrownBy(call::run).as("call %d", i).isInstanceOf(IllegalArgumentException.class);
     }
+  }
+
+  private void combineAddNorm(
+      ExpertProjection p, Routing r, Tensor gate, Tensor sum, Tensor y, Vec weight, Tensor out) {
+    Tensor up = backend.tensor(6, 24);
+    ops.expertCombineAddNorm(
+        Activation.SWIGLU, gate, up, p, r, sum, y, ModelSpec.Norm.RMS, weight, 0, out);
   }
 
   private void apply(boolean combine, ExpertProjection p, Routing routing, Tensor x, Tensor y) {

@@ -229,19 +229,24 @@ final class CudaOpStream implements OpStream {
 
   @Override
   public void expertCombineAddNorm(
+      Activation activation,
+      Tensor gate,
+      Tensor up,
       ExpertProjection weights,
       Routing routing,
-      Tensor x,
       Tensor sum,
       Tensor y,
       ModelSpec.Norm norm,
       Vec weight,
       float eps,
       Tensor out) {
-    if (!AddedNorm.fits(norm, y)
-        || !experts.expertCombineAddNorm(
-            weights, routing, x, AddedNorm.of(checks, sum, y, weight, eps, out))) {
-      OpStream.super.expertCombineAddNorm(weights, routing, x, sum, y, norm, weight, eps, out);
+    if (AddedNorm.fits(norm, y) && experts.combinesWithNorm(weights, y.rows(), routing.topK())) {
+      AddedNorm after = AddedNorm.of(checks, sum, y, weight, eps, out);
+      elements.gatedActivation(activation, gate, up, gate);
+      experts.expertCombineAddNorm(weights, routing, gate, after);
+    } else {
+      OpStream.super.expertCombineAddNorm(
+          activation, gate, up, weights, routing, sum, y, norm, weight, eps, out);
     }
   }
 

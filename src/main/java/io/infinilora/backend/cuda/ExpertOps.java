@@ -140,21 +140,22 @@ final class ExpertOps {
     return terms;
   }
 
+  /** Whether {@link #expertCombineAddNorm} takes so many rows. */
+  boolean combinesWithNorm(ExpertProjection weights, int inRows, int topK) {
+    int rows = stream.launchRows(inRows);
+    return rows > 0 && rows <= NORM_ROWS && !isMany(projection(weights), rows * topK);
+  }
+
   /**
-   * {@link io.infinilora.backend.OpStream#expertCombineAddNorm} of few rows.
+   * {@link #expertCombine}, then a norm of few rows.
    *
-   * @param norm of an RMS norm that fits, whose x is room for the sum
-   * @return whether it was done
+   * @param norm of which x is room for the sum
    */
-  boolean expertCombineAddNorm(
-      ExpertProjection weights, Routing chosen, Tensor in, AddedNorm norm) {
+  void expertCombineAddNorm(ExpertProjection weights, Routing chosen, Tensor in, AddedNorm norm) {
     CudaExpertProjection w = projection(weights);
     CudaTensor y = norm.y();
     int rows = stream.launchRows(y.rows());
     int routed = rows * chosen.topK();
-    if (rows == 0 || rows > NORM_ROWS || isMany(w, routed)) {
-      return false;
-    }
     checks.that(w.outputs() == 1, () -> w.outputs() + " outputs cannot be combined");
     CudaRouting routing =
         checks.routing(chosen, y.rows(), chosen.topK(), w.experts(), "the routing");
@@ -180,7 +181,6 @@ final class ExpertOps {
         .block(Math.ceilDiv(vectors, 32) * 32)
         .dependent()
         .go();
-    return true;
   }
 
   private boolean isMany(CudaExpertProjection w, int routed) {

@@ -11,6 +11,7 @@ import io.infinilora.backend.Routing;
 import io.infinilora.backend.Tensor;
 import io.infinilora.backend.Vec;
 import io.infinilora.backend.reference.TestData;
+import io.infinilora.core.Activation;
 import io.infinilora.core.DType;
 import io.infinilora.core.ModelSpec;
 import io.infinilora.core.WeightMatrix;
@@ -138,7 +139,17 @@ class RecordedNormTest {
                   chosen);
               ops.expertProject(l.up(), chosen, input, inner);
               ops.expertCombineAddNorm(
-                  l.down(), chosen, inner, out, stream, rms, l.next(), 1e-5f, input);
+                  Activation.SWIGLU,
+                  inner,
+                  inner,
+                  l.down(),
+                  chosen,
+                  out,
+                  stream,
+                  rms,
+                  l.next(),
+                  1e-5f,
+                  input);
               ops.expertCombine(l.down(), chosen, inner, out);
             }
           };
