@@ -18,6 +18,7 @@ constexpr int STEP = 32;   // of k that a lane's 16 bytes belong to
 constexpr int AHEAD = 8;   // steps whose weights are loaded before the first is used
 constexpr int TILE = 8;    // rows of x that one mma takes
 constexpr int MAX_TILES = 4;
+constexpr int RESIDENT_WARPS = 16;  // of a multiprocessor: leaves 128 registers, so that x and weights are loaded together
 constexpr int TOGETHER = 4;  // choices of a row whose values are loaded at once
 
 struct Rows {
@@ -25,6 +26,15 @@ struct Rows {
     int count;
     int divisor;      // of a routed row to find its row of x
 };
+
+// Stays before the loads of weights that follow it.
+__device__ __forceinline__ uint4 loadInOrder(const __nv_bfloat16* source) {
+    uint4 v;
+    asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "l"(source));
+    return v;
+}
 
 template <int FRAGMENTS>
 struct Weights {
@@ -54,8 +64,9 @@ __device__ __forceinline__ void multiply(float (&d)[4], const uint4 (&w)[2], con
     mma(d, uint4{w[0].z, w[1].z, w[0].w, w[1].w}, x.z, x.w);
 }
 
-// TILES: tiles of 8 rows that this pass computes.
-template <int WARPS, int FRAGMENTS, int TILES>
+// TILES: tiles of 8 rows that this pass computes. X_FIRST: x of a group of steps is loaded before their weights, so that it
+// is there when they are; else it comes step by step, which takes fewer registers.
+template <int WARPS, int FRAGMENTS, int TILES, bool X_FIRST>
 __device__ __forceinline__ void pass(const __nv_bfloat16* x, long long xStride, const __nv_bfloat16* w, int K,
                                      int features, const Rows& rows, int firstRow, Weights<FRAGMENTS>& weights,
                                      bool loaded, float* partials) {
@@ -73,6 +84,16 @@ __device__ __forceinline__ void pass(const __nv_bfloat16* x, long long xStride, 
     }
     float d[FRAGMENTS][TILES][4] = {};
     for (int k = from; k < to; k += AHEAD * STEP) {
+        [[maybe_unused]] uint4 values[X_FIRST ? AHEAD : 1][TILES];
+        if constexpr (X_FIRST) {
+#pragma unroll
+            for (int s = 0; s < AHEAD; s++)
+#pragma unroll
+                for (int t = 0; t < TILES; t++) {
+                    const int at = k + s * STEP + 8 * c;
+                    values[s][t] = sources[t] != nullptr && at < to ? loadInOrder(sources[t] + at) : uint4{};
+                }
+        }
         if (!loaded) weights.load(w, K, k, to, features);
         loaded = false;
 #pragma unroll
@@ -80,8 +101,12 @@ __device__ __forceinline__ void pass(const __nv_bfloat16* x, long long xStride, 
             const int at = k + s * STEP + 8 * c;
 #pragma unroll
             for (int t = 0; t < TILES; t++) {
-                const uint4 value = sources[t] != nullptr && at < to
-                    ? *reinterpret_cast<const uint4*>(sources[t] + at) : uint4{};
+                uint4 value{};
+                if constexpr (X_FIRST) {
+                    value = values[s][t];
+                } else if (sources[t] != nullptr && at < to) {
+                    value = *reinterpret_cast<const uint4*>(sources[t] + at);
+                }
 #pragma unroll
                 for (int f = 0; f < FRAGMENTS; f++) multiply(d[f][t], weights.values[s][f], value);
             }
@@ -120,32 +145,39 @@ __device__ __forceinline__ void store(const float* partials, const float* bias, 
     }
 }
 
-template <int WARPS, int FRAGMENTS>
+// MOST: tiles of 8 rows that a pass computes at most; 1: there are no more than 8 rows.
+template <int WARPS, int FRAGMENTS, int MOST, bool X_FIRST>
 __device__ __forceinline__ void product(const __nv_bfloat16* x, long long xStride, const __nv_bfloat16* w,
                                         const float* bias, int N, int K, const Rows& rows,
                                         Weights<FRAGMENTS>& weights, bool loaded, void* y, long long yStride, bool wide) {
     constexpr int FEATURES = FRAGMENTS * FRAGMENT_FEATURES;
-    __shared__ float partials[WARPS * MAX_TILES * TILE * (FEATURES + 4)];
+    __shared__ float partials[WARPS * MOST * TILE * (FEATURES + 4)];
     const int feature = blockIdx.x * FEATURES, features = min(FEATURES, N - feature);
     const __nv_bfloat16* own = w + static_cast<long long>(feature) * K;
     const float* ownBias = bias != nullptr ? bias + feature : nullptr;
-    for (int row = 0; row < rows.count; row += MAX_TILES * TILE) {
-        if (row > 0) __syncthreads();
-        const int left = rows.count - row;
 #define PASS(TILES)                                                                                              \
-    pass<WARPS, FRAGMENTS, TILES>(x, xStride, own, K, features, rows, row, weights, loaded, partials);           \
+    pass<WARPS, FRAGMENTS, TILES, X_FIRST && TILES == 1>(x, xStride, own, K, features, rows, row, weights, loaded, \
+                                                         partials);                                              \
     __syncthreads();                                                                                             \
     store<WARPS, FRAGMENTS, TILES>(partials, ownBias, feature, features, rows, row, y, yStride, wide);
-        if (left > 2 * TILE) {
-            PASS(MAX_TILES)
-        } else if (left > TILE) {
-            PASS(2)
-        } else {
-            PASS(1)
+    if constexpr (MOST == 1) {
+        constexpr int row = 0;
+        PASS(1)
+    } else {
+        for (int row = 0; row < rows.count; row += MOST * TILE) {
+            if (row > 0) __syncthreads();
+            const int left = rows.count - row;
+            if (left > 2 * TILE) {
+                PASS(MOST)
+            } else if (left > TILE) {
+                PASS(2)
+            } else {
+                PASS(1)
+            }
+            loaded = false;
         }
-#undef PASS
-        loaded = false;
     }
+#undef PASS
 }
 
 template <int WARPS, int FRAGMENTS>
@@ -158,26 +190,40 @@ __device__ __forceinline__ void dense(const __nv_bfloat16* x, long long xStride,
     weights.load(w + static_cast<long long>(feature) * K, K, from, to, N - feature);
     allowNextKernel();
     awaitPreviousKernel();
-    product<WARPS, FRAGMENTS>(x, xStride, w, bias, N, K, Rows{nullptr, rows, 1}, weights, from < to, y, yStride, wide);
+    product<WARPS, FRAGMENTS, MAX_TILES, false>(x, xStride, w, bias, N, K, Rows{nullptr, rows, 1}, weights, from < to, y,
+                                                yStride, wide);
 }
 
-template <int WARPS, int FRAGMENTS>
+template <int WARPS, int FRAGMENTS, int MOST>
 __device__ __forceinline__ void routed(const __nv_bfloat16* x, long long xStride, int choices,
                                        const __nv_bfloat16* w, const float* bias, int N, int K, const int* starts,
                                        const int* sorted, const int* active, void* y, long long yStride, int wide) {
-    allowNextKernel();
+    // In this order: it was measured to be faster when blocks of later kernels do not fill the device before these have begun.
     awaitPreviousKernel();
-    if (static_cast<int>(blockIdx.y) >= active[0]) return;
-    const int e = active[1 + blockIdx.y], first = starts[e];
+    allowNextKernel();
+    const int count = active[0], e = active[1 + blockIdx.y];
+    if (static_cast<int>(blockIdx.y) >= count) return;
+    const int first = starts[e], end = starts[e + 1];
     Weights<FRAGMENTS> weights;
-    product<WARPS, FRAGMENTS>(x, xStride, w + static_cast<long long>(e) * N * K, bias != nullptr ? bias + e * N : nullptr,
-                              N, K, Rows{sorted + first, starts[e + 1] - first, choices}, weights, false, y, yStride, wide);
+    product<WARPS, FRAGMENTS, MOST, true>(x, xStride, w + static_cast<long long>(e) * N * K,
+                                          bias != nullptr ? bias + e * N : nullptr, N, K,
+                                          Rows{sorted + first, end - first, choices}, weights, false, y, yStride, wide);
 }
 
 }  // namespace
 
 // matrix_few_W_F: W warps, F fragments of 16 features per block. Grid (N / (16 F)); rows <= 64 for speed.
 // experts_few_W_F: grid (N / (16 F), experts that can have rows); row i of `sorted` takes row i / choices of x.
+// experts_one_W_F: the same where no expert has more than 8 rows.
+#define EXPERTS(NAME, WARPS, FRAGMENTS, MOST)                                                                    \
+    extern "C" __global__ void __launch_bounds__(WARPS * WARP, RESIDENT_WARPS / WARPS)                           \
+        experts_##NAME##_##WARPS##_##FRAGMENTS(const __nv_bfloat16* x, long long xStride, int choices,           \
+                                               const __nv_bfloat16* w, const float* bias, int n, int k,          \
+                                               const int* starts, const int* sorted, const int* active, void* y, \
+                                               long long yStride, int wide) {                                    \
+        routed<WARPS, FRAGMENTS, MOST>(x, xStride, choices, w, bias, n, k, starts, sorted, active, y, yStride,   \
+                                       wide);                                                                    \
+    }
 #define KERNELS(WARPS, FRAGMENTS)                                                                                \
     extern "C" __global__ void __launch_bounds__(WARPS * WARP)                                                   \
         matrix_few_##WARPS##_##FRAGMENTS(const __nv_bfloat16* x, long long xStride, int rows,                    \
@@ -185,13 +231,8 @@ __device__ __forceinline__ void routed(const __nv_bfloat16* x, long long xStride
                                          long long yStride, int wide) {                                          \
         dense<WARPS, FRAGMENTS>(x, xStride, rows, w, bias, n, k, y, yStride, wide);                              \
     }                                                                                                            \
-    extern "C" __global__ void __launch_bounds__(WARPS * WARP, 24 / WARPS)                                       \
-        experts_few_##WARPS##_##FRAGMENTS(const __nv_bfloat16* x, long long xStride, int choices,                \
-                                          const __nv_bfloat16* w, const float* bias, int n, int k,               \
-                                          const int* starts, const int* sorted, const int* active, void* y,      \
-                                          long long yStride, int wide) {                                         \
-        routed<WARPS, FRAGMENTS>(x, xStride, choices, w, bias, n, k, starts, sorted, active, y, yStride, wide);  \
-    }
+    EXPERTS(few, WARPS, FRAGMENTS, MAX_TILES)                                                                    \
+    EXPERTS(one, WARPS, FRAGMENTS, 1)
 
 KERNELS(2, 1)
 KERNELS(4, 1)

@@ -5,6 +5,9 @@ package io.infinilora.backend.cuda;
  * rows.
  */
 final class FewRows {
+  /** Rows of a tile: up to them, kernels take a single one. */
+  private static final int TILE = 8;
+
   /** Features of a fragment. */
   private static final int FRAGMENT = 16;
 
@@ -21,13 +24,16 @@ final class FewRows {
    *
    * @param warps of a block; they share the input features
    * @param fragments of a block
+   * @param routedTile like routed, where no expert has more rows than a tile
    */
-  private record Variant(Kernel dense, Kernel routed, int warps, int fragments) {
+  private record Variant(
+      Kernel dense, Kernel routed, Kernel routedTile, int warps, int fragments) {
     static Variant of(CudaDevice device, int warps, int fragments) {
       String suffix = "_%d_%d".formatted(warps, fragments);
       return new Variant(
           device.kernel("matrix_few", "matrix_few" + suffix),
           device.kernel("matrix_few", "experts_few" + suffix),
+          device.kernel("matrix_few", "experts_one" + suffix),
           warps,
           fragments);
     }
@@ -101,8 +107,10 @@ final class FewRows {
     StackedOutputs shape = w.shape();
     Variant variant = variant(shape.paddedIn());
     RoutingPlan plan = routing.plan();
+    // A row's choices differ, so that an expert has at most as many routed rows as there are rows.
+    boolean tile = routed <= TILE * routing.topK();
     stream
-        .launch(variant.routed())
+        .launch(tile ? variant.routedTile() : variant.routed())
         .pointer(x.address())
         .int64(x.stride())
         .int32(choices)
