@@ -26,8 +26,7 @@ final class FewRows {
    * @param fragments of a block
    * @param routedTile like routed, where no expert has more rows than a tile
    */
-  private record Variant(
-      Kernel dense, Kernel routed, Kernel routedTile, int warps, int fragments) {
+  private record Variant(Kernel dense, Kernel routed, Kernel routedTile, int warps, int fragments) {
     static Variant of(CudaDevice device, int warps, int fragments) {
       String suffix = "_%d_%d".formatted(warps, fragments);
       return new Variant(
