@@ -100,7 +100,7 @@ struct Plan {
 };
 
 // Chooses for `rows` rows, of which `present` are not padding, and plans. By a whole block of at most WARPS warps with a
-// thread per routed row and per expert. logits: global or shared memory.
+// thread per routed row and per expert. logits: global or shared memory. starts null: no plan is wanted.
 template <int WARPS>
 __device__ __forceinline__ void chooseAndPlan(const float* logits, int stride, int rows, int present, int count, int topK,
                                               bool softmaxFirst, bool normalise, PlanSpace<WARPS>& space,
@@ -119,6 +119,7 @@ __device__ __forceinline__ void chooseAndPlan(const float* logits, int stride, i
         plan.experts[i] = mine;
         plan.weights[i] = i < routed ? space.weights[i] : 0;
     }
+    if (plan.starts == nullptr) return;
     const unsigned same = __match_any_sync(ALL, mine);
     const int rank = __popc(same & ((1u << lane) - 1));
     if (mine >= 0 && rank == 0) space.before[warp][mine] = __popc(same);

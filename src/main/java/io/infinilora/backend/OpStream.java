@@ -182,6 +182,24 @@ public interface OpStream extends AutoCloseable {
    */
   void expertCombine(ExpertProjection weights, Routing routing, Tensor x, Tensor out);
 
+  /**
+   * The second half of routed experts: {@link #gatedActivation}, then {@link
+   * #expertCombine(ExpertProjection, Routing, Tensor, Tensor)} of what it gives.
+   *
+   * @param gate {@code [rows * topK, in]}; what it holds afterwards is not defined
+   * @param up like {@code gate}
+   */
+  default void expertCombine(
+      Activation activation,
+      ExpertProjection weights,
+      Routing routing,
+      Tensor gate,
+      Tensor up,
+      Tensor out) {
+    gatedActivation(activation, gate, up, gate);
+    expertCombine(weights, routing, gate, out);
+  }
+
   /** {@code out[i] = x[rows[i]]}. */
   void gather(Tensor x, int[] rows, Tensor out);
 

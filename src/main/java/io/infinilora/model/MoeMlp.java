@@ -38,6 +38,10 @@ record MoeMlp(
     lora.publishRouted(layer, LoraSite.MLP_IN, x, routing);
     ops.expertProject(gateUp, routing, x, gate, up);
     lora.joinRouted(layer, LoraSite.MLP_IN, x, routing, gate, up);
+    if (!lora.reads(layer, LoraSite.MLP_OUT)) {
+      ops.expertCombine(activation, down, routing, gate, up, out);
+      return;
+    }
     ops.gatedActivation(activation, gate, up, gate);
     lora.publishRouted(layer, LoraSite.MLP_OUT, gate, routing);
     ops.expertCombine(down, routing, gate, out);

@@ -209,6 +209,19 @@ final class CudaOpStream implements OpStream {
   }
 
   @Override
+  public void expertCombine(
+      Activation activation,
+      ExpertProjection weights,
+      Routing routing,
+      Tensor gate,
+      Tensor up,
+      Tensor out) {
+    if (!experts.expertCombine(activation, weights, routing, gate, up, out)) {
+      OpStream.super.expertCombine(activation, weights, routing, gate, up, out);
+    }
+  }
+
+  @Override
   public void gather(Tensor x, int[] which, Tensor out) {
     boolean uploaded = step != null && which == step.logitRows();
     rows.gather(x, which, uploaded ? batches.get(step).logitRows() : 0, out);

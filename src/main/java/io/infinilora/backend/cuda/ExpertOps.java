@@ -3,6 +3,7 @@ package io.infinilora.backend.cuda;
 import io.infinilora.backend.ExpertProjection;
 import io.infinilora.backend.Routing;
 import io.infinilora.backend.Tensor;
+import io.infinilora.core.Activation;
 
 /** Products by expert. The stream's thread only. */
 final class ExpertOps {
@@ -15,6 +16,7 @@ final class ExpertOps {
   private final CudaStream stream;
   private final CudaChecks checks;
   private final RoutingOps routings;
+  private final OneRow one;
   private final FewRows few;
   private final ManyRoutedRows many;
   private final Kernel combine;
@@ -24,6 +26,7 @@ final class ExpertOps {
     this.stream = stream;
     this.checks = checks;
     this.routings = routings;
+    this.one = new OneRow(stream);
     this.few = few;
     this.many = many;
     combine = stream.device().kernel("matrix_few", "experts_combine");
@@ -54,7 +57,7 @@ final class ExpertOps {
     if (routed == 0) {
       return;
     }
-    routings.plan(routing);
+    plan(routing, routed);
     if (MatrixOps.areSiblings(outs)) {
       multiply(
           w,
@@ -102,7 +105,7 @@ final class ExpertOps {
     if (rows == 0) {
       return;
     }
-    routings.plan(routing);
+    plan(routing, routed);
     if (isMany(w, routed) && many.combines()) {
       checks.that(!x.wide(), () -> "x is float32, but products take bf16");
       many.combine(w, routing, x, out, rows);
@@ -111,6 +114,48 @@ final class ExpertOps {
     int features = w.shape().paddedOut();
     long terms = stream.scratch((long) routed * features * Float.BYTES);
     multiply(w, routing, x, routed, 1, terms, features, true);
+    sum(routing, terms, features, rows, out);
+  }
+
+  /**
+   * See {@link io.infinilora.backend.OpStream#expertCombine(Activation, ExpertProjection, Routing,
+   * Tensor, Tensor, Tensor)}.
+   *
+   * @return whether it was done, as is only for a single row
+   */
+  boolean expertCombine(
+      Activation activation,
+      ExpertProjection weights,
+      Routing chosen,
+      Tensor gates,
+      Tensor ups,
+      Tensor result) {
+    CudaExpertProjection w = projection(weights);
+    CudaTensor out = checks.tensor(result, result.rows(), w.out(0), "out");
+    if (!isOneRow(stream.launchRows(out.rows()) * chosen.topK(), chosen)) {
+      return false;
+    }
+    checks.that(w.outputs() == 1, () -> w.outputs() + " outputs cannot be combined");
+    CudaRouting routing =
+        checks.routing(chosen, result.rows(), chosen.topK(), w.experts(), "the routing");
+    CudaTensor gate = checks.tensor(gates, result.rows() * routing.topK(), w.in(), "gate");
+    CudaTensor up = checks.sameShape(ups, gate, "up");
+    if (gate.wide() || up.wide() || gate.stride() != up.stride()) {
+      return false;
+    }
+    int features = w.shape().paddedOut();
+    long terms = stream.scratch((long) routing.topK() * features * Float.BYTES);
+    one.multiply(w, routing, activation, gate, up, terms, features);
+    sum(routing, terms, features, 1, out);
+    return true;
+  }
+
+  /**
+   * Sums what a row's experts gave.
+   *
+   * @param terms device address of {@code [rows * topK, features]} in float32
+   */
+  private void sum(CudaRouting routing, long terms, int features, int rows, CudaTensor out) {
     stream
         .launch(combine)
         .pointer(terms)
@@ -128,6 +173,17 @@ final class ExpertOps {
         .go();
   }
 
+  /** Makes the plan that a product needs. */
+  private void plan(CudaRouting routing, int routed) {
+    if (!isOneRow(routed, routing)) {
+      routings.plan(routing);
+    }
+  }
+
+  private static boolean isOneRow(int routed, Routing routing) {
+    return routed == routing.topK();
+  }
+
   private boolean isMany(CudaExpertProjection w, int routed) {
     return routed >= MANY_ROWS_PER_EXPERT * w.experts();
   }
@@ -142,7 +198,9 @@ final class ExpertOps {
       long yStride,
       boolean wide) {
     checks.that(!x.wide(), () -> "x is float32, but products take bf16");
-    if (!isMany(w, routed)) {
+    if (isOneRow(routed, routing)) {
+      one.multiply(w, routing, x, y, yStride, wide);
+    } else if (!isMany(w, routed)) {
       few.multiplyRouted(w, routing, x, routed, choices, y, yStride, wide);
     } else {
       many.multiply(w, routing, x, routed, choices, y, yStride, wide);
