@@ -7,6 +7,7 @@
 // Bytes     every input once, every output once; a norm holds its row in registers between its two looks at it.
 // Order     sums of a norm run over a thread's values, lanes and warps; how many threads there are depends on cols only.
 
+#include "activation.cuh"
 #include "norm.cuh"
 
 constexpr int ELEMENT_THREADS = 256;
@@ -41,11 +42,6 @@ extern "C" __global__ void __launch_bounds__(ELEMENT_THREADS)
     storeVector(target, p.piece, yWide, b);
 }
 
-// A NaN stays one.
-__device__ __forceinline__ float bounded(float v, float least, float most) {
-    return v > most ? most : v < least ? least : v;
-}
-
 extern "C" __global__ void __launch_bounds__(ELEMENT_THREADS)
     clamp(void* x, long long stride, int wide, int rows, int cols, float bound) {
     allowNextKernel();
@@ -68,18 +64,6 @@ extern "C" __global__ void __launch_bounds__(ELEMENT_THREADS)
     if (!p.present) return;
     const float v[VECTOR] = {};
     storeVector(rowOf(x, stride, p.row, wide), p.piece, wide, v);
-}
-
-constexpr int SWIGLU_CLAMPED = 1;  // see core.Activation
-constexpr float SWIGLU_LIMIT = 7;
-constexpr float SWIGLU_SLOPE = 1.702f;
-
-__device__ __forceinline__ float gated(int activation, float gate, float up) {
-    if (activation == SWIGLU_CLAMPED) {
-        const float g = bounded(gate, -INFINITY, SWIGLU_LIMIT), u = bounded(up, -SWIGLU_LIMIT, SWIGLU_LIMIT);
-        return __fdividef(g, 1 + __expf(-SWIGLU_SLOPE * g)) * (u + 1);
-    }
-    return __fdividef(gate, 1 + __expf(-gate)) * up;
 }
 
 // out = activation(gate, up); out may be gate or up.

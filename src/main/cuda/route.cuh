@@ -124,17 +124,19 @@ __device__ __forceinline__ void planOne(const int (&chosen)[MAX_CHOICES], const 
         upTo += exists && chosen[j] <= i;
         below += exists && chosen[j] < mine;
     }
-    if (i < count) plan.starts[i + 1] = upTo;
-    if (i == 0) plan.starts[0] = 0, plan.active[0] = present > 0 ? topK : 0;
+    const bool wanted = plan.starts != nullptr;
+    if (wanted && i < count) plan.starts[i + 1] = upTo;
+    if (wanted && i == 0) plan.starts[0] = 0, plan.active[0] = present > 0 ? topK : 0;
     if (i < topK) {
         plan.experts[i] = mine;
         plan.weights[i] = mine >= 0 ? weights[i] : 0;
-        if (mine >= 0) plan.sorted[below] = i, plan.active[below + 1] = mine;
+        if (wanted && mine >= 0) plan.sorted[below] = i, plan.active[below + 1] = mine;
     }
 }
 
 // Chooses for `rows` rows, of which `present` are not padding, and plans. By a whole block of at most WARPS warps with a
-// thread per routed row and per expert, of which there are at most MOST. logits: global or shared memory.
+// thread per routed row and per expert, of which there are at most MOST. logits: global or shared memory. starts
+// null: no plan is wanted.
 template <int MOST = MAX_EXPERTS, int WARPS, int ROWS>
 __device__ __forceinline__ void chooseAndPlan(const float* logits, int stride, int rows, int present, int count, int topK,
                                               bool softmaxFirst, bool normalise, PlanSpace<WARPS, ROWS>& space,
@@ -158,6 +160,7 @@ __device__ __forceinline__ void chooseAndPlan(const float* logits, int stride, i
         plan.experts[i] = mine;
         plan.weights[i] = i < routed ? space.weights[i] : 0;
     }
+    if (plan.starts == nullptr) return;
     const unsigned same = __match_any_sync(ALL, mine);
     const int rank = __popc(same & ((1u << lane) - 1));
     if (mine >= 0 && rank == 0) space.before[warp][mine] = __popc(same);

@@ -208,8 +208,26 @@ public interface OpStream extends AutoCloseable {
   void expertCombine(ExpertProjection weights, Routing routing, Tensor x, Tensor out);
 
   /**
-   * The end of a block of experts and the beginning of the next: {@link #gatedActivation}, {@link
-   * #expertCombine} of what it gives, {@link #addNorm} of the result.
+   * The second half of routed experts: {@link #gatedActivation}, then {@link
+   * #expertCombine(ExpertProjection, Routing, Tensor, Tensor)} of what it gives.
+   *
+   * @param gate {@code [rows * topK, in]}; what it holds afterwards is not defined
+   * @param up like {@code gate}
+   */
+  default void expertCombine(
+      Activation activation,
+      ExpertProjection weights,
+      Routing routing,
+      Tensor gate,
+      Tensor up,
+      Tensor out) {
+    gatedActivation(activation, gate, up, gate);
+    expertCombine(weights, routing, gate, out);
+  }
+
+  /**
+   * The end of a block of experts and the beginning of the next: {@link #expertCombine(Activation,
+   * ExpertProjection, Routing, Tensor, Tensor, Tensor)}, then {@link #addNorm} of its result.
    *
    * @param gate {@code [rows * topK, in]}; what it holds afterwards is not defined
    * @param up like {@code gate}
@@ -231,8 +249,7 @@ public interface OpStream extends AutoCloseable {
       Vec weight,
       float eps,
       Tensor out) {
-    gatedActivation(activation, gate, up, gate);
-    expertCombine(experts, routing, gate, sum);
+    expertCombine(activation, experts, routing, gate, up, sum);
     addNorm(sum, y, norm, weight, eps, out);
   }
 

@@ -7,8 +7,8 @@ import io.infinilora.core.LoraSite;
 /**
  * What the model code sees of LoRA, whatever computes it. At each site the model publishes the
  * site's input, runs the base projection meanwhile, and then joins the delta. Sites come in the
- * order of {@link LoraSite}, layers ascending, each exactly once per step. One port serves one
- * step, on the driver thread.
+ * order of {@link LoraSite}, layers ascending, each exactly once per step, but for those that
+ * nobody {@link #reads}. One port serves one step, on the driver thread.
  */
 public interface LoraPort {
 
@@ -16,7 +16,7 @@ public interface LoraPort {
   LoraPort NONE =
       new LoraPort() {
         @Override
-        public boolean joins() {
+        public boolean reads(int layer, LoraSite site) {
           return false;
         }
 
@@ -34,10 +34,11 @@ public interface LoraPort {
             int layer, LoraSite site, Tensor x, Routing routing, Tensor... outs) {}
       };
 
-  /** Whether any join may add something. If not, the model may leave sites out. */
-  default boolean joins() {
-    return true;
-  }
+  /**
+   * Whether something is computed of a site's input in this step. Where it is not, the model may
+   * leave the site out.
+   */
+  boolean reads(int layer, LoraSite site);
 
   /**
    * The site's input is complete.

@@ -48,19 +48,24 @@ record MoeMlp(
     lora.publishRouted(layer, LoraSite.MLP_IN, x, routing);
     ops.expertProject(gateUp, routing, x, gate, up);
     lora.joinRouted(layer, LoraSite.MLP_IN, x, routing, gate, up);
-    if (next != null && !lora.joins()) {
-      ops.expertCombineAddNorm(
-          activation,
-          gate,
-          up,
-          down,
-          routing,
-          out,
-          stream.residual(),
-          stream.norm(),
-          next,
-          stream.eps(),
-          x);
+    if (!lora.reads(layer, LoraSite.MLP_OUT)) {
+      if (next != null) {
+        ops.expertCombineAddNorm(
+            activation,
+            gate,
+            up,
+            down,
+            routing,
+            out,
+            stream.residual(),
+            stream.norm(),
+            next,
+            stream.eps(),
+            x);
+      } else {
+        ops.expertCombine(activation, down, routing, gate, up, out);
+        stream.add(null, ops);
+      }
       return;
     }
     ops.gatedActivation(activation, gate, up, gate);

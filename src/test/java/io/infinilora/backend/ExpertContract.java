@@ -457,6 +457,62 @@ public abstract class ExpertContract extends SamplingContract {
   }
 
   @ParameterizedTest
+  @CsvSource({
+    "SWIGLU, 1, 3, SPREAD, 36, false, true",
+    "SWIGLU, 1, 6, SPREAD, 768, true, true",
+    "SWIGLU_CLAMPED, 1, 4, ONE, 1056, true, false",
+    "SWIGLU_CLAMPED, 2, 1, SPREAD, 5, false, true",
+    "SWIGLU, 3, 4, SOME, 776, false, false",
+    "SWIGLU_CLAMPED, 8, 2, ONE, 2888, true, true",
+    "SWIGLU, 8, 6, SPREAD, 4136, false, true",
+    "SWIGLU, 9, 3, ONE, 264, true, true",
+    "SWIGLU_CLAMPED, 65, 2, SPREAD, 40, false, true"
+  })
+  void combinesGatedRows(
+      Activation activation,
+      int rows,
+      int topK,
+      Load load,
+      int in,
+      boolean biased,
+      boolean siblings) {
+    int out = 45;
+    double[][] bias = data.matrix(EXPERTS, out, 1);
+    List<List<Vec>> biases = new ArrayList<>();
+    for (int e = 0; e < EXPERTS; e++) {
+      biases.add(Collections.singletonList(biased ? vec(bias[e]) : null));
+    }
+    ExpertProjection down = backend.expertProjection(experts(DType.BF16, in, out), biases);
+    Routing routing = route(logits(rows, load), moe(topK, true, true));
+    double[][] gates = data.matrix(rows * topK, in, 4);
+    double[][] ups = data.matrix(rows * topK, in, 4);
+    gates[0][0] = 200;
+    gates[0][1] = -200;
+    gates[0][2] = 0;
+    ups[0][3] = 50;
+    List<float[][]> results = new ArrayList<>();
+    for (boolean together : new boolean[] {false, true}) {
+      List<Tensor> room =
+          siblings
+              ? backend.tensors(rows * topK, in, in)
+              : List.of(backend.tensor(rows * topK, in), backend.tensor(rows * topK, in));
+      Tensor gate = room.get(0);
+      Tensor up = room.get(1);
+      write(gate, gates);
+      write(up, ups);
+      Tensor y = upload(data.matrix(rows, out, 1));
+      if (together) {
+        ops.expertCombine(activation, down, routing, gate, up, y);
+      } else {
+        ops.gatedActivation(activation, gate, up, gate);
+        ops.expertCombine(down, routing, gate, y);
+      }
+      results.add(download(y));
+    }
+    assertThat(results.get(1)).isDeepEqualTo(results.get(0));
+  }
+
+  @ParameterizedTest
   @EnumSource(names = {"F32", "F16", "BF16"})
   void expertsMayBeStridedViews(DType dtype) {
     // Interleaved gate and up, as one parameter has them; down transposed.

@@ -228,6 +228,19 @@ final class CudaOpStream implements OpStream {
   }
 
   @Override
+  public void expertCombine(
+      Activation activation,
+      ExpertProjection weights,
+      Routing routing,
+      Tensor gate,
+      Tensor up,
+      Tensor out) {
+    if (!experts.expertCombine(activation, weights, routing, gate, up, out)) {
+      OpStream.super.expertCombine(activation, weights, routing, gate, up, out);
+    }
+  }
+
+  @Override
   public void expertCombineAddNorm(
       Activation activation,
       Tensor gate,
@@ -242,8 +255,10 @@ final class CudaOpStream implements OpStream {
       Tensor out) {
     if (AddedNorm.fits(norm, y) && experts.combinesWithNorm(weights, y.rows(), routing.topK())) {
       AddedNorm after = AddedNorm.of(checks, sum, y, weight, eps, out);
-      elements.gatedActivation(activation, gate, up, gate);
-      experts.expertCombineAddNorm(weights, routing, gate, after);
+      if (!experts.expertCombineAddNorm(activation, weights, routing, gate, up, after)) {
+        elements.gatedActivation(activation, gate, up, gate);
+        experts.expertCombineAddNorm(weights, routing, gate, after);
+      }
     } else {
       OpStream.super.expertCombineAddNorm(
           activation, gate, up, weights, routing, sum, y, norm, weight, eps, out);

@@ -193,6 +193,14 @@ final class ElementOps {
         .go();
   }
 
+  /** What {@code activation.cuh} calls it. */
+  static int code(Activation activation) {
+    return switch (activation) {
+      case SWIGLU -> 0;
+      case SWIGLU_CLAMPED -> 1;
+    };
+  }
+
   /** See {@link io.infinilora.backend.OpStream#gatedActivation}. */
   void gatedActivation(Activation activation, Tensor gate, Tensor up, Tensor out) {
     CudaTensor g = checks.tensor(gate, "gatedActivation gate");
@@ -201,11 +209,7 @@ final class ElementOps {
     int rows = stream.launchRows(g.rows());
     stream
         .launch(gatedActivation)
-        .int32(
-            switch (activation) {
-              case SWIGLU -> 0;
-              case SWIGLU_CLAMPED -> 1;
-            })
+        .int32(code(activation))
         .tensor(g)
         .tensor(u)
         .int32(rows)
