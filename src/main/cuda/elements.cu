@@ -7,11 +7,10 @@
 // Bytes     every input once, every output once; a norm holds its row in registers between its two looks at it.
 // Order     sums of a norm run over a thread's values, lanes and warps; how many threads there are depends on cols only.
 
-#include "vector.cuh"
+#include "activation.cuh"
+#include "norm.cuh"
 
 constexpr int ELEMENT_THREADS = 256;
-constexpr int NORM_WARPS = 16;
-constexpr int NORM_THREADS = NORM_WARPS * WARP;  // at most
 
 // out[i] = table[tokens[i]]; a token that does not exist gives zeros.
 extern "C" __global__ void __launch_bounds__(ELEMENT_THREADS)
@@ -43,11 +42,6 @@ extern "C" __global__ void __launch_bounds__(ELEMENT_THREADS)
     storeVector(target, p.piece, yWide, b);
 }
 
-// A NaN stays one.
-__device__ __forceinline__ float bounded(float v, float least, float most) {
-    return v > most ? most : v < least ? least : v;
-}
-
 extern "C" __global__ void __launch_bounds__(ELEMENT_THREADS)
     clamp(void* x, long long stride, int wide, int rows, int cols, float bound) {
     allowNextKernel();
@@ -72,18 +66,6 @@ extern "C" __global__ void __launch_bounds__(ELEMENT_THREADS)
     storeVector(rowOf(x, stride, p.row, wide), p.piece, wide, v);
 }
 
-constexpr int SWIGLU_CLAMPED = 1;  // see core.Activation
-constexpr float SWIGLU_LIMIT = 7;
-constexpr float SWIGLU_SLOPE = 1.702f;
-
-__device__ __forceinline__ float gated(int activation, float gate, float up) {
-    if (activation == SWIGLU_CLAMPED) {
-        const float g = bounded(gate, -INFINITY, SWIGLU_LIMIT), u = bounded(up, -SWIGLU_LIMIT, SWIGLU_LIMIT);
-        return __fdividef(g, 1 + __expf(-SWIGLU_SLOPE * g)) * (u + 1);
-    }
-    return __fdividef(gate, 1 + __expf(-gate)) * up;
-}
-
 // out = activation(gate, up); out may be gate or up.
 extern "C" __global__ void __launch_bounds__(ELEMENT_THREADS)
     gated_activation(int activation, const void* gate, long long gateStride, int gateWide, const void* up,
@@ -100,23 +82,13 @@ extern "C" __global__ void __launch_bounds__(ELEMENT_THREADS)
     storeVector(rowOf(out, outStride, p.row, outWide), p.piece, outWide, g);
 }
 
-__device__ __forceinline__ float sumOfWarp(float v) {
-#pragma unroll
-    for (int distance = WARP / 2; distance; distance /= 2) v += __shfl_xor_sync(~0u, v, distance);
-    return v;
-}
-
 // Of all threads of the block, in every thread. Each use needs shared memory of its own.
 __device__ __forceinline__ float sumOfBlock(float v, float (&sums)[NORM_WARPS]) {
     v = sumOfWarp(v);
     if (threadIdx.x < NORM_WARPS && threadIdx.x >= blockDim.x / WARP) sums[threadIdx.x] = 0;
     if (threadIdx.x % WARP == 0) sums[threadIdx.x / WARP] = v;
     __syncthreads();
-    const float4* all = reinterpret_cast<const float4*>(sums);
-    float sum = 0;
-#pragma unroll
-    for (int i = 0; i < NORM_WARPS / 4; i++) sum += (all[i].x + all[i].y) + (all[i].z + all[i].w);
-    return sum;
+    return sumOfWarps(sums);
 }
 
 // One block per row. y not null: y += x, then the norm of y. COUNT: vectors of a thread.

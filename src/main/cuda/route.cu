@@ -25,8 +25,8 @@ extern "C" __global__ void __launch_bounds__(ROUTE_THREADS)
         if (lane < topK) experts[row * topK + lane] = -1, weights[row * topK + lane] = 0;
         return;
     }
-    routeRow(logits + static_cast<long long>(row) * stride, count, topK, softmaxFirst, normalise, experts + row * topK,
-             weights + row * topK);
+    routeAny<MAX_EXPERTS>(logits + static_cast<long long>(row) * stride, count, topK, softmaxFirst, normalise,
+                          experts + row * topK, weights + row * topK);
 }
 
 // Grid (1), max(256, rows * topK) threads or more, so that there are warps for the rows: all of it for at most 64 rows.

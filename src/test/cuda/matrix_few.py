@@ -24,7 +24,7 @@ def report(name, error, limit):
 class Kernels:
     def __init__(self, directory):
         few, route = gpu.Module(f"{directory}/matrix_few.fatbin"), gpu.Module(f"{directory}/route.fatbin")
-        self.variants = {v: (few.kernel(f"matrix_few_{v[0]}_{v[1]}"), few.kernel(f"experts_few_{v[0]}_{v[1]}"))
+        self.variants = {v: tuple(few.kernel(f"{k}_{v[0]}_{v[1]}") for k in ("matrix_few", "experts_few", "experts_one"))
                          for v in ((4, 1), (2, 1), (8, 1))}
         self.combine = few.kernel("experts_combine")
         self.route_few, self.route_rows = route.kernel("route_few"), route.kernel("route_rows")
@@ -41,10 +41,10 @@ class Kernels:
                             [x, ("l", x.stride(0)), rows, w, bias, n, k, y, ("l", y.stride(0)),
                              y.dtype == torch.float32], dependent=dependent)
 
-    def routed(self, x, choices, w, bias, plan, y, routed, dependent=False):
+    def routed(self, x, choices, w, bias, plan, y, routed, top_k, dependent=False):
         e, n, k = w.shape
         v = self.variant(k)
-        self.variants[v][1]([-(-n // (16 * v[1])), min(e, routed)], v[0] * 32,
+        self.variants[v][2 if routed <= 8 * top_k else 1]([-(-n // (16 * v[1])), min(e, routed)], v[0] * 32,
                             [x, ("l", x.stride(0)), choices, w, bias, n, k, *plan, y, ("l", y.stride(0)),
                              y.dtype == torch.float32], dependent=dependent)
 
@@ -101,7 +101,7 @@ def route(kernels, logits, top_k, first, normalise, present=None):
 
 
 def check_routed(kernels):
-    for rows, e, top_k in ((1, 8, 2), (1, 128, 8), (2, 32, 4), (1, 6, 4), (3, 16, 4), (8, 128, 8), (33, 128, 8), (64, 32, 4), (64, 128, 8), (64, 6, 6),
+    for rows, e, top_k in ((1, 8, 2), (1, 128, 8), (2, 32, 4), (1, 6, 4), (3, 16, 4), (8, 128, 8), (9, 128, 8), (8, 6, 4), (9, 6, 4), (33, 128, 8), (64, 32, 4), (64, 128, 8), (64, 6, 6),
                            (65, 128, 8), (700, 32, 4), (5000, 128, 8)):
         for skew in (0, 1, 2):
             logits = torch.randn(rows, e, device="cuda") * 2
@@ -125,12 +125,12 @@ def check_routed(kernels):
                 report(name + " sorted", (plan[1][: real * top_k] != torch.cat(lists)).sum().item(), 0)
                 active = [i for i, v in enumerate(lists) if len(v)]
                 report(name + " active", plan[2][: len(active) + 1].tolist() != [len(active)] + active, 0)
-            for n, k in ((40, 48), (96, 256)) if rows > 64 else ((40, 48), (512, 1024)):
+            for n, k in ((40, 48), (96, 256)) if rows > 64 else ((40, 48), (512, 1024), (72, 2888), (24, 4104)):
                 for choices in (1, top_k):
                     x = bf16(rows * top_k // choices, k)
                     w, bias = bf16(e, n, k, scale=k ** -0.5), torch.randn(e, n, device="cuda")
                     y = torch.full((rows * top_k, n), 7.0, device="cuda")
-                    kernels.routed(x, choices, w, bias, plan, y, rows * top_k)
+                    kernels.routed(x, choices, w, bias, plan, y, rows * top_k, top_k)
                     flat = experts.long().clamp(min=0)
                     rowsOf = torch.arange(rows * top_k, device="cuda") // choices
                     expected = torch.empty_like(y)
@@ -173,7 +173,7 @@ def time_experts(kernels):
                 plans = [route(kernels, torch.randn(rows, e, device="cuda"), top_k, 1, 1) for _ in ws]
                 x = bf16(rows * top_k // choices, k)
                 y = torch.zeros(rows * top_k, n, device="cuda")
-                body = lambda: [kernels.routed(x, choices, w, None, p[2], y, rows * top_k, True)
+                body = lambda: [kernels.routed(x, choices, w, None, p[2], y, rows * top_k, top_k, True)
                                 for w, p in zip(ws, plans)]
                 us = gpu.median_us(gpu.capture(body), copies)
                 distinct = sum(int(p[2][2][0]) for p in plans) / copies

@@ -57,6 +57,21 @@ public final class LoraExecutor {
   }
 
   /**
+   * Whether an adapter of the step has weights at a site.
+   *
+   * @throws InfiniLoraException DEADLINE_EXCEEDED if a layer is not loaded in time
+   */
+  public boolean takesPart(int layer, LoraSite site) {
+    awaitLayer(layer);
+    for (ResidentAdapter adapter : adapters) {
+      if (adapter.weights(layer, site) != null || adapter.expertWeights(layer, site) != null) {
+        return true;
+      }
+    }
+    return false;
+  }
+
+  /**
    * Adds each row's deltas to {@code outs}; does nothing for adapters that leave the site alone.
    *
    * @param x {@code [rows, in]}

@@ -160,6 +160,31 @@ public interface OpStream extends AutoCloseable {
     route(logits, moe, out);
   }
 
+  /**
+   * The beginning of a block of experts: {@link #addNorm}, then {@link #route(Projection, Tensor,
+   * ModelSpec.Moe, Tensor, Routing)} of its result.
+   *
+   * @param x what is added to y
+   * @param y the residual stream
+   * @param out the norm of y, {@code [rows, in]}; not {@code x} nor {@code y}
+   * @param logits {@code [rows, experts]} of room; what it holds afterwards is not defined
+   * @param routing of {@code rows} rows
+   */
+  default void addNormRoute(
+      Tensor x,
+      Tensor y,
+      ModelSpec.Norm norm,
+      Vec weight,
+      float eps,
+      Tensor out,
+      Projection router,
+      ModelSpec.Moe moe,
+      Tensor logits,
+      Routing routing) {
+    addNorm(x, y, norm, weight, eps, out);
+    route(router, out, moe, logits, routing);
+  }
+
   /** {@code out[i] = from[rows[i]]}. */
   void gatherRouting(Routing from, int[] rows, Routing out);
 
@@ -181,6 +206,52 @@ public interface OpStream extends AutoCloseable {
    * @param out {@code [rows, out]}
    */
   void expertCombine(ExpertProjection weights, Routing routing, Tensor x, Tensor out);
+
+  /**
+   * The second half of routed experts: {@link #gatedActivation}, then {@link
+   * #expertCombine(ExpertProjection, Routing, Tensor, Tensor)} of what it gives.
+   *
+   * @param gate {@code [rows * topK, in]}; what it holds afterwards is not defined
+   * @param up like {@code gate}
+   */
+  default void expertCombine(
+      Activation activation,
+      ExpertProjection weights,
+      Routing routing,
+      Tensor gate,
+      Tensor up,
+      Tensor out) {
+    gatedActivation(activation, gate, up, gate);
+    expertCombine(weights, routing, gate, out);
+  }
+
+  /**
+   * The end of a block of experts and the beginning of the next: {@link #expertCombine(Activation,
+   * ExpertProjection, Routing, Tensor, Tensor, Tensor)}, then {@link #addNorm} of its result.
+   *
+   * @param gate {@code [rows * topK, in]}; what it holds afterwards is not defined
+   * @param up like {@code gate}
+   * @param experts with one output
+   * @param sum {@code [rows, out]} of room; what it holds afterwards is not defined
+   * @param y the residual stream
+   * @param weight of the norm
+   * @param out the norm of y; not {@code sum} nor {@code y}
+   */
+  default void expertCombineAddNorm(
+      Activation activation,
+      Tensor gate,
+      Tensor up,
+      ExpertProjection experts,
+      Routing routing,
+      Tensor sum,
+      Tensor y,
+      ModelSpec.Norm norm,
+      Vec weight,
+      float eps,
+      Tensor out) {
+    expertCombine(activation, experts, routing, gate, up, sum);
+    addNorm(sum, y, norm, weight, eps, out);
+  }
 
   /** {@code out[i] = x[rows[i]]}. */
   void gather(Tensor x, int[] rows, Tensor out);

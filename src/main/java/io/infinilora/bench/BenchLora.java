@@ -126,6 +126,11 @@ final class BenchLora implements AutoCloseable {
     }
 
     @Override
+    public boolean reads(int layer, LoraSite site) {
+      return true;
+    }
+
+    @Override
     public void publish(int layer, LoraSite site, Tensor x) {}
 
     @Override

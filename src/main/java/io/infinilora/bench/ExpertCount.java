@@ -26,6 +26,11 @@ final class ExpertCount implements LoraPort {
   }
 
   @Override
+  public boolean reads(int layer, LoraSite site) {
+    return site == LoraSite.MLP_IN;
+  }
+
+  @Override
   public void publish(int layer, LoraSite site, Tensor x) {}
 
   @Override

@@ -206,6 +206,11 @@ public final class CoupledLora implements LoraRuntime {
 
   private record Port(long step, LayerClock clock, LoraExecutor executor) implements LoraPort {
     @Override
+    public boolean reads(int layer, LoraSite site) {
+      return executor.takesPart(layer, site);
+    }
+
+    @Override
     public void publish(int layer, LoraSite site, Tensor x) {
       if (site == LoraSite.ATTENTION_IN) {
         clock.layer(step, layer);

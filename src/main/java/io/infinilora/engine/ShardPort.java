@@ -54,6 +54,11 @@ abstract class ShardPort implements LoraPort {
     return step.sites().contains(site) && shard.holds(spec, layer, site);
   }
 
+  @Override
+  public boolean reads(int layer, LoraSite site) {
+    return takesPart(layer, site);
+  }
+
   /** Whether the shard answers {@code down} by terms that are not summed yet. */
   boolean terms() {
     return LoraExchange.terms(spec, shard);

@@ -22,6 +22,11 @@ final class ShardedPort implements LoraPort {
   }
 
   @Override
+  public boolean reads(int layer, LoraSite site) {
+    return shards.stream().anyMatch(shard -> shard.reads(layer, site));
+  }
+
+  @Override
   public void publish(int layer, LoraSite site, Tensor x) {
     shards.forEach(shard -> shard.publish(layer, site, x));
   }

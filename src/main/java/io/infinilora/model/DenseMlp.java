@@ -3,6 +3,7 @@ package io.infinilora.model;
 import io.infinilora.backend.OpStream;
 import io.infinilora.backend.Projection;
 import io.infinilora.backend.Tensor;
+import io.infinilora.backend.Vec;
 import io.infinilora.core.Activation;
 import io.infinilora.core.LoraSite;
 
@@ -17,7 +18,16 @@ record DenseMlp(Projection gateUp, Projection down, Activation activation) imple
 
   @Override
   public void forward(
-      int layer, Tensor x, Tensor out, Workspace workspace, LoraPort lora, OpStream ops) {
+      int layer,
+      ResidualStream stream,
+      Vec norm,
+      Vec next,
+      Workspace workspace,
+      LoraPort lora,
+      OpStream ops) {
+    stream.add(norm, ops);
+    Tensor x = stream.normed();
+    Tensor out = stream.blockOut();
     Tensor gate = workspace.gate().first(x.rows());
     Tensor up = workspace.up().first(x.rows());
     lora.publish(layer, LoraSite.MLP_IN, x);
@@ -27,6 +37,7 @@ record DenseMlp(Projection gateUp, Projection down, Activation activation) imple
     lora.publish(layer, LoraSite.MLP_OUT, gate);
     ops.project(down, gate, out);
     lora.join(layer, LoraSite.MLP_OUT, gate, out);
+    stream.add(next, ops);
   }
 
   @Override

@@ -7,14 +7,19 @@ import io.infinilora.core.LoraSite;
 /**
  * What the model code sees of LoRA, whatever computes it. At each site the model publishes the
  * site's input, runs the base projection meanwhile, and then joins the delta. Sites come in the
- * order of {@link LoraSite}, layers ascending, each exactly once per step. One port serves one
- * step, on the driver thread.
+ * order of {@link LoraSite}, layers ascending, each exactly once per step, but for those that
+ * nobody {@link #reads}. One port serves one step, on the driver thread.
  */
 public interface LoraPort {
 
   /** Does nothing: no row of the step uses an adapter. */
   LoraPort NONE =
       new LoraPort() {
+        @Override
+        public boolean reads(int layer, LoraSite site) {
+          return false;
+        }
+
         @Override
         public void publish(int layer, LoraSite site, Tensor x) {}
 
@@ -28,6 +33,12 @@ public interface LoraPort {
         public void joinRouted(
             int layer, LoraSite site, Tensor x, Routing routing, Tensor... outs) {}
       };
+
+  /**
+   * Whether something is computed of a site's input in this step. Where it is not, the model may
+   * leave the site out.
+   */
+  boolean reads(int layer, LoraSite site);
 
   /**
    * The site's input is complete.

@@ -1,19 +1,29 @@
 package io.infinilora.model;
 
 import io.infinilora.backend.OpStream;
-import io.infinilora.backend.Tensor;
+import io.infinilora.backend.Vec;
 
 /** The feed-forward half of a layer. */
 interface MlpBlock {
 
   /**
-   * Computes the block with its LoRA sites.
+   * Adds what the block before has given, computes this one with its LoRA sites, and adds its
+   * result.
    *
    * @param layer for the LoRA port
-   * @param x normalised residual stream, {@code [rows, hidden]}
-   * @param out result without the residual, {@code [rows, hidden]}; not {@code x}
+   * @param stream holds the result of the block before; afterwards its residual is complete, and it
+   *     holds the input of the block after it
+   * @param norm of this block's input
+   * @param next of the next block's input; null if there is none
    */
-  void forward(int layer, Tensor x, Tensor out, Workspace workspace, LoraPort lora, OpStream ops);
+  void forward(
+      int layer,
+      ResidualStream stream,
+      Vec norm,
+      Vec next,
+      Workspace workspace,
+      LoraPort lora,
+      OpStream ops);
 
   /** Bytes of weights that one row needs. */
   long bytesPerRow();

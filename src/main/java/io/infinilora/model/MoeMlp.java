@@ -5,6 +5,7 @@ import io.infinilora.backend.OpStream;
 import io.infinilora.backend.Projection;
 import io.infinilora.backend.Routing;
 import io.infinilora.backend.Tensor;
+import io.infinilora.backend.Vec;
 import io.infinilora.core.Activation;
 import io.infinilora.core.LoraSite;
 import io.infinilora.core.ModelSpec;
@@ -29,19 +30,49 @@ record MoeMlp(
 
   @Override
   public void forward(
-      int layer, Tensor x, Tensor out, Workspace workspace, LoraPort lora, OpStream ops) {
+      int layer,
+      ResidualStream stream,
+      Vec norm,
+      Vec next,
+      Workspace workspace,
+      LoraPort lora,
+      OpStream ops) {
+    Tensor x = stream.normed();
+    Tensor out = stream.blockOut();
     Tensor logits = workspace.routerLogits().first(x.rows());
     Routing routing = workspace.routing().first(x.rows());
     Tensor gate = workspace.gate().first(x.rows() * moe.topK());
     Tensor up = workspace.up().first(x.rows() * moe.topK());
-    ops.route(router, x, moe, logits, routing);
+    ops.addNormRoute(
+        out, stream.residual(), stream.norm(), norm, stream.eps(), x, router, moe, logits, routing);
     lora.publishRouted(layer, LoraSite.MLP_IN, x, routing);
     ops.expertProject(gateUp, routing, x, gate, up);
     lora.joinRouted(layer, LoraSite.MLP_IN, x, routing, gate, up);
+    if (!lora.reads(layer, LoraSite.MLP_OUT)) {
+      if (next != null) {
+        ops.expertCombineAddNorm(
+            activation,
+            gate,
+            up,
+            down,
+            routing,
+            out,
+            stream.residual(),
+            stream.norm(),
+            next,
+            stream.eps(),
+            x);
+      } else {
+        ops.expertCombine(activation, down, routing, gate, up, out);
+        stream.add(null, ops);
+      }
+      return;
+    }
     ops.gatedActivation(activation, gate, up, gate);
     lora.publishRouted(layer, LoraSite.MLP_OUT, gate, routing);
     ops.expertCombine(down, routing, gate, out);
     lora.joinRouted(layer, LoraSite.MLP_OUT, gate, routing, out);
+    stream.add(next, ops);
   }
 
   @Override

@@ -81,23 +81,23 @@ public final class Transformer {
   public Tensor forward(
       BatchLayout batch, Workspace workspace, KvCache cache, LoraPort lora, OpStream ops) {
     int rows = batch.rows();
-    Tensor residual = workspace.residual().first(rows);
-    Tensor normed = workspace.normed().first(rows);
-    Tensor blockOut = workspace.blockOut().first(rows);
+    ResidualStream stream =
+        new ResidualStream(
+            workspace.residual().first(rows),
+            workspace.normed().first(rows),
+            workspace.blockOut().first(rows),
+            spec.norm(),
+            (float) spec.normEps());
+    Tensor residual = stream.residual();
     ops.embed(embedding, batch.tokens(), residual);
-    float eps = (float) spec.normEps();
+    Vec first = layers.getFirst().attentionNorm();
+    ops.norm(residual, stream.norm(), first, stream.eps(), stream.normed());
     for (int i = 0; i < layers.size(); i++) {
       Layer layer = layers.get(i);
-      if (i == 0) {
-        ops.norm(residual, spec.norm(), layer.attentionNorm(), eps, normed);
-      } else {
-        ops.addNorm(blockOut, residual, spec.norm(), layer.attentionNorm(), eps, normed);
-      }
-      attention(i, layer, batch, normed, blockOut, workspace, cache, lora, ops);
-      ops.addNorm(blockOut, residual, spec.norm(), layer.mlpNorm(), eps, normed);
-      layer.mlp().forward(i, normed, blockOut, workspace, lora, ops);
+      attention(i, layer, batch, stream.normed(), stream.blockOut(), workspace, cache, lora, ops);
+      Vec next = i + 1 < layers.size() ? layers.get(i + 1).attentionNorm() : null;
+      layer.mlp().forward(i, stream, layer.mlpNorm(), next, workspace, lora, ops);
     }
-    ops.add(blockOut, residual);
     return residual;
   }
 

@@ -6,14 +6,19 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import io.infinilora.backend.reference.ReferenceExperts;
 import io.infinilora.backend.reference.ReferenceExperts.Routed;
 import io.infinilora.backend.reference.TestData;
+import io.infinilora.core.Activation;
 import io.infinilora.core.DType;
 import io.infinilora.core.ModelSpec;
 import io.infinilora.core.WeightMatrix;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collections;
 import java.util.List;
 import java.util.Random;
+import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
@@ -215,6 +220,119 @@ public abstract class ExpertContract extends SamplingContract {
     holds(routing, ReferenceExperts.route(logits, moe));
   }
 
+  /** A tensor as the residual stream may be. */
+  private Tensor residual(double[][] values, boolean wide) {
+    return wide ? uploadWide(values) : upload(values);
+  }
+
+  private int[] packed(Routing routing) {
+    int[] rows = IntStream.range(0, routing.rows()).toArray();
+    int values = rows.length * routing.topK() * 2;
+    MemorySegment packed = Arena.ofAuto().allocate(4L * values, 4);
+    ops.packRouting(routing, rows, packed);
+    return packed.toArray(ValueLayout.JAVA_INT);
+  }
+
+  @ParameterizedTest
+  @CsvSource({
+    "1, 128, 2048, 8, true, RMS",
+    "2, 128, 2048, 8, true, RMS",
+    "3, 32, 2880, 4, true, RMS",
+    "4, 33, 2877, 3, false, RMS",
+    "5, 8, 4096, 2, true, RMS",
+    "1, 16, 4091, 16, true, RMS",
+    "8, 60, 576, 4, false, RMS",
+    "9, 128, 1024, 8, true, RMS",
+    "17, 6, 20, 6, true, RMS",
+    "32, 128, 2048, 8, true, RMS",
+    "33, 100, 264, 7, true, RMS",
+    "64, 32, 2880, 8, true, RMS",
+    "65, 8, 72, 2, true, RMS",
+    "1, 20, 4104, 3, true, RMS",
+    "2, 140, 512, 8, true, RMS",
+    "3, 16, 768, 4, true, LAYER"
+  })
+  void addsNormalisesAndRoutesAsOneAfterTheOther(
+      int rows, int experts, int in, int topK, boolean wide, ModelSpec.Norm norm) {
+    double[][] x = data.matrix(rows, in, 1);
+    double[][] y = data.matrix(rows, in, 3);
+    Vec weight = vec(data.matrix(1, in, 1)[0]);
+    Projection router =
+        backend.projection(
+            List.of(data.weights(DType.BF16, experts, in)),
+            Collections.singletonList(rows % 2 == 0 ? null : vec(data.matrix(1, experts, 1)[0])));
+    Tensor added = upload(x);
+    Tensor logits = backend.wideTensor(rows, experts);
+    for (int mode = 0; mode < 3; mode++) {
+      ModelSpec.Moe moe = new ModelSpec.Moe(experts, topK, mode < 2, mode < 1, false, false);
+      Tensor expectedSum = residual(y, wide);
+      Tensor expectedNorm = backend.tensor(rows, in);
+      Routing expected = backend.routing(rows, topK, experts);
+      ops.addNorm(added, expectedSum, norm, weight, 1e-5f, expectedNorm);
+      ops.route(router, expectedNorm, moe, logits, expected);
+
+      Tensor sum = residual(y, wide);
+      Tensor normed = backend.tensor(rows, in);
+      Routing routing = backend.routing(rows, topK, experts);
+      ops.addNormRoute(added, sum, norm, weight, 1e-5f, normed, router, moe, logits, routing);
+      assertThat(download(sum)).as("sum").isDeepEqualTo(download(expectedSum));
+      alike(download(normed), download(expectedNorm), "norm");
+      assertThat(packed(routing)).as("routing, mode %d", mode).isEqualTo(packed(expected));
+    }
+  }
+
+  @ParameterizedTest
+  @CsvSource({
+    "1, 8, 2048, true, RMS",
+    "1, 4, 2880, true, RMS",
+    "2, 2, 4096, false, RMS",
+    "3, 16, 4091, true, RMS",
+    "5, 1, 576, true, RMS",
+    "7, 3, 20, false, RMS",
+    "8, 9, 264, true, RMS",
+    "31, 8, 2877, true, RMS",
+    "32, 4, 1024, true, RMS",
+    "33, 4, 1024, true, RMS",
+    "64, 2, 520, true, RMS",
+    "200, 3, 72, true, RMS",
+    "2, 3, 4104, true, RMS",
+    "2, 3, 512, true, LAYER"
+  })
+  void combinesAddsAndNormalisesAsOneAfterTheOther(
+      int rows, int topK, int out, boolean wide, ModelSpec.Norm norm) {
+    int experts = 16;
+    int in = 40;
+    List<List<WeightMatrix>> matrices = new ArrayList<>();
+    List<List<Vec>> biases = new ArrayList<>();
+    for (int e = 0; e < experts; e++) {
+      matrices.add(List.of(data.weights(DType.BF16, out, in)));
+      biases.add(List.of(vec(data.matrix(1, out, 1)[0])));
+    }
+    ExpertProjection down = backend.expertProjection(matrices, biases);
+    Routing routing = backend.routing(rows, topK, experts);
+    ModelSpec.Moe moe = new ModelSpec.Moe(experts, topK, true, false, false, false);
+    ops.route(uploadWide(data.matrix(rows, experts, 1)), moe, routing);
+    double[][] y = data.matrix(rows, out, 3);
+    double[][] gates = data.matrix(rows * topK, in, 1);
+    Tensor up = upload(data.matrix(rows * topK, in, 1));
+    Activation activation = rows % 2 == 0 ? Activation.SWIGLU_CLAMPED : Activation.SWIGLU;
+    Tensor x = upload(gates);
+    ops.gatedActivation(activation, x, up, x);
+    Vec weight = vec(data.matrix(1, out, 1)[0]);
+    Tensor room = backend.tensor(rows, out);
+    Tensor expectedSum = residual(y, wide);
+    Tensor expectedNorm = backend.tensor(rows, out);
+    ops.expertCombine(down, routing, x, room);
+    ops.addNorm(room, expectedSum, norm, weight, 1e-5f, expectedNorm);
+
+    Tensor sum = residual(y, wide);
+    Tensor normed = backend.tensor(rows, out);
+    ops.expertCombineAddNorm(
+        activation, upload(gates), up, down, routing, room, sum, norm, weight, 1e-5f, normed);
+    alike(download(sum), download(expectedSum), "sum");
+    alike(download(normed), download(expectedNorm), "norm");
+  }
+
   @Test
   void gathersRoutings() {
     double[][] logits = logits(9, Load.SPREAD);
@@ -339,6 +457,62 @@ public abstract class ExpertContract extends SamplingContract {
   }
 
   @ParameterizedTest
+  @CsvSource({
+    "SWIGLU, 1, 3, SPREAD, 36, false, true",
+    "SWIGLU, 1, 6, SPREAD, 768, true, true",
+    "SWIGLU_CLAMPED, 1, 4, ONE, 1056, true, false",
+    "SWIGLU_CLAMPED, 2, 1, SPREAD, 5, false, true",
+    "SWIGLU, 3, 4, SOME, 776, false, false",
+    "SWIGLU_CLAMPED, 8, 2, ONE, 2888, true, true",
+    "SWIGLU, 8, 6, SPREAD, 4136, false, true",
+    "SWIGLU, 9, 3, ONE, 264, true, true",
+    "SWIGLU_CLAMPED, 65, 2, SPREAD, 40, false, true"
+  })
+  void combinesGatedRows(
+      Activation activation,
+      int rows,
+      int topK,
+      Load load,
+      int in,
+      boolean biased,
+      boolean siblings) {
+    int out = 45;
+    double[][] bias = data.matrix(EXPERTS, out, 1);
+    List<List<Vec>> biases = new ArrayList<>();
+    for (int e = 0; e < EXPERTS; e++) {
+      biases.add(Collections.singletonList(biased ? vec(bias[e]) : null));
+    }
+    ExpertProjection down = backend.expertProjection(experts(DType.BF16, in, out), biases);
+    Routing routing = route(logits(rows, load), moe(topK, true, true));
+    double[][] gates = data.matrix(rows * topK, in, 4);
+    double[][] ups = data.matrix(rows * topK, in, 4);
+    gates[0][0] = 200;
+    gates[0][1] = -200;
+    gates[0][2] = 0;
+    ups[0][3] = 50;
+    List<float[][]> results = new ArrayList<>();
+    for (boolean together : new boolean[] {false, true}) {
+      List<Tensor> room =
+          siblings
+              ? backend.tensors(rows * topK, in, in)
+              : List.of(backend.tensor(rows * topK, in), backend.tensor(rows * topK, in));
+      Tensor gate = room.get(0);
+      Tensor up = room.get(1);
+      write(gate, gates);
+      write(up, ups);
+      Tensor y = upload(data.matrix(rows, out, 1));
+      if (together) {
+        ops.expertCombine(activation, down, routing, gate, up, y);
+      } else {
+        ops.gatedActivation(activation, gate, up, gate);
+        ops.expertCombine(down, routing, gate, y);
+      }
+      results.add(download(y));
+    }
+    assertThat(results.get(1)).isDeepEqualTo(results.get(0));
+  }
+
+  @ParameterizedTest
   @EnumSource(names = {"F32", "F16", "BF16"})
   void expertsMayBeStridedViews(DType dtype) {
     // Interleaved gate and up, as one parameter has them; down transposed.
@@ -446,6 +620,31 @@ public abstract class ExpertContract extends SamplingContract {
     ExpertProjection p = backend.expertProjection(experts(DType.F32, 24, 36), noBiases(1));
     ops.expertProject(p, none, backend.tensor(0, 24), backend.tensor(0, 36));
     ops.expertCombine(p, none, backend.tensor(0, 24), backend.tensor(0, 36));
+    Vec weight = vec(new double[36]);
+    ops.expertCombineAddNorm(
+        Activation.SWIGLU,
+        backend.tensor(0, 24),
+        backend.tensor(0, 24),
+        p,
+        none,
+        backend.tensor(0, 36),
+        backend.wideTensor(0, 36),
+        ModelSpec.Norm.RMS,
+        weight,
+        1e-5f,
+        backend.tensor(0, 36));
+    ops.addNormRoute(
+        backend.tensor(0, 36),
+        backend.wideTensor(0, 36),
+        ModelSpec.Norm.RMS,
+        weight,
+        1e-5f,
+        backend.tensor(0, 36),
+        backend.projection(
+            List.of(data.weights(DType.F32, EXPERTS, 36)), Collections.singletonList(null)),
+        moe,
+        backend.wideTensor(0, EXPERTS),
+        none);
     ops.layerNorm(backend.tensor(0, 8), vec(new double[8]), 1e-5f, backend.tensor(0, 8));
     ops.clamp(backend.tensor(0, 8), 1);
   }
@@ -507,6 +706,50 @@ public abstract class ExpertContract extends SamplingContract {
     }
     assertThatThrownBy(() -> backend.routing(2, EXPERTS + 1, EXPERTS))
         .isInstanceOf(IllegalArgumentException.class);
+  }
+
+  @Test
+  void wrongNormsOfExpertsAreRefused() {
+    ModelSpec.Moe moe = moe(2, true, true);
+    ExpertProjection p = backend.expertProjection(experts(DType.F32, 24, 36), noBiases(1));
+    Projection router =
+        backend.projection(
+            List.of(data.weights(DType.F32, EXPERTS, 36)), Collections.singletonList(null));
+    Routing routing = route(logits(3, Load.SPREAD), moe);
+    Tensor logits = backend.wideTensor(3, EXPERTS);
+    Tensor x = backend.tensor(3, 36);
+    Tensor y = backend.wideTensor(3, 36);
+    Tensor out = backend.tensor(3, 36);
+    ModelSpec.Norm rms = ModelSpec.Norm.RMS;
+    Vec weight = vec(new double[36]);
+    Vec shorter = vec(new double[35]);
+    Tensor in = backend.tensor(6, 24);
+    Tensor narrow = backend.tensor(3, 35);
+    Routing fewer = routing.first(2);
+    List<Runnable> wrong =
+        List.of(
+            () -> ops.addNormRoute(x, y, rms, shorter, 0, out, router, moe, logits, routing),
+            () -> ops.addNormRoute(narrow, y, rms, weight, 0, out, router, moe, logits, routing),
+            () -> ops.addNormRoute(x, y, rms, weight, 0, out, router, moe, logits, fewer),
+            () ->
+                ops.addNormRoute(
+                    x, y, rms, weight, 0, out, router, moe(3, true, true), logits, routing),
+            () -> combineAddNorm(p, routing, in, x, y, shorter, out),
+            () -> combineAddNorm(p, routing, in, narrow, y, weight, out),
+            () -> combineAddNorm(p, routing, in, x, y.first(2), weight, out),
+            () -> combineAddNorm(p, routing, x, x, y, weight, out),
+            () -> combineAddNorm(p, fewer, in, x, y, weight, out));
+    for (int i = 0; i < wrong.size(); i++) {
+      Runnable call = wrong.get(i);
+      assertThatThrownBy(call::run).as("call %d", i).isInstanceOf(IllegalArgumentException.class);
+    }
+  }
+
+  private void combineAddNorm(
+      ExpertProjection p, Routing r, Tensor gate, Tensor sum, Tensor y, Vec weight, Tensor out) {
+    Tensor up = backend.tensor(6, 24);
+    ops.expertCombineAddNorm(
+        Activation.SWIGLU, gate, up, p, r, sum, y, ModelSpec.Norm.RMS, weight, 0, out);
   }
 
   private void apply(boolean combine, ExpertProjection p, Routing routing, Tensor x, Tensor y) {

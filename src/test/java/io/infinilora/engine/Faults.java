@@ -109,6 +109,11 @@ final class Faults {
   private LoraPort in(LoraPort port, Place place) {
     return new LoraPort() {
       @Override
+      public boolean reads(int layer, LoraSite site) {
+        return port.reads(layer, site);
+      }
+
+      @Override
       public void publish(int layer, LoraSite site, Tensor x) {
         strike(place == Place.PUBLISH && layer == 1 && site == LoraSite.MLP_IN);
         port.publish(layer, site, x);

@@ -187,6 +187,25 @@ final class CudaOpStream implements OpStream {
     }
   }
 
+  @Override
+  public void addNormRoute(
+      Tensor x,
+      Tensor y,
+      ModelSpec.Norm norm,
+      Vec weight,
+      float eps,
+      Tensor out,
+      Projection router,
+      ModelSpec.Moe moe,
+      Tensor logits,
+      Routing routing) {
+    if (!AddedNorm.fits(norm, y)
+        || !routings.addNormRoute(
+            AddedNorm.of(checks, x, y, weight, eps, out), router, moe, routing, rowCount())) {
+      OpStream.super.addNormRoute(x, y, norm, weight, eps, out, router, moe, logits, routing);
+    }
+  }
+
   /** Where the number of rows that are not padding is on the device; 0 if all are real. */
   private long rowCount() {
     boolean padded = step != null && stream.recorder().active();
@@ -206,6 +225,44 @@ final class CudaOpStream implements OpStream {
   @Override
   public void expertCombine(ExpertProjection weights, Routing routing, Tensor x, Tensor out) {
     experts.expertCombine(weights, routing, x, out);
+  }
+
+  @Override
+  public void expertCombine(
+      Activation activation,
+      ExpertProjection weights,
+      Routing routing,
+      Tensor gate,
+      Tensor up,
+      Tensor out) {
+    if (!experts.expertCombine(activation, weights, routing, gate, up, out)) {
+      OpStream.super.expertCombine(activation, weights, routing, gate, up, out);
+    }
+  }
+
+  @Override
+  public void expertCombineAddNorm(
+      Activation activation,
+      Tensor gate,
+      Tensor up,
+      ExpertProjection weights,
+      Routing routing,
+      Tensor sum,
+      Tensor y,
+      ModelSpec.Norm norm,
+      Vec weight,
+      float eps,
+      Tensor out) {
+    if (AddedNorm.fits(norm, y) && experts.combinesWithNorm(weights, y.rows(), routing.topK())) {
+      AddedNorm after = AddedNorm.of(checks, sum, y, weight, eps, out);
+      if (!experts.expertCombineAddNorm(activation, weights, routing, gate, up, after)) {
+        elements.gatedActivation(activation, gate, up, gate);
+        experts.expertCombineAddNorm(weights, routing, gate, after);
+      }
+    } else {
+      OpStream.super.expertCombineAddNorm(
+          activation, gate, up, weights, routing, sum, y, norm, weight, eps, out);
+    }
   }
 
   @Override

@@ -96,13 +96,8 @@ final class ElementOps {
 
   /** See {@link io.infinilora.backend.OpStream#addNorm}. */
   void addNorm(Tensor x, Tensor y, ModelSpec.Norm norm, Vec weight, float eps, Tensor out) {
-    CudaTensor from = checks.tensor(x, "addNorm x");
-    CudaTensor sum = checks.sameShape(y, from, "addNorm y");
-    CudaVec w = checks.vec(weight, from.cols(), "addNorm weight");
-    CudaTensor to = checks.sameShape(out, from, "addNorm out");
-    checks.that(
-        to.address() != from.address() && to.address() != sum.address(), () -> "addNorm in place");
-    launchNorm(from, sum, norm, w, eps, to);
+    AddedNorm n = AddedNorm.of(checks, x, y, weight, eps, out);
+    launchNorm(n.x(), n.y(), norm, n.weight(), eps, n.out());
   }
 
   private void launchNorm(
@@ -198,6 +193,14 @@ final class ElementOps {
         .go();
   }
 
+  /** What {@code activation.cuh} calls it. */
+  static int code(Activation activation) {
+    return switch (activation) {
+      case SWIGLU -> 0;
+      case SWIGLU_CLAMPED -> 1;
+    };
+  }
+
   /** See {@link io.infinilora.backend.OpStream#gatedActivation}. */
   void gatedActivation(Activation activation, Tensor gate, Tensor up, Tensor out) {
     CudaTensor g = checks.tensor(gate, "gatedActivation gate");
@@ -206,11 +209,7 @@ final class ElementOps {
     int rows = stream.launchRows(g.rows());
     stream
         .launch(gatedActivation)
-        .int32(
-            switch (activation) {
-              case SWIGLU -> 0;
-              case SWIGLU_CLAMPED -> 1;
-            })
+        .int32(code(activation))
         .tensor(g)
         .tensor(u)
         .int32(rows)

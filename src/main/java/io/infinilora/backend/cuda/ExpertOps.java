@@ -3,6 +3,7 @@ package io.infinilora.backend.cuda;
 import io.infinilora.backend.ExpertProjection;
 import io.infinilora.backend.Routing;
 import io.infinilora.backend.Tensor;
+import io.infinilora.core.Activation;
 
 /** Products by expert. The stream's thread only. */
 final class ExpertOps {
@@ -12,21 +13,28 @@ final class ExpertOps {
   private static final int COMBINE_THREADS = 128;
   private static final int COMBINE_FEATURES = 8 * COMBINE_THREADS;
 
+  /** Rows up to which their sums and the norm after them are one kernel. */
+  private static final int NORM_ROWS = 64;
+
   private final CudaStream stream;
   private final CudaChecks checks;
   private final RoutingOps routings;
+  private final OneRow one;
   private final FewRows few;
   private final ManyRoutedRows many;
   private final Kernel combine;
+  private final Kernel combineNorm;
 
   ExpertOps(
       CudaStream stream, CudaChecks checks, RoutingOps routings, FewRows few, ManyRoutedRows many) {
     this.stream = stream;
     this.checks = checks;
     this.routings = routings;
+    this.one = new OneRow(stream);
     this.few = few;
     this.many = many;
     combine = stream.device().kernel("matrix_few", "experts_combine");
+    combineNorm = stream.device().kernel("combine_norm", "combine_norm");
   }
 
   private CudaExpertProjection projection(ExpertProjection projection) {
@@ -54,7 +62,7 @@ final class ExpertOps {
     if (routed == 0) {
       return;
     }
-    routings.plan(routing);
+    plan(routing, routed);
     if (MatrixOps.areSiblings(outs)) {
       multiply(
           w,
@@ -102,15 +110,74 @@ final class ExpertOps {
     if (rows == 0) {
       return;
     }
-    routings.plan(routing);
+    plan(routing, routed);
     if (isMany(w, routed) && many.combines()) {
       checks.that(!x.wide(), () -> "x is float32, but products take bf16");
       many.combine(w, routing, x, out, rows);
       return;
     }
     int features = w.shape().paddedOut();
-    long terms = stream.scratch((long) routed * features * Float.BYTES);
-    multiply(w, routing, x, routed, 1, terms, features, true);
+    long terms = terms(w, routing, x, routed);
+    sum(routing, terms, features, rows, out);
+  }
+
+  /**
+   * See {@link io.infinilora.backend.OpStream#expertCombine(Activation, ExpertProjection, Routing,
+   * Tensor, Tensor, Tensor)}.
+   *
+   * @return whether it was done, as is only for a single row
+   */
+  boolean expertCombine(
+      Activation activation,
+      ExpertProjection weights,
+      Routing chosen,
+      Tensor gates,
+      Tensor ups,
+      Tensor result) {
+    CudaExpertProjection w = projection(weights);
+    CudaTensor out = checks.tensor(result, result.rows(), w.out(0), "out");
+    long terms = gatedTerms(activation, w, chosen, gates, ups, out.rows());
+    if (terms == 0) {
+      return false;
+    }
+    sum(checks.routing(chosen, "the routing"), terms, w.shape().paddedOut(), 1, out);
+    return true;
+  }
+
+  /**
+   * What the experts of a single row give, of gate and up.
+   *
+   * @return device address of {@code [topK, out]} in float32; 0 if it was not done
+   */
+  private long gatedTerms(
+      Activation activation,
+      CudaExpertProjection w,
+      Routing chosen,
+      Tensor gates,
+      Tensor ups,
+      int rows) {
+    if (!isOneRow(stream.launchRows(rows) * chosen.topK(), chosen)) {
+      return 0;
+    }
+    checks.that(w.outputs() == 1, () -> w.outputs() + " outputs cannot be combined");
+    CudaRouting routing = checks.routing(chosen, rows, chosen.topK(), w.experts(), "the routing");
+    CudaTensor gate = checks.tensor(gates, rows * routing.topK(), w.in(), "gate");
+    CudaTensor up = checks.sameShape(ups, gate, "up");
+    if (gate.wide() || up.wide() || gate.stride() != up.stride()) {
+      return 0;
+    }
+    int features = w.shape().paddedOut();
+    long terms = stream.scratch((long) routing.topK() * features * Float.BYTES);
+    one.multiply(w, routing, activation, gate, up, terms, features);
+    return terms;
+  }
+
+  /**
+   * Sums what a row's experts gave.
+   *
+   * @param terms device address of {@code [rows * topK, features]} in float32
+   */
+  private void sum(CudaRouting routing, long terms, int features, int rows, CudaTensor out) {
     stream
         .launch(combine)
         .pointer(terms)
@@ -128,6 +195,99 @@ final class ExpertOps {
         .go();
   }
 
+  /** What {@link #expertCombine} sums, as float32 rows of the padded output. */
+  private long terms(CudaExpertProjection w, CudaRouting routing, CudaTensor x, int routed) {
+    int features = w.shape().paddedOut();
+    long terms = stream.scratch((long) routed * features * Float.BYTES);
+    multiply(w, routing, x, routed, 1, terms, features, true);
+    return terms;
+  }
+
+  /** Whether {@link #expertCombineAddNorm} takes so many rows. */
+  boolean combinesWithNorm(ExpertProjection weights, int inRows, int topK) {
+    int rows = stream.launchRows(inRows);
+    return rows > 0 && rows <= NORM_ROWS && !isMany(projection(weights), rows * topK);
+  }
+
+  /**
+   * {@link #expertCombine}, then a norm of few rows.
+   *
+   * @param norm of which x is room for the sum
+   */
+  void expertCombineAddNorm(ExpertProjection weights, Routing chosen, Tensor in, AddedNorm norm) {
+    CudaExpertProjection w = projection(weights);
+    CudaTensor y = norm.y();
+    int rows = stream.launchRows(y.rows());
+    int routed = rows * chosen.topK();
+    checks.that(w.outputs() == 1, () -> w.outputs() + " outputs cannot be combined");
+    CudaRouting routing =
+        checks.routing(chosen, y.rows(), chosen.topK(), w.experts(), "the routing");
+    CudaTensor x = checks.tensor(in, y.rows() * routing.topK(), w.in(), "x");
+    checks.tensor(y, y.rows(), w.out(0), "y");
+    plan(routing, routed);
+    long terms = terms(w, routing, x, routed);
+    sum(routing, terms, w.shape().paddedOut(), rows, norm);
+  }
+
+  /**
+   * {@link #expertCombine(Activation, ExpertProjection, Routing, Tensor, Tensor, Tensor)}, then a
+   * norm.
+   *
+   * @param norm of which x is room for the sum
+   * @return whether it was done, as is only for a single row
+   */
+  boolean expertCombineAddNorm(
+      Activation activation,
+      ExpertProjection weights,
+      Routing chosen,
+      Tensor gates,
+      Tensor ups,
+      AddedNorm norm) {
+    CudaExpertProjection w = projection(weights);
+    checks.tensor(norm.y(), norm.y().rows(), w.out(0), "y");
+    long terms = gatedTerms(activation, w, chosen, gates, ups, norm.y().rows());
+    if (terms == 0) {
+      return false;
+    }
+    CudaRouting routing = checks.routing(chosen, "the routing");
+    sum(routing, terms, w.shape().paddedOut(), 1, norm);
+    return true;
+  }
+
+  /** Sums what rows' experts gave, adds that and normalises. */
+  private void sum(CudaRouting routing, long terms, int features, int rows, AddedNorm norm) {
+    CudaTensor y = norm.y();
+    int vectors = y.paddedCols() / CudaTensor.ALIGNMENT;
+    stream
+        .launch(combineNorm)
+        .pointer(terms)
+        .int64(features)
+        .pointer(routing.choices())
+        .pointer(routing.weights())
+        .int32(routing.topK())
+        .int32(norm.x().wide() ? 1 : 0)
+        .tensor(y)
+        .pointer(norm.weight().address())
+        .int32(y.cols())
+        .float32(norm.eps())
+        .tensor(norm.out())
+        .grid(rows)
+        .block(Math.ceilDiv(vectors, 32) * 32)
+        .dependent()
+        .go();
+  }
+
+  /** Makes the plan that a product needs. */
+  private void plan(CudaRouting routing, int routed) {
+    if (!isOneRow(routed, routing)) {
+      routings.plan(routing);
+    }
+  }
+
+  private static boolean isOneRow(int routed, Routing routing) {
+    return routed == routing.topK();
+  }
+
   private boolean isMany(CudaExpertProjection w, int routed) {
     return routed >= MANY_ROWS_PER_EXPERT * w.experts();
   }
@@ -142,7 +302,9 @@ final class ExpertOps {
       long yStride,
       boolean wide) {
     checks.that(!x.wide(), () -> "x is float32, but products take bf16");
-    if (!isMany(w, routed)) {
+    if (isOneRow(routed, routing)) {
+      one.multiply(w, routing, x, y, yStride, wide);
+    } else if (!isMany(w, routed)) {
       few.multiplyRouted(w, routing, x, routed, choices, y, yStride, wide);
     } else {
       many.multiply(w, routing, x, routed, choices, y, yStride, wide);

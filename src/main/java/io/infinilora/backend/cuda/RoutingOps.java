@@ -20,7 +20,15 @@ final class RoutingOps {
   private static final int ROUTER_THREADS = 512;
 
   private static final int ROUTER_FEATURES = 16;
-  private static final int ROUTER_SHARED = 70_720;
+  private static final int ROUTER_SHARED = 70_784;
+  private static final int NORM_ROUTER_THREADS = 256;
+  private static final int NORM_ROUTER_SHARED = 18_112;
+
+  /** Rows up to which the norm is faster in the kernel, which takes up to 4. */
+  private static final int NORM_ROUTER_ROWS = 2;
+
+  /** Elements between a row's end and the next in shared memory. */
+  private static final int NORM_ROW_PADDING = 32;
 
   /** Blocks that every device with clusters can run as one. */
   private static final int MAX_CLUSTER = 8;
@@ -30,6 +38,7 @@ final class RoutingOps {
   private final Kernel routeFew;
   private final Kernel routeRows;
   private final Kernel routeFrom;
+  private final Kernel normRoute;
   private final Kernel planCount;
   private final Kernel planFill;
 
@@ -40,6 +49,11 @@ final class RoutingOps {
     routeFew = device.kernel("route", "route_few");
     routeRows = device.kernel("route", "route_rows");
     routeFrom = device.kernel("router", "route_from").sharedLimit(ROUTER_SHARED);
+    int longestRow = (AddedNorm.MAX_COLS + NORM_ROW_PADDING) * Short.BYTES;
+    normRoute =
+        device
+            .kernel("router", "norm_route")
+            .sharedLimit(NORM_ROUTER_SHARED + NORM_ROUTER_ROWS * longestRow);
     planCount = device.kernel("route", "plan_count");
     planFill = device.kernel("route", "plan_fill");
   }
@@ -95,29 +109,89 @@ final class RoutingOps {
    */
   boolean route(
       Projection projection, Tensor in, ModelSpec.Moe moe, Routing result, long rowCount) {
-    int rows = stream.launchRows(in.rows());
-    int blocks = Math.ceilDiv(moe.experts(), ROUTER_FEATURES);
-    if (!(projection instanceof CudaProjection router)
-        || rows == 0
-        || rows > FEW_ROWS
-        || rows * moe.topK() > ROUTER_THREADS
-        || blocks > MAX_CLUSTER
-        || !stream.device().hopper()) {
+    if (!isFused(projection, in.rows(), moe)) {
       return false;
     }
+    CudaTensor x = checks.tensor(in, "x");
+    CudaProjection router = router(projection, x, moe);
+    CudaRouting out = checks.routing(result, x.rows(), moe.topK(), moe.experts(), "the routing");
+    Launch launch =
+        stream
+            .launch(routeFrom)
+            .pointer(x.address())
+            .int64(x.stride())
+            .block(ROUTER_THREADS)
+            .shared(ROUTER_SHARED);
+    choose(launch, router, x.rows(), moe, out, rowCount);
+    return true;
+  }
+
+  /**
+   * The same after the norm that makes the router's input, for very few rows.
+   *
+   * @param norm whose result the router's input is
+   * @param rowCount as above
+   * @return whether it was done
+   */
+  boolean addNormRoute(
+      AddedNorm norm, Projection projection, ModelSpec.Moe moe, Routing result, long rowCount) {
+    CudaTensor x = norm.out();
+    int rows = stream.launchRows(x.rows());
+    if (rows > NORM_ROUTER_ROWS || !isFused(projection, x.rows(), moe)) {
+      return false;
+    }
+    CudaProjection router = router(projection, x, moe);
+    CudaRouting out = checks.routing(result, x.rows(), moe.topK(), moe.experts(), "the routing");
+    int row = (router.shape().paddedIn() + NORM_ROW_PADDING) * x.elementBytes();
+    Launch launch =
+        stream
+            .launch(normRoute)
+            .tensor(norm.x())
+            .tensor(norm.y())
+            .pointer(norm.weight().address())
+            .int32(x.cols())
+            .float32(norm.eps())
+            .pointer(x.address())
+            .int64(x.stride())
+            .block(NORM_ROUTER_THREADS)
+            .shared(NORM_ROUTER_SHARED + rows * row);
+    choose(launch, router, x.rows(), moe, out, rowCount);
+    return true;
+  }
+
+  private boolean isFused(Projection projection, int inRows, ModelSpec.Moe moe) {
+    int rows = stream.launchRows(inRows);
+    return projection instanceof CudaProjection
+        && rows > 0
+        && rows <= FEW_ROWS
+        && rows * moe.topK() <= ROUTER_THREADS
+        && Math.ceilDiv(moe.experts(), ROUTER_FEATURES) <= MAX_CLUSTER
+        && stream.device().hopper();
+  }
+
+  private CudaProjection router(Projection projection, CudaTensor x, ModelSpec.Moe moe) {
+    CudaProjection router = (CudaProjection) projection;
     checks.owned(router.owner(), "the router");
     checks.that(
         router.outputs() == 1 && router.out(0) == moe.experts(),
         () -> "the router has other outputs than %d experts".formatted(moe.experts()));
-    CudaTensor x = checks.tensor(in, in.rows(), router.in(), "x");
+    checks.tensor(x, x.rows(), router.in(), "x");
     checks.that(!x.wide(), () -> "x is float32, but products take bf16");
-    CudaRouting out = checks.routing(result, x.rows(), moe.topK(), moe.experts(), "the routing");
+    return router;
+  }
+
+  /** Completes a launch whose arguments so far say what the router's input is. */
+  private void choose(
+      Launch launch,
+      CudaProjection router,
+      int rows,
+      ModelSpec.Moe moe,
+      CudaRouting out,
+      long rowCount) {
+    int blocks = Math.ceilDiv(moe.experts(), ROUTER_FEATURES);
     RoutingPlan plan = out.plan();
-    stream
-        .launch(routeFrom)
-        .pointer(x.address())
-        .int64(x.stride())
-        .int32(rows)
+    launch
+        .int32(stream.launchRows(rows))
         .pointer(router.weights())
         .pointer(router.biases())
         .int32(router.shape().paddedIn())
@@ -133,12 +207,9 @@ final class RoutingOps {
         .pointer(plan.active())
         .grid(blocks)
         .cluster(blocks)
-        .block(ROUTER_THREADS)
-        .shared(ROUTER_SHARED)
         .dependent()
         .go();
     plan.madeFor(out.rows());
-    return true;
   }
 
   /** A thread per routed row and per expert, and a warp per row as far as a block has them. */
