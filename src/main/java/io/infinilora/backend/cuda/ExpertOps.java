@@ -9,15 +9,20 @@ final class ExpertOps {
   /** Routed rows per expert from which on arithmetic limits a product. */
   private static final int MANY_ROWS_PER_EXPERT = 24;
 
-  private static final int COMBINE_THREADS = 128;
-  private static final int COMBINE_FEATURES = 8 * COMBINE_THREADS;
+  /**
+   * Of the sums over choices: of few rows in float32, and of many as {@code many_rows.cuh} says.
+   */
+  private static final int SUM_THREADS = 128;
+
+  private static final int SUM_TERMS_THREADS = 256;
 
   private final CudaStream stream;
   private final CudaChecks checks;
   private final RoutingOps routings;
   private final FewRows few;
   private final ManyRoutedRows many;
-  private final Kernel combine;
+  private final Kernel sum;
+  private final Kernel sumTerms;
 
   ExpertOps(
       CudaStream stream, CudaChecks checks, RoutingOps routings, FewRows few, ManyRoutedRows many) {
@@ -26,7 +31,8 @@ final class ExpertOps {
     this.routings = routings;
     this.few = few;
     this.many = many;
-    combine = stream.device().kernel("matrix_few", "experts_combine");
+    sum = stream.device().kernel("matrix_few", "experts_combine");
+    sumTerms = stream.device().kernel("sorted_rows", "combine_terms");
   }
 
   private CudaExpertProjection projection(ExpertProjection projection) {
@@ -103,16 +109,18 @@ final class ExpertOps {
       return;
     }
     routings.plan(routing);
-    if (isMany(w, routed) && many.combines()) {
-      checks.that(!x.wide(), () -> "x is float32, but products take bf16");
-      many.combine(w, routing, x, out, rows);
-      return;
-    }
     int features = w.shape().paddedOut();
-    long terms = stream.scratch((long) routed * features * Float.BYTES);
-    multiply(w, routing, x, routed, 1, terms, features, true);
+    boolean half = isMany(w, routed) && many.makesTerms();
+    long terms = stream.scratch((long) routed * features * (half ? Short.BYTES : Float.BYTES));
+    if (half) {
+      checks.that(!x.wide(), () -> "x is float32, but products take bf16");
+      many.multiplyToTerms(w, routing, x, routed, terms, features);
+    } else {
+      multiply(w, routing, x, routed, 1, terms, features, true);
+    }
+    int threads = half ? SUM_TERMS_THREADS : SUM_THREADS;
     stream
-        .launch(combine)
+        .launch(half ? sumTerms : sum)
         .pointer(terms)
         .int64(features)
         .pointer(routing.choices())
@@ -122,8 +130,8 @@ final class ExpertOps {
         .pointer(out.address())
         .int64(out.stride())
         .int32(out.wide() ? 1 : 0)
-        .grid(Math.ceilDiv(features, COMBINE_FEATURES), rows)
-        .block(COMBINE_THREADS)
+        .grid(Math.ceilDiv(features, 8 * threads), rows)
+        .block(threads)
         .dependent()
         .go();
   }
