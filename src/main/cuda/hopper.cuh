@@ -126,22 +126,6 @@ __device__ __forceinline__ void multiply(float (&d)[64], uint64_t x, uint64_t we
         : "l"(x), "l"(weights), "r"(accumulate));
 }
 
-// d (64 x 192) = x (64 x 16) * weights (192 x 16)^T, plus d if `accumulate`.
-__device__ __forceinline__ void multiply(float (&d)[96], uint64_t x, uint64_t weights, int accumulate) {
-    asm volatile(
-        "{ .reg .pred p; setp.ne.b32 p, %98, 0;\n"
-        "wgmma.mma_async.sync.aligned.m64n192k16.f32.bf16.bf16 {"
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-        "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
-        "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, "
-        "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "
-        "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
-        "}, %96, %97, p, 1, 1, 0, 0; }"
-        : SUMS_16(0), SUMS_16(16), SUMS_16(32), SUMS_16(48), SUMS_16(64), SUMS_16(80)
-        : "l"(x), "l"(weights), "r"(accumulate));
-}
-
 // d (64 x 256) = x (64 x 16) * weights (256 x 16)^T, plus d if `accumulate`.
 __device__ __forceinline__ void multiply(float (&d)[128], uint64_t x, uint64_t weights, int accumulate) {
     asm volatile(

@@ -1,36 +1,27 @@
 // Matrix products for many rows on Hopper: y = x W_e^T + b_e, each row by its expert's weights (or all by one).
 //
 // Shapes and layout
-//   x [rows, k] bf16, W [experts][n][k] bf16 row-major, b [experts][n] float32 or null, y [., n] bf16 (_wide: float32; _terms: fp16
-//   as many_rows.cuh says).
-//   k and n are multiples of 8; rows of x and y begin at multiples of 16 bytes; y's columns up to n are written.
-//   Rows are worked on in the order of experts: place p of it, starts[e] <= p < starts[e + 1], is row sorted[p] of y.
-//   starts null: one expert with `rows` rows. sorted null: place p is row p.
-//   matrix_many*: x lies in this order (mapX: its tensor map); experts_many: place p's x is row sorted[p] / choices.
+//   x [rows, k] bf16, W [experts][n][k] bf16 row-major, b [experts][n] float32 or null, y [., n] bf16 (_terms: fp16 as
+//   many_rows.cuh says). k and n are multiples of 8; rows of x and y begin at multiples of 16 bytes; y's columns up to n are
+//   written. Rows are worked on in the order of experts, in which x lies: place p of it, starts[e] <= p < starts[e + 1], is
+//   row sorted[p] of y. starts null: one expert with `rows` rows. sorted null: place p is row p.
 //
 // How
-//   One block per multiprocessor goes through tiles of 128 rows by COLUMNS features. A warp group brings both operands
-//   to a ring of STAGES x 64 of k in shared memory, swizzled by 128 bytes: W by tensor maps, whose third
-//   dimension keeps an expert's last tile from reading the next one's weights; x by tensor maps too, or, where its
-//   rows are scattered, with 16-byte copies. Two more warp groups multiply 64 rows each.
+//   One block per multiprocessor goes through tiles of 128 rows by COLUMNS features. A thread brings both operands to a ring
+//   of STAGES x 64 of k in shared memory by tensor maps, swizzled by 128 bytes; the weights' third dimension keeps an
+//   expert's last tile from reading the next one's. Two warp groups multiply 64 rows each and store them.
 //   A sum's order is that of k, whatever else is in the launch.
 //
 // Bytes: W of the experts that have rows once, y once, x once per 16 tiles of columns from the L2 or memory. With 128 rows
 // per expert and more, arithmetic is the limit: 2 rows n k operations.
 //
-// Launch: up to as many blocks as multiprocessors, 384 threads, SHARED_BYTES + 4 (experts + 1) bytes of shared memory.
+// Launch: up to as many blocks as multiprocessors, 384 threads, 1 KiB + the ring + 4 (experts + 1) bytes of shared memory;
+// boxes of x 64 rows, of W COLUMNS.
 
 #include "hopper.cuh"
 #include "many_rows.cuh"
 
 namespace {
-
-// Where rows of x come from, if not from a tensor map.
-struct ScatteredRows {
-    const __nv_bfloat16* x;
-    int stride;
-    int choices;
-};
 
 struct Product {
     const int* starts;
@@ -41,12 +32,17 @@ struct Product {
     int rows, n, k, experts;
 };
 
+constexpr int CONSUMERS = 2;  // warp groups that multiply
+constexpr int THREADS = (CONSUMERS + 1) * WARP_GROUP;
+
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
 constexpr int GROUP_ROWS = 64;  // of a tile, multiplied by one warp group
+constexpr int ROWS = CONSUMERS * GROUP_ROWS;
 constexpr int DEPTH = 64;       // of k per stage: 128 bytes
 constexpr int ROW_BYTES = DEPTH * 2;
 constexpr int GROUP_BYTES = GROUP_ROWS * ROW_BYTES;
+constexpr int X_BYTES = CONSUMERS * GROUP_BYTES;
 
 template <int STAGES>
 struct Ring {
@@ -58,16 +54,13 @@ struct Ring {
     }
 };
 
-template <int ROWS, int COLUMNS, int STAGES, bool SCATTERED, Result RESULT>
+template <int COLUMNS, int STAGES, Result RESULT>
 class Block {
-    static constexpr int CONSUMERS = ROWS / GROUP_ROWS;  // warp groups
-    static constexpr int X_BYTES = ROWS * ROW_BYTES;
     static constexpr int STAGE_BYTES = X_BYTES + COLUMNS * ROW_BYTES;
     using Order = Tiles<ROWS, COLUMNS>;
 
   public:
-    static __device__ __forceinline__ void run(const TensorMap* mapX, const ScatteredRows& scattered,
-                                               const TensorMap* mapW, const Product& p) {
+    static __device__ __forceinline__ void run(const TensorMap* mapX, const TensorMap* mapW, const Product& p) {
         extern __shared__ unsigned char memory[];
         __shared__ uint64_t full[STAGES], empty[STAGES];
         unsigned char* stages = memory + (1024 - (sharedAddress(memory) & 1023) & 1023);
@@ -75,7 +68,7 @@ class Block {
 
         if (threadIdx.x == 0) {
             for (int s = 0; s < STAGES; s++) {
-                initialiseBarrier(full + s, SCATTERED ? 1 + WARP_GROUP : 1);
+                initialiseBarrier(full + s, 1);
                 initialiseBarrier(empty + s, CONSUMERS * WARP_GROUP / WARP);
             }
             publishBarriers();
@@ -86,13 +79,10 @@ class Block {
         __syncthreads();
 
         if (threadIdx.x < WARP_GROUP) {
-            giveUpRegisters<CONSUMERS == 3 ? 32 : SCATTERED ? 56 : 40>();
-            if constexpr (SCATTERED)
-                fetchScattered(scattered, mapW, p, order, stages, full, empty);
-            else if (threadIdx.x == 0)
-                fetch(mapX, mapW, p, order, stages, full, empty);
+            giveUpRegisters<40>();
+            if (threadIdx.x == 0) fetch(mapX, mapW, p, order, stages, full, empty);
         } else {
-            takeRegisters<CONSUMERS == 3 ? 160 : SCATTERED ? 224 : 232>();
+            takeRegisters<232>();
             multiplyTiles(p, order, stages, full, empty);
         }
     }
@@ -117,46 +107,6 @@ class Block {
                 copyTile(stage + X_BYTES, mapW, k, tile.column, tile.expert, barrier);
             }
         }
-    }
-
-    static __device__ __forceinline__ void fetchScattered(const ScatteredRows& scattered, const TensorMap* mapW,
-                                                          const Product& p, Order& order, unsigned char* stages,
-                                                          uint64_t* full, uint64_t* empty) {
-        constexpr int CHUNKS = ROW_BYTES / 16;          // of a row: one per thread
-        constexpr int AT_ONCE = WARP_GROUP / CHUNKS;    // rows; a multiple of the swizzle's 8
-        constexpr int PER_THREAD = ROWS / AT_ONCE;
-        const int chunk = threadIdx.x % CHUNKS, row = threadIdx.x / CHUNKS;
-        const int target = row * ROW_BYTES + ((chunk ^ row % 8) << 4);
-        if (threadIdx.x == 0) prefetchTensorMap(mapW);
-
-        Ring<STAGES> ring;
-        Tile tile;
-        for (int t = blockIdx.x; order.at(t, p.experts, tile); t += gridDim.x) {
-            const __nv_bfloat16* sources[PER_THREAD];
-#pragma unroll
-            for (int i = 0; i < PER_THREAD; i++) {  // rows beyond the tile's: any will do
-                const int place = tile.first + min(row + i * AT_ONCE, tile.rows - 1);
-                const int from = p.sorted != nullptr ? p.sorted[place] / scattered.choices : place;
-                sources[i] = scattered.x + static_cast<long long>(from) * scattered.stride + chunk * 8;
-            }
-            for (int k = 0; k < p.k; k += DEPTH, ring.advance()) {
-                awaitBarrier(empty + ring.stage, ring.parity ^ 1);
-                uint64_t* barrier = full + ring.stage;
-                unsigned char* stage = stages + ring.stage * STAGE_BYTES;
-                if (threadIdx.x == 0) {
-                    arriveExpecting(barrier, COLUMNS * ROW_BYTES);
-                    copyTile(stage + X_BYTES, mapW, k, tile.column, tile.expert, barrier);
-                }
-                const bool present = k + chunk * 8 < p.k;
-#pragma unroll
-                for (int i = 0; i < PER_THREAD; i++)
-                    copyAsync(stage + target + i * AT_ONCE * ROW_BYTES, present ? sources[i] + k : scattered.x,
-                              present);
-                arriveAfterCopies(barrier);
-            }
-        }
-        commitCopies();
-        awaitCopies<0>();
     }
 
     static __device__ __forceinline__ void multiplyTiles(const Product& p, Order& order, const unsigned char* stages,
@@ -209,21 +159,11 @@ class Block {
         int previous = 0;
         for (int k = 0; k < depth; k += DEPTH, ring.advance()) {
             awaitBarrier(full + ring.stage, ring.parity);
-            if constexpr (SCATTERED) publishToAsyncProxy();
             const uint64_t xRows = describeRows(x + ring.stage * STAGE_BYTES);
             const uint64_t wRows = describeRows(weights + ring.stage * STAGE_BYTES);
             beginProducts();
 #pragma unroll
-            for (int i = 0; i < DEPTH / 16; i++) {  // 32 bytes of k each
-                if constexpr (CONSUMERS == 3 && COLUMNS == 256) {  // the registers of the kernel's start limit an instruction's
-                    auto& lower = reinterpret_cast<float(&)[COLUMNS / 4]>(d[0]);
-                    auto& upper = reinterpret_cast<float(&)[COLUMNS / 4]>(d[COLUMNS / 4]);
-                    multiply(lower, xRows + 2 * i, wRows + 2 * i, k + i);
-                    multiply(upper, xRows + 2 * i, wRows + 2 * i + (COLUMNS / 2 * ROW_BYTES >> 4), k + i);
-                } else {
-                    multiply(d, xRows + 2 * i, wRows + 2 * i, k + i);
-                }
-            }
+            for (int i = 0; i < DEPTH / 16; i++) multiply(d, xRows + 2 * i, wRows + 2 * i, k + i);  // 32 bytes of k each
             commitProducts();
             if (k == 0) {
                 meanwhile();
@@ -243,35 +183,23 @@ class Block {
 }  // namespace
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-#define MULTIPLY(ROWS, COLUMNS, STAGES, SCATTERED, RESULT, MAP_X, ROWS_OF_X)                   \
-    Block<ROWS, COLUMNS, STAGES, SCATTERED, RESULT>::run(MAP_X, ROWS_OF_X, &mapW, \
-                                                         Product{starts, sorted, bias, y, yStride, rows, n, k, experts})
+#define MULTIPLY(COLUMNS, STAGES, RESULT) \
+    Block<COLUMNS, STAGES, RESULT>::run(&mapX, &mapW, Product{starts, sorted, bias, y, yStride, rows, n, k, experts})
 #else
-#define MULTIPLY(ROWS, COLUMNS, STAGES, SCATTERED, RESULT, MAP_X, ROWS_OF_X) __trap()  // see matrix_many_portable.cu
+#define MULTIPLY(COLUMNS, STAGES, RESULT) __trap()  // see matrix_many_portable.cu
 #endif
 
-#define PRODUCT_PARAMETERS                                                                                         \
-    const __grid_constant__ TensorMap mapW, const int *starts, const int *sorted, const float *bias, void *y, int yStride, \
-        int rows, int n, int k, int experts
-
-#define KERNEL(NAME, ROWS, COLUMNS, STAGES, RESULT)                                                                     \
-    extern "C" __global__ void __launch_bounds__((ROWS / 64 + 1) * WARP_GROUP, 1)                                       \
-        NAME##_##ROWS##_##COLUMNS(const __grid_constant__ TensorMap mapX, PRODUCT_PARAMETERS) {                         \
-        MULTIPLY(ROWS, COLUMNS, STAGES, false, RESULT, &mapX, ScatteredRows{});                                         \
+#define KERNEL(NAME, COLUMNS, STAGES, RESULT)                                                                     \
+    extern "C" __global__ void __launch_bounds__(THREADS, 1)                                                      \
+        NAME##_128_##COLUMNS(const __grid_constant__ TensorMap mapX, const __grid_constant__ TensorMap mapW,      \
+                             const int* starts, const int* sorted, const float* bias, void* y, int yStride,       \
+                             int rows, int n, int k, int experts) {                                               \
+        MULTIPLY(COLUMNS, STAGES, RESULT);                                                                        \
     }
 
-#define KERNELS(ROWS, COLUMNS, STAGES)                                  \
-    KERNEL(matrix_many, ROWS, COLUMNS, STAGES, Result::BF16)            \
-    KERNEL(matrix_many_wide, ROWS, COLUMNS, STAGES, Result::FLOAT32)    \
-    KERNEL(matrix_many_terms, ROWS, COLUMNS, STAGES, Result::TERMS)
+#define KERNELS(COLUMNS, STAGES)                       \
+    KERNEL(matrix_many, COLUMNS, STAGES, Result::BF16) \
+    KERNEL(matrix_many_terms, COLUMNS, STAGES, Result::TERMS)
 
-KERNELS(128, 128, 6)
-KERNELS(128, 256, 4)
-KERNELS(192, 256, 4)
-
-#define SCATTERED_KERNEL(COLUMNS, STAGES)                                                                       \
-    extern "C" __global__ void __launch_bounds__(3 * WARP_GROUP, 1)                                             \
-        experts_many_##COLUMNS(const __nv_bfloat16* x, int xStride, int choices, PRODUCT_PARAMETERS) {          \
-        MULTIPLY(128, COLUMNS, STAGES, true, Result::BF16, nullptr, (ScatteredRows{x, xStride, choices}));      \
-    }
-SCATTERED_KERNEL(256, 4)
+KERNELS(128, 6)
+KERNELS(256, 4)

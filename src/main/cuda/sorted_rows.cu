@@ -2,9 +2,9 @@
 // up the terms that it leaves in the order of rows.
 //
 // Shapes    x [*, columns] bf16 with a stride, out [places, columns] bf16 without gaps; columns a multiple of 8; sorted as
-//           experts.cuh says. terms [routed, n] fp16 as many_rows.cuh says.
+//           experts.cuh says. terms [routed, n] fp16 with a stride, as many_rows.cuh says.
 // Limits    places * columns < 2^34, columns < 2^19.
-// Bytes     each value is read once, mostly from the L2, and written once.
+// Bytes     x once from memory, then from the L2; out once. Terms once.
 // Order     of a sum: that of a row's choices.
 
 #include <cuda_fp16.h>
@@ -16,23 +16,28 @@ constexpr int TOGETHER = 4;  // vectors of a thread: their loads are under way a
 constexpr int COMBINE_THREADS = 256;
 constexpr int TERMS = 8;  // loaded at once
 
-// out[p] = x[sorted[p] / choices]: rows in the order of experts. bf16, columns a multiple of 8, rows of out without gaps;
-// TOGETHER * GATHER_THREADS vectors of 8 columns per block. places: device address of how many rows there are; what `sorted`
-// holds beyond, for padded rows, is stale.
+// out[p] = x[sorted[p] / choices]: rows in the order of experts. places: device address of how many rows there are; what
+// `sorted` holds beyond, for padded rows, is stale.
+// Grid (places * slice / (TOGETHER * GATHER_THREADS), columns / (8 * slice)): blocks begin in this order, so that with
+// slices of a few MB in all rows x comes from the L2 whenever an expert wants it again.
 extern "C" __global__ void __launch_bounds__(GATHER_THREADS)
     gather_sorted(const __nv_bfloat16* x, long long xStride, const int* sorted, const int* places, int choices, int columns,
-                  __nv_bfloat16* out) {
+                  int slice, __nv_bfloat16* out) {
     awaitPreviousKernel();
     allowNextKernel();
-    const unsigned perRow = columns / 8, from = blockIdx.x * (TOGETHER * GATHER_THREADS) + threadIdx.x;
+    const unsigned perRow = columns / 8, width = slice, from = blockIdx.x * (TOGETHER * GATHER_THREADS) + threadIdx.x;
     const unsigned end = *places;
     const uint4* sources[TOGETHER];
+    uint4* targets[TOGETHER];
 #pragma unroll
     for (int i = 0; i < TOGETHER; i++) {
-        const unsigned index = from + i * GATHER_THREADS, place = index / perRow;
+        const unsigned index = from + i * GATHER_THREADS, place = index / width;
+        const unsigned vector = blockIdx.y * width + index - place * width;
         sources[i] = nullptr;
-        if (place < end)
-            sources[i] = reinterpret_cast<const uint4*>(x + sorted[place] / choices * xStride) + (index - place * perRow);
+        if (place < end && vector < perRow) {
+            sources[i] = reinterpret_cast<const uint4*>(x + sorted[place] / choices * xStride) + vector;
+            targets[i] = reinterpret_cast<uint4*>(out) + static_cast<long long>(place) * perRow + vector;
+        }
     }
     uint4 values[TOGETHER];
 #pragma unroll
@@ -40,14 +45,14 @@ extern "C" __global__ void __launch_bounds__(GATHER_THREADS)
         if (sources[i] != nullptr) values[i] = *sources[i];
 #pragma unroll
     for (int i = 0; i < TOGETHER; i++)
-        if (sources[i] != nullptr) reinterpret_cast<uint4*>(out)[from + i * GATHER_THREADS] = values[i];
+        if (sources[i] != nullptr) *targets[i] = values[i];
 }
 
 // out[r] = sum_j weights[r, j] * terms[r * topK + j], in the order of the choices; out bf16 or float32; n a multiple of 8.
 // Grid (n / (8 * COMBINE_THREADS), rows). Padded rows' terms may be anything: they are not added.
 extern "C" __global__ void __launch_bounds__(COMBINE_THREADS)
-    combine_terms(const __half* terms, const int* experts, const float* weights, int topK, int n, void* out,
-                  long long outStride, int wide) {
+    combine_terms(const __half* terms, long long stride, const int* experts, const float* weights, int topK, int n,
+                  void* out, long long outStride, int wide) {
     allowNextKernel();
     awaitPreviousKernel();
     const int column = 8 * (blockIdx.x * COMBINE_THREADS + threadIdx.x);
@@ -62,7 +67,7 @@ extern "C" __global__ void __launch_bounds__(COMBINE_THREADS)
         for (int j = 0; j < TERMS; j++) {
             const bool exists = first + j < topK;
             const long long i = row * topK + first + j;
-            values[j] = exists ? __ldcs(reinterpret_cast<const uint4*>(terms + i * n + column)) : uint4{};
+            values[j] = exists ? __ldcs(reinterpret_cast<const uint4*>(terms + i * stride + column)) : uint4{};
             factors[j] = exists ? weights[i] : 0;
             real[j] = exists && experts[i] >= 0;
         }

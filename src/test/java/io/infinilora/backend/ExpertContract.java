@@ -415,6 +415,21 @@ public abstract class ExpertContract extends SamplingContract {
   }
 
   @ParameterizedTest
+  @ValueSource(ints = {5, 300})
+  void projectsToFloat32(int rows) {
+    List<List<WeightMatrix>> experts = experts(DType.F32, 72, 133);
+    double[][] logits = logits(rows, Load.SPREAD);
+    ModelSpec.Moe moe = moe(3, true, true);
+    double[][] x = data.matrix(rows, 72, 1);
+    Tensor y = backend.wideTensor(rows * 3, 133);
+    ops.expertProject(
+        backend.expertProjection(experts, noBiases(1)), route(logits, moe), upload(x), y);
+    double[][][] w = decode(experts, 0);
+    Routed routed = ReferenceExperts.route(logits, moe);
+    close(download(y), ReferenceExperts.project(routed, x, w, null), 72, most(w));
+  }
+
+  @ParameterizedTest
   @MethodSource("weightTypes")
   void combinesEveryType(DType dtype) {
     int block = dtype.blockElements();

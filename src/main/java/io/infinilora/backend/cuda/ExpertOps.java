@@ -10,8 +10,12 @@ final class ExpertOps {
   /** Routed rows per expert from which on arithmetic limits a product. */
   private static final int MANY_ROWS_PER_EXPERT = 24;
 
-  private static final int COMBINE_THREADS = 128;
-  private static final int COMBINE_FEATURES = 8 * COMBINE_THREADS;
+  /**
+   * Of the sums over choices: of few rows in float32, and of many as {@code many_rows.cuh} says.
+   */
+  private static final int SUM_THREADS = 128;
+
+  private static final int SUM_TERMS_THREADS = 256;
 
   /** Rows up to which their sums and the norm after them are one kernel. */
   private static final int NORM_ROWS = 64;
@@ -22,7 +26,8 @@ final class ExpertOps {
   private final OneRow one;
   private final FewRows few;
   private final ManyRoutedRows many;
-  private final Kernel combine;
+  private final Kernel sum;
+  private final Kernel sumTerms;
   private final Kernel combineNorm;
 
   ExpertOps(
@@ -33,7 +38,8 @@ final class ExpertOps {
     this.one = new OneRow(stream);
     this.few = few;
     this.many = many;
-    combine = stream.device().kernel("matrix_few", "experts_combine");
+    sum = stream.device().kernel("matrix_few", "experts_combine");
+    sumTerms = stream.device().kernel("sorted_rows", "combine_terms");
     combineNorm = stream.device().kernel("combine_norm", "combine_norm");
   }
 
@@ -111,14 +117,15 @@ final class ExpertOps {
       return;
     }
     plan(routing, routed);
-    if (isMany(w, routed) && many.combines()) {
-      checks.that(!x.wide(), () -> "x is float32, but products take bf16");
-      many.combine(w, routing, x, out, rows);
-      return;
-    }
     int features = w.shape().paddedOut();
-    long terms = terms(w, routing, x, routed);
-    sum(routing, terms, features, rows, out);
+    if (isMany(w, routed) && many.makesTerms()) {
+      checks.that(!x.wide(), () -> "x is float32, but products take bf16");
+      long terms = stream.scratch((long) routed * features * Short.BYTES);
+      many.multiplyToTerms(w, routing, x, routed, terms, features);
+      sum(sumTerms, SUM_TERMS_THREADS, routing, terms, features, rows, out);
+    } else {
+      sum(sum, SUM_THREADS, routing, terms(w, routing, x, routed), features, rows, out);
+    }
   }
 
   /**
@@ -140,7 +147,8 @@ final class ExpertOps {
     if (terms == 0) {
       return false;
     }
-    sum(checks.routing(chosen, "the routing"), terms, w.shape().paddedOut(), 1, out);
+    CudaRouting routing = checks.routing(chosen, "the routing");
+    sum(sum, SUM_THREADS, routing, terms, w.shape().paddedOut(), 1, out);
     return true;
   }
 
@@ -175,11 +183,19 @@ final class ExpertOps {
   /**
    * Sums what a row's experts gave.
    *
-   * @param terms device address of {@code [rows * topK, features]} in float32
+   * @param kernel for the terms' type
+   * @param terms device address of {@code [rows * topK, features]}
    */
-  private void sum(CudaRouting routing, long terms, int features, int rows, CudaTensor out) {
+  private void sum(
+      Kernel kernel,
+      int threads,
+      CudaRouting routing,
+      long terms,
+      int features,
+      int rows,
+      CudaTensor out) {
     stream
-        .launch(combine)
+        .launch(kernel)
         .pointer(terms)
         .int64(features)
         .pointer(routing.choices())
@@ -189,8 +205,8 @@ final class ExpertOps {
         .pointer(out.address())
         .int64(out.stride())
         .int32(out.wide() ? 1 : 0)
-        .grid(Math.ceilDiv(features, COMBINE_FEATURES), rows)
-        .block(COMBINE_THREADS)
+        .grid(Math.ceilDiv(features, 8 * threads), rows)
+        .block(threads)
         .dependent()
         .go();
   }

@@ -1,27 +1,29 @@
 package io.infinilora.backend.cuda;
 
 import java.lang.foreign.MemorySegment;
-import java.util.EnumMap;
 import java.util.HashMap;
 import java.util.Map;
 
 /**
  * Products of many routed rows by their experts' weights. On Hopper x is first brought into the
  * order of experts, since the copy engine takes boxes of neighbouring rows only: {@code
- * matrix_many.cu}; elsewhere {@code matrix_many_portable.cu}. Sums over a row's experts pass
- * through memory as {@code many_rows.cuh} says, elsewhere in float32. The stream's thread only.
+ * matrix_many.cu}; elsewhere, and for float32 results, {@code matrix_many_portable.cu}. The
+ * stream's thread only.
  */
 final class ManyRoutedRows {
+  private static final int TILE_ROWS = 128;
   private static final int DEPTH = 64;
+  private static final int THREADS = 384;
 
   /** Rows that an instruction multiplies. */
   private static final int UNIT_ROWS = 64;
 
   private static final int PORTABLE_THREADS = 256;
   private static final int GATHER_THREADS = 256;
-  private static final int GATHER_COLUMNS = 8 * 4 * GATHER_THREADS;
-  private static final int COMBINE_THREADS = 256;
-  private static final int COMBINE_FEATURES = 8 * COMBINE_THREADS;
+  private static final int GATHER_VECTORS = 4 * GATHER_THREADS;
+
+  /** Vectors of 8 columns of a row that are gathered together if others want the row too. */
+  private static final int GATHER_SLICE = 32;
 
   /** Tensor maps that are kept: those of the weights, and of x by number of rows. */
   private static final int MAX_MAPS = 4096;
@@ -29,34 +31,19 @@ final class ManyRoutedRows {
   private final CudaStream stream;
   private final TensorMaps maps;
   private final Kernel gather;
-  private final Kernel combine;
   private final Kernel portable;
   private final Variant wideTiles;
   private final Variant narrowTiles;
   private final Map<Box, MemorySegment> encoded = new HashMap<>();
 
-  /** What a product writes. */
-  private enum Result {
-    BF16(""),
-    FLOAT32("_wide"),
-    TERMS("_terms");
-
-    final String suffix;
-
-    Result(String suffix) {
-      this.suffix = suffix;
-    }
-  }
-
   /** A size of tiles. */
   private static final class Variant {
     private static final int SLACK = 1024;
 
-    private final Map<Result, Kernel> kernels = new EnumMap<>(Result.class);
-    private final int rows;
+    private final Kernel rows;
+    private final Kernel terms;
     private final int columns;
     private final int stages;
-    private final int threads;
 
     /**
      * A size of tiles.
@@ -64,20 +51,17 @@ final class ManyRoutedRows {
      * @param columns features of a tile
      * @param stages of the ring in shared memory
      */
-    Variant(CudaDevice device, int rows, int columns, int stages, int threads) {
-      this.rows = rows;
+    Variant(CudaDevice device, int columns, int stages) {
       this.columns = columns;
       this.stages = stages;
-      this.threads = threads;
-      for (Result result : Result.values()) {
-        String name = "matrix_many%s_%d_%d".formatted(result.suffix, rows, columns);
-        kernels.put(
-            result, device.kernel("matrix_many", name).sharedLimit(shared(RoutingOps.MAX_EXPERTS)));
-      }
+      int shared = shared(RoutingOps.MAX_EXPERTS);
+      String tile = "_%d_%d".formatted(TILE_ROWS, columns);
+      rows = device.kernel("matrix_many", "matrix_many" + tile).sharedLimit(shared);
+      terms = device.kernel("matrix_many", "matrix_many_terms" + tile).sharedLimit(shared);
     }
 
     int shared(int experts) {
-      return stages * (rows + columns) * DEPTH * Short.BYTES + SLACK + 4 * (experts + 1);
+      return stages * (TILE_ROWS + columns) * DEPTH * Short.BYTES + SLACK + 4 * (experts + 1);
     }
   }
 
@@ -90,10 +74,9 @@ final class ManyRoutedRows {
     boolean hopper = device.hopper();
     maps = hopper ? new TensorMaps(device) : null;
     gather = device.kernel("sorted_rows", "gather_sorted");
-    combine = device.kernel("sorted_rows", "combine_terms");
     portable = device.kernel("matrix_many_portable", "matrix_many_portable");
-    wideTiles = hopper ? new Variant(device, 128, 256, 4, 384) : null;
-    narrowTiles = hopper ? new Variant(device, 128, 128, 6, 384) : null;
+    wideTiles = hopper ? new Variant(device, 256, 4) : null;
+    narrowTiles = hopper ? new Variant(device, 128, 6) : null;
   }
 
   /**
@@ -113,46 +96,25 @@ final class ManyRoutedRows {
       long y,
       long yStride,
       boolean wide) {
-    if (maps == null) {
+    if (maps == null || wide) {
       multiplyPortably(w, routing, x, routed, choices, y, yStride, wide);
     } else {
-      Result result = wide ? Result.FLOAT32 : Result.BF16;
-      multiplySorted(w, routing, x, routed, choices, y, yStride, result);
+      multiplySorted(w, routing, x, routed, choices, y, yStride, false);
     }
   }
 
-  /** Whether {@link #combine} can be called. */
-  boolean combines() {
+  /** Whether {@link #multiplyToTerms} can be called. */
+  boolean makesTerms() {
     return maps != null;
   }
 
   /**
-   * {@code out[r]} is the sum of row r's choices, each multiplied with its expert's weights, times
-   * the routing's weights.
-   *
-   * @param x a row per routed row
-   * @param rows rows of {@code out} to launch for
+   * The same with a row of x per routed row, and results as {@code many_rows.cuh} has terms of
+   * sums: in fp16.
    */
-  void combine(
-      CudaExpertProjection w, CudaRouting routing, CudaTensor x, CudaTensor out, int rows) {
-    int routed = rows * routing.topK();
-    int features = w.shape().paddedOut();
-    long terms = stream.scratch((long) routed * features * Short.BYTES);
-    multiplySorted(w, routing, x, routed, 1, terms, features, Result.TERMS);
-    stream
-        .launch(combine)
-        .pointer(terms)
-        .pointer(routing.choices())
-        .pointer(routing.weights())
-        .int32(routing.topK())
-        .int32(features)
-        .pointer(out.address())
-        .int64(out.stride())
-        .int32(out.wide() ? 1 : 0)
-        .grid(Math.ceilDiv(features, COMBINE_FEATURES), rows)
-        .block(COMBINE_THREADS)
-        .dependent()
-        .go();
+  void multiplyToTerms(
+      CudaExpertProjection w, CudaRouting routing, CudaTensor x, int routed, long y, long yStride) {
+    multiplySorted(w, routing, x, routed, 1, y, yStride, true);
   }
 
   private void multiplySorted(
@@ -163,9 +125,11 @@ final class ManyRoutedRows {
       int choices,
       long y,
       long yStride,
-      Result result) {
+      boolean terms) {
     StackedOutputs shape = w.shape();
     int width = shape.paddedIn();
+    int vectors = width / 8;
+    int slice = choices == 1 ? vectors : Math.min(vectors, GATHER_SLICE);
     long sorted = stream.sideScratch((long) routed * width * Short.BYTES);
     stream
         .launch(gather)
@@ -175,8 +139,11 @@ final class ManyRoutedRows {
         .pointer(routing.plan().starts() + (long) Integer.BYTES * w.experts())
         .int32(choices)
         .int32(width)
+        .int32(slice)
         .pointer(sorted)
-        .grid(Math.toIntExact(Math.ceilDiv((long) routed * width, GATHER_COLUMNS)))
+        .grid(
+            Math.toIntExact(Math.ceilDiv((long) routed * slice, GATHER_VECTORS)),
+            Math.ceilDiv(vectors, slice))
         .block(GATHER_THREADS)
         .dependent()
         .go();
@@ -204,7 +171,7 @@ final class ManyRoutedRows {
                     new long[] {width, (long) width * features},
                     new int[] {DEPTH, variant.columns, 1}));
     stream
-        .launch(variant.kernels.get(result))
+        .launch(terms ? variant.terms : variant.rows)
         .bytes(mapX)
         .bytes(mapW)
         .pointer(routing.plan().starts())
@@ -217,7 +184,7 @@ final class ManyRoutedRows {
         .int32(width)
         .int32(w.experts())
         .grid(stream.device().multiprocessors())
-        .block(variant.threads)
+        .block(THREADS)
         .shared(variant.shared(w.experts()))
         .dependent()
         .go();
