@@ -49,6 +49,18 @@ class Tiles:
             if launch.tiles else None
 
 
+def launch_few_shrink(kernels, rows, names, count, shares, cluster, splits, arguments, dependent):
+    """As many clusters as run at once, among which the work is shared out."""
+    clusters = min(count * shares * splits, max(1, plan.SHRINK_AT_ONCE // cluster))
+    kernels.shrink((cluster * clusters,), kernels.SHRINK_THREADS, [rows, names, count, shares, splits, *arguments],
+                   cluster=cluster, dependent=dependent)
+
+
+def launch_few_expand(kernels, rows, count, shares, arguments, dependent):
+    kernels.expand((min(count * sum(shares), plan.EXPAND_AT_ONCE),), kernels.EXPAND_THREADS, [rows, count, *arguments],
+                   dependent=dependent)
+
+
 def split(y, features):
     """Views of y, one per target."""
     return [part for part in torch.split(y, list(features), 1)]
@@ -77,19 +89,25 @@ class Work:
         """dependent: overlaps what is before it (the shrink kernel waits for it by itself)."""
         arguments = [0, self.x, ("l", self.x.stride(0)), self.x_rows, self.hidden, self.v, self.stride, self.rows]
         before = dependent
-        for kernel, s in zip((kernels.shrink, kernels.shrink_rows), self.shrink):
-            if s.count:
-                kernel((self.cluster * self.splits, s.count, s.shares), kernels.SHRINK_THREADS,
-                       [s.rows, s.names, *arguments], cluster=self.cluster, dependent=before)
-                before = True
+        few, many = self.shrink
+        if few.count:
+            launch_few_shrink(kernels, few.rows, few.names, few.count, few.shares, self.cluster, self.splits, arguments, before)
+            before = True
+        if many.count:
+            kernels.shrink_rows((self.cluster * self.splits, many.count, many.shares), kernels.SHRINK_THREADS,
+                                [many.rows, many.names, *arguments], cluster=self.cluster, dependent=before)
+            before = True
         arguments = [self.v, self.stride, self.rows, self.splits, self.y_rows, self.factors, int(self.add)]
-        for kernel, e in zip((kernels.expand, kernels.expand_rows), self.expand):
-            if e.count:
-                most = [e.most] if kernel is kernels.expand else []
-                kernel((e.count, sum(e.shares)), kernels.EXPAND_THREADS,
-                       [e.rows, *targets(e.names.data_ptr(), e.count, self.ys, self.features, e.shares), *most,
-                        *arguments], dependent=before)
-                before = True
+        few, many = self.expand
+        if few.count:
+            launch_few_expand(kernels, few.rows, few.count, few.shares,
+                              [*targets(few.names.data_ptr(), few.count, self.ys, self.features, few.shares), few.most,
+                               *arguments], before)
+            before = True
+        if many.count:
+            kernels.expand_rows((many.count, sum(many.shares)), kernels.EXPAND_THREADS,
+                                [many.rows, *targets(many.names.data_ptr(), many.count, self.ys, self.features, many.shares),
+                                 *arguments], dependent=before)
 
 
 class RoutedWork:
@@ -141,16 +159,20 @@ class RoutedWork:
 
     def launch_products(self, kernels, planned=True, dependent=True):
         t = self.tiling
-        arguments = [self.shrink, self.shrink_names, int(planned), self.x, ("l", self.x.stride(0)), self.x_rows, self.hidden,
-                     self.v, self.stride, self.routed]
-        kernel = kernels.shrink_rows if t.many_shrink else kernels.shrink
-        kernel((self.cluster * self.splits, t.shrink_tiles, t.shrink_shares), kernels.SHRINK_THREADS, arguments,
-               cluster=self.cluster, dependent=dependent)
-        kernel, most = (kernels.expand_rows, []) if t.many_expand else (kernels.expand, [t.most])
-        kernel((t.expand_tiles, sum(t.expand_shares)), kernels.EXPAND_THREADS,
-               [self.expand, *targets(self.expand_names.data_ptr(), t.expand_tiles, self.ys, self.features, t.expand_shares),
-                *most, self.v, self.stride, self.routed, self.splits, self.y_rows, self.factors, int(self.add)],
-               dependent=True)
+        arguments = [int(planned), self.x, ("l", self.x.stride(0)), self.x_rows, self.hidden, self.v, self.stride, self.routed]
+        if t.many_shrink:
+            kernels.shrink_rows((self.cluster * self.splits, t.shrink_tiles, t.shrink_shares), kernels.SHRINK_THREADS,
+                                [self.shrink, self.shrink_names, *arguments], cluster=self.cluster, dependent=dependent)
+        else:
+            launch_few_shrink(kernels, self.shrink, self.shrink_names, t.shrink_tiles, t.shrink_shares, self.cluster,
+                              self.splits, arguments, dependent)
+        names = targets(self.expand_names.data_ptr(), t.expand_tiles, self.ys, self.features, t.expand_shares)
+        arguments = [self.v, self.stride, self.routed, self.splits, self.y_rows, self.factors, int(self.add)]
+        if t.many_expand:
+            kernels.expand_rows((t.expand_tiles, sum(t.expand_shares)), kernels.EXPAND_THREADS,
+                                [self.expand, *names, *arguments], dependent=True)
+        else:
+            launch_few_expand(kernels, self.expand, t.expand_tiles, t.expand_shares, [*names, t.most, *arguments], True)
         if self.combine is not None:
             columns = self.features[0]
             kernels.combine((-(-columns // 8 // kernels.COMBINE_THREADS), self.routed // self.top_k),

@@ -36,11 +36,21 @@ final class LoraKernels {
   /** Routed rows up to which a plan fetches tables: one multiprocessor would take too long. */
   private static final int FETCH_TABLES = 512;
 
+  /**
+   * Blocks per multiprocessor that share the work of the kernels for few rows. Of the shrink kernel
+   * four would run at once; three leave room for the first ones of the expand kernel.
+   */
+  private static final double SHRINK_BLOCKS = 384 / 132.0;
+
+  private static final int EXPAND_BLOCKS = 4;
+
   private static final int TARGET_BYTES = 32;
 
   private final CudaStream stream;
   private final boolean hopper;
   private final int planShared;
+  private final int shrinkBlocks;
+  private final int expandBlocks;
   private final Kernel shrink;
   private final Kernel expand;
   private final Kernel plan;
@@ -73,6 +83,8 @@ final class LoraKernels {
     CudaDevice device = stream.device();
     this.stream = stream;
     hopper = device.hopper();
+    shrinkBlocks = (int) (SHRINK_BLOCKS * device.multiprocessors());
+    expandBlocks = EXPAND_BLOCKS * device.multiprocessors();
     shrink = device.kernel("lora_decode", "lora_shrink");
     expand = device.kernel("lora_decode", "lora_expand");
     boolean large = device.sharedMemory() >= SHRINK_ROWS_SHARED;
@@ -110,10 +122,20 @@ final class LoraKernels {
   void shrink(
       boolean forMany, DeviceTiles tiles, boolean planned, Shrink tiling, Products products) {
     Clusters clusters = clusters(products.x());
-    stream
-        .launch(forMany ? shrinkRows : shrink)
-        .pointer(tiles.rows())
-        .pointer(tiles.names())
+    Launch launch =
+        stream.launch(forMany ? shrinkRows : shrink).pointer(tiles.rows()).pointer(tiles.names());
+    if (forMany) {
+      launch.grid(clusters.all(), tiles.capacity(), tiling.shares());
+    } else {
+      long units = (long) tiles.capacity() * tiling.shares() * clusters.splits();
+      int most = Math.max(1, shrinkBlocks / clusters.blocks());
+      launch
+          .int32(tiles.capacity())
+          .int32(tiling.shares())
+          .int32(clusters.splits())
+          .grid(clusters.blocks() * (int) Math.min(units, most));
+    }
+    launch
         .int32(planned ? 1 : 0)
         .pointer(products.x().address())
         .int64(products.x().stride())
@@ -122,7 +144,6 @@ final class LoraKernels {
         .pointer(products.v())
         .int32(products.vStride())
         .int32(products.vRows())
-        .grid(clusters.all(), tiles.capacity(), tiling.shares())
         .block(SHRINK_THREADS)
         .shared(forMany ? SHRINK_ROWS_SHARED : 0)
         .cluster(clusters.blocks())
@@ -143,6 +164,12 @@ final class LoraKernels {
       boolean add,
       CudaTensor... outs) {
     Launch launch = stream.launch(forMany ? expandRows : expand).pointer(tiles.rows());
+    if (forMany) {
+      launch.grid(tiles.capacity(), tiling.allShares());
+    } else {
+      long units = (long) tiles.capacity() * tiling.allShares();
+      launch.int32(tiles.capacity()).grid((int) Math.min(units, expandBlocks));
+    }
     for (int t = 0; t < LoraLayout.MAX_TARGETS; t++) {
       launch.bytes(target(t, tiles, tiling, outs));
     }
@@ -157,7 +184,6 @@ final class LoraKernels {
         .pointer(products.yRows())
         .pointer(products.factors())
         .int32(add ? 1 : 0)
-        .grid(tiles.capacity(), tiling.allShares())
         .block(EXPAND_THREADS)
         .dependent()
         .go();
