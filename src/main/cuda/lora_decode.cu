@@ -19,6 +19,7 @@ constexpr int WARP_K = 64;                          // reduced values per warp
 static_assert(SHRINK_WARPS * WARP_K == CHUNK);       // per block
 constexpr int SHRINK_RANK_BLOCKS = 2;               // rank blocks at a time: 128 bytes of A per lane
 constexpr int SHRINK_ROWS = 64;                     // rows of a tile at most
+constexpr int SUMS = 3;                             // of units: being added up, complete, read by others
 constexpr int SHRINK_RANKS = SHRINK_RANK_BLOCKS * RANK_BLOCK;
 constexpr int PARTIAL_STRIDE = SHRINK_RANKS + 4;    // + 4: no bank conflicts between the lanes of a fragment
 
@@ -43,8 +44,8 @@ extern "C" __global__ void __launch_bounds__(SHRINK_THREADS, 4)
     lora_shrink(const void* tiles, const void* names, int tileCount, int shares, int splits, int planned,
                 const __nv_bfloat16* __restrict__ x, long long xStride, const int* xRows, int hidden, float* v, int vStride,
                 int vRows) {
-    __shared__ float partials[SHRINK_WARPS * TILE_ROWS * PARTIAL_STRIDE];
-    __shared__ float sums[2][SHRINK_ROWS * SHRINK_RANKS];
+    __shared__ float partials[2][SHRINK_WARPS * TILE_ROWS * PARTIAL_STRIDE];
+    __shared__ float sums[SUMS][SHRINK_ROWS * SHRINK_RANKS];
     __shared__ ShrinkUnit units[SHRINK_UNITS];
     __shared__ int firstRows[SHRINK_UNITS][TILE_ROWS];  // of x
     // Only after it, so that what the previous kernel wrote is there when a block of the next one starts.
@@ -54,7 +55,7 @@ extern "C" __global__ void __launch_bounds__(SHRINK_THREADS, 4)
     const int blocks = clusterSize(), clusters = gridDim.x / blocks, cluster = blockIdx.x / blocks;
     const int chunks = (hidden + CHUNK - 1) / CHUNK;
     const int unitCount = tileCount * shares * splits;
-    int buffer = 0;
+    int buffer = 0, half = 0;
     for (int first = cluster; first < unitCount; first += SHRINK_UNITS * clusters) {
         const int count = min(SHRINK_UNITS, (unitCount - first + clusters - 1) / clusters);
         // All descriptions at once: the loads of which one needs the other's result are waited for once.
@@ -110,7 +111,13 @@ extern "C" __global__ void __launch_bounds__(SHRINK_THREADS, 4)
                 if (row + TILE_ROWS + g < rows) xRow = loadInt(xRows + units[i].row + row + TILE_ROWS + g);
             }
         };
-        int i = from(0);
+        // Adds up over the cluster what was completed last, before buffer.
+        auto finish = [&](int i) {
+            awaitCluster();
+            sumOverCluster<SHRINK_RANKS>(sums[(buffer + SUMS - 1) % SUMS], SHRINK_RANKS, units[i].rows, units[i].ranks,
+                                         units[i].target, vStride, i);
+        };
+        int i = from(0), before = -1;
         if (i < count) loadA(i);
         awaitPreviousKernel();
         if (i < count) loadX(i, 0);
@@ -132,7 +139,7 @@ extern "C" __global__ void __launch_bounds__(SHRINK_THREADS, 4)
                     loadA(following);
                     loadX(following, 0);
                 }
-                float* part = partials + (warp * TILE_ROWS + 2 * c) * PARTIAL_STRIDE + g;
+                float* part = partials[half] + (warp * TILE_ROWS + 2 * c) * PARTIAL_STRIDE + g;
 #pragma unroll
                 for (int rb = 0; rb < SHRINK_RANK_BLOCKS; rb++) {
                     part[rb * 16] = d[rb][0];
@@ -140,110 +147,88 @@ extern "C" __global__ void __launch_bounds__(SHRINK_THREADS, 4)
                     part[rb * 16 + 8] = d[rb][2];
                     part[rb * 16 + 8 + PARTIAL_STRIDE] = d[rb][3];
                 }
-                __syncthreads();
+                __syncthreads();  // so everybody has read the other half
                 const int r = threadIdx.x / SHRINK_RANKS, rank = threadIdx.x % SHRINK_RANKS;
                 static_assert(SHRINK_THREADS == TILE_ROWS * SHRINK_RANKS);
                 float sum = 0;
 #pragma unroll
-                for (int w = 0; w < SHRINK_WARPS; w++) sum += partials[(w * TILE_ROWS + r) * PARTIAL_STRIDE + rank];
+                for (int w = 0; w < SHRINK_WARPS; w++) sum += partials[half][(w * TILE_ROWS + r) * PARTIAL_STRIDE + rank];
                 sums[buffer][(row + r) * SHRINK_RANKS + rank] = sum;
-                if (!last) __syncthreads();
+                half ^= 1;
             }
-            // Others read one buffer while the other is filled: who is past this barrier has read the one before.
-            clusterBarrier();
-            sumOverCluster<SHRINK_RANKS>(sums[buffer], SHRINK_RANKS, rows, units[i].ranks, units[i].target, vStride);
-            buffer ^= 1;
+            // The unit before is added up only now, so that nobody waits for the slowest block of the cluster. Who arrives has
+            // read the sums before those, whose buffer is the next.
+            if (before >= 0) finish(before);
+            arriveAtCluster();
+            before = i;
+            buffer = (buffer + 1) % SUMS;
             i = following;
         }
+        if (before >= 0) finish(before);
         __syncthreads();  // the descriptions are no longer read
     }
     clusterBarrier();  // no block may leave while others read its sums
     awaitPreviousKernel();
 }
 
-// What a block of lora_expand has to do at a time: some feature blocks of a tile.
-struct ExpandUnit {
-    const uint4* pieces[EXPAND_FRAGMENTS / 4][EXPAND_WARPS];  // null: nothing there
-    int row, rows, rankBlocks, vBlock;                        // no rows: nothing to do
-    int target, first;                                        // feature block
-    float scale;
-};
-constexpr int EXPAND_UNITS = 64;  // whose descriptions are fetched at a time
-
-struct ExpandUnits {
-    ExpandUnit units[EXPAND_UNITS];
-    int rows[EXPAND_UNITS][TILE_ROWS];  // the first ones of y
-    float factors[EXPAND_UNITS][TILE_ROWS];
-};
-
-__device__ __forceinline__ int heldBlocks(int rankBlocks, int most) {
-    return min(most, EXPAND_WARPS * EXPAND_FRAGMENTS / 4 / (rankBlocks > 2 ? 4 : rankBlocks > 1 ? 2 : 1));
-}
-
 // RB: rank blocks of a round (1, 2 or 4; ranks between are guarded, larger ones take several rounds).
 template <int RB>
-__device__ __forceinline__ void loadRound(const ExpandUnit& unit, int round, uint4 (&weights)[EXPAND_FRAGMENTS]) {
+__device__ void expand(const LoraItem& item, const LoraTarget& target, int first, int blocks, const float* v, int vStride,
+                       int vRows, int splits, const int* yRows, const float* factors, bool add) {
     constexpr int BLOCKS = EXPAND_FRAGMENTS / (RB * 4);  // feature blocks per warp
-    const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
-#pragma unroll
-    for (int b = 0; b < BLOCKS; b++) {
-        const uint4* piece = unit.pieces[b][warp];
-#pragma unroll
-        for (int rb = 0; rb < RB; rb++)
-#pragma unroll
-            for (int f = 0; f < 4; f++)
-                weights[(b * RB + rb) * 4 + f] = piece && round + rb < unit.rankBlocks
-                    ? loadWeights(piece + ((round + rb) * 4 + f) * FRAGMENT + lane) : uint4{};
-    }
-}
-
-__device__ __forceinline__ void loadFirst(const ExpandUnit& unit, uint4 (&weights)[EXPAND_FRAGMENTS]) {
-    if (unit.rankBlocks > 2) {
-        loadRound<4>(unit, 0, weights);
-    } else if (unit.rankBlocks > 1) {
-        loadRound<2>(unit, 0, weights);
-    } else {
-        loadRound<1>(unit, 0, weights);
-    }
-}
-
-// A lane's features: 8 of each of its blocks, of two rows per tile.
-__device__ __forceinline__ int featureOf(const ExpandUnit& unit, int b) {
-    return (unit.first + b * EXPAND_WARPS + static_cast<int>(threadIdx.x) / WARP) * FEATURE_BLOCK + threadIdx.x % WARP / 4 * 8;
-}
-
-template <int RB>
-__device__ __forceinline__ void expand(const ExpandUnits& all, int index, const LoraTarget& target,
-                                       uint4 (&weights)[EXPAND_FRAGMENTS], const float* v, int vStride, int vRows, int splits,
-                                       const int* yRows, const float* factors, bool add) {
-    constexpr int BLOCKS = EXPAND_FRAGMENTS / (RB * 4);
-    constexpr int STEP = EXPAND_WARPS * FEATURE_BLOCK / 8;  // from one block of a warp to the next, in 16 bytes
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, g = lane / 4, c = lane % 4;
-    const ExpandUnit& unit = all.units[index];
-    const int rankBlocks = unit.rankBlocks, unitRows = unit.rows;
-    auto inside = [&](int b) { return unit.pieces[b][warp] && featureOf(unit, b) < target.features; };
+    const int rankBlocks = item.rankBlocks;
 
-    for (int row = 0; row < unitRows; row += TILE_ROWS) {
-        uint4* rows[2];
-        float scales[2];
+    const uint4* pieces[BLOCKS];
 #pragma unroll
-        for (int half = 0; half < 2; half++) {
-            const int r = row + 2 * c + half;
-            rows[half] = nullptr;
-            if (r >= unitRows) continue;
-            const int y = row == 0 ? all.rows[index][2 * c + half] : loadInt(yRows + unit.row + r);
-            rows[half] = reinterpret_cast<uint4*>(target.y + y * target.stride + featureOf(unit, 0));
-            scales[half] = row == 0 ? all.factors[index][2 * c + half]
-                                    : factors ? unit.scale * loadFactor(factors + unit.row + r) : unit.scale;
+    for (int b = 0; b < BLOCKS; b++)
+        pieces[b] = b * EXPAND_WARPS + warp < blocks ? loadPiece(item.pieces + 2 + first + b * EXPAND_WARPS + warp) : nullptr;
+    uint4 weights[BLOCKS][RB][4];
+    auto loadRound = [&](int round) {
+#pragma unroll
+        for (int b = 0; b < BLOCKS; b++) {
+            const uint4* source = pieces[b] + round * 4 * FRAGMENT + lane;
+#pragma unroll
+            for (int rb = 0; rb < RB; rb++)
+#pragma unroll
+                for (int f = 0; f < 4; f++)
+                    weights[b][rb][f] = pieces[b] && round + rb < rankBlocks
+                        ? loadWeights(source + (rb * 4 + f) * FRAGMENT) : uint4{};
         }
+    };
+    // A lane's features: 8 of each of its blocks, of two rows per tile.
+    const int feature = (first + warp) * FEATURE_BLOCK + 8 * g;
+    auto locate = [&](int row, int half) -> uint4* {
+        const int r = row + 2 * c + half;
+        if (r >= item.rows) return nullptr;
+        return reinterpret_cast<uint4*>(target.y + loadInt(yRows + item.row + r) * target.stride + feature);
+    };
+    auto inside = [&](int b) {
+        return b * EXPAND_WARPS + warp < blocks && feature + b * EXPAND_WARPS * FEATURE_BLOCK < target.features;
+    };
+    constexpr int STEP = EXPAND_WARPS * FEATURE_BLOCK / 8;  // from one block of a warp to the next, in 16 bytes
+
+    loadRound(0);
+    const float scale = __ldg(reinterpret_cast<const float*>(item.pieces));
+    uint4* rows[2] = {locate(0, 0), locate(0, 1)};
+    if (add) {
+#pragma unroll
+        for (int half = 0; half < 2; half++)
+#pragma unroll
+            for (int b = 0; b < BLOCKS; b++)
+                if (rows[half] && inside(b)) prefetchL2(rows[half] + b * STEP);
+    }
+    awaitPreviousKernel();
+
+    for (int row = 0; row < item.rows; row += TILE_ROWS) {
         unsigned lo[RB], hi[RB];
         auto loadV = [&](int round) {
 #pragma unroll
             for (int rb = 0; rb < RB; rb++) {
                 float4 sum{};
-                if (row + g < unitRows && round + rb < rankBlocks) {
-                    sum = sumOverSplits(v + static_cast<long long>(unit.row + row + g) * vStride +
-                                            (unit.vBlock + round + rb) * RANK_BLOCK + 4 * c,
+                if (row + g < item.rows && round + rb < rankBlocks) {
+                    sum = sumOverSplits(v + static_cast<long long>(item.row + row + g) * vStride +
+                                            (item.vBlock + round + rb) * RANK_BLOCK + 4 * c,
                                         static_cast<long long>(vRows) * vStride, splits);
                 }
                 lo[rb] = packBf16(sum.x, sum.y), hi[rb] = packBf16(sum.z, sum.w);
@@ -261,97 +246,49 @@ __device__ __forceinline__ void expand(const ExpandUnits& all, int index, const 
             float d[4][4] = {};
             for (int round = 0; round == 0 || (RB == MOST_ROUND && round < rankBlocks); round += RB) {
                 if (RB == MOST_ROUND && rankBlocks > RB) {
-                    loadRound<RB>(unit, round, weights);
+                    loadRound(round);
                     loadV(round);
                 }
 #pragma unroll
                 for (int rb = 0; rb < RB; rb++)
 #pragma unroll
-                    for (int f = 0; f < 4; f++) mma(d[f], weights[(b * RB + rb) * 4 + f], lo[rb], hi[rb]);
+                    for (int f = 0; f < 4; f++) mma(d[f], weights[b][rb][f], lo[rb], hi[rb]);
             }
 #pragma unroll
-            for (int half = 0; half < 2; half++)
-                if (rows[half] && inside(b)) rows[half][b * STEP] = addScaled(old[b][half], scales[half], d, half);
+            for (int half = 0; half < 2; half++) {
+                if (!rows[half] || !inside(b)) continue;
+                const float factor = factors ? scale * loadFactor(factors + item.row + row + 2 * c + half) : scale;
+                rows[half][b * STEP] = addScaled(old[b][half], factor, d, half);
+            }
         }
+        rows[0] = locate(row + TILE_ROWS, 0);
+        rows[1] = locate(row + TILE_ROWS, 1);
     }
 }
 
-// Grid (n): n blocks, each of which takes every nth unit. A unit has as many feature blocks as the warps hold, but at
-// most `most`, a multiple of 4. Without add, y is written where a tile has the target, and nowhere else.
+// Grid (tiles, shares of all targets). A block takes as many feature blocks as its warps hold, but at most `most`, a
+// multiple of 4. Without add, y is written where a tile has the target, and nowhere else.
 extern "C" __global__ void __launch_bounds__(EXPAND_THREADS, 4)
-    lora_expand(const void* tiles, int tileCount, const LoraTarget t0, const LoraTarget t1, const LoraTarget t2, int most,
-                const float* v, int vStride, int vRows, int splits, const int* yRows, const float* factors, int add) {
-    __shared__ ExpandUnits all;
+    lora_expand(const void* tiles, const LoraTarget t0, const LoraTarget t1, const LoraTarget t2, int most, const float* v,
+                int vStride, int vRows, int splits, const int* yRows, const float* factors, int add) {
     allowNextKernel();
-    const int shares = t0.shares + t1.shares + t2.shares, unitCount = tileCount * shares;
-    const int step = gridDim.x;
-    auto targetOf = [&](int t) { return t == 0 ? t0 : t == 1 ? t1 : t2; };
-    for (int start = blockIdx.x; start < unitCount; start += EXPAND_UNITS * step) {
-        const int count = min(EXPAND_UNITS, (unitCount - start + step - 1) / step);
-        // All descriptions at once: the loads of which one needs the other's result are waited for once.
-#pragma unroll 2
-        for (int mine = threadIdx.x / 4; mine < count; mine += EXPAND_THREADS / 4) {
-            const int warp = threadIdx.x % 4;  // whose pieces these are, and two rows
-            const int index = start + mine * step, tile = index / shares;
-            int share = index % shares;
-            const int t = share < t0.shares ? 0 : share < t0.shares + t1.shares ? 1 : 2;
-            share -= t == 0 ? 0 : t == 1 ? t0.shares : t0.shares + t1.shares;
-            const LoraTarget target = targetOf(t);
-            const LoraItem item = loadItem(tiles, target.names, tile);
-            const int held = heldBlocks(item.rankBlocks, most), first = share * held;
-            const int blocks = min(held, (target.features + FEATURE_BLOCK - 1) / FEATURE_BLOCK - first);
-            const int rows = blocks > 0 ? item.rows : 0;
-            ExpandUnit& unit = all.units[mine];
-#pragma unroll
-            for (int b = 0; b < EXPAND_FRAGMENTS / 4; b++)
-                unit.pieces[b][warp] = rows > 0 && b * EXPAND_WARPS + warp < blocks
-                    ? loadPiece(item.pieces + 2 + first + b * EXPAND_WARPS + warp) : nullptr;
-            const float scale = rows > 0 ? __ldg(reinterpret_cast<const float*>(item.pieces)) : 0;
-#pragma unroll
-            for (int r = 2 * warp; r < 2 * warp + 2; r++) {
-                all.rows[mine][r] = r < rows ? loadInt(yRows + item.row + r) : 0;
-                all.factors[mine][r] = factors && r < rows ? scale * loadFactor(factors + item.row + r) : scale;
-            }
-            if (warp == 0) {
-                unit.row = item.row, unit.rows = rows, unit.rankBlocks = item.rankBlocks, unit.vBlock = item.vBlock;
-                unit.target = t, unit.first = first, unit.scale = scale;
-            }
-        }
-        __syncthreads();
-        auto from = [&](int i) {  // the next unit with something to do
-            while (i < count && all.units[i].rows == 0) i++;
-            return i;
-        };
-        uint4 weights[EXPAND_FRAGMENTS];
-        int i = from(0);
-        if (i < count) {
-            const ExpandUnit& unit = all.units[i];
-            loadFirst(unit, weights);
-            if (add && start == static_cast<int>(blockIdx.x)) {
-                const int c = threadIdx.x % 4, warp = threadIdx.x / WARP;
-                const LoraTarget target = targetOf(unit.target);
-#pragma unroll
-                for (int half = 0; half < 2; half++)
-#pragma unroll
-                    for (int b = 0; b < EXPAND_FRAGMENTS / 4; b++)
-                        if (2 * c + half < unit.rows && unit.pieces[b][warp] && featureOf(unit, b) < target.features)
-                            prefetchL2(target.y + all.rows[i][2 * c + half] * target.stride + featureOf(unit, b));
-            }
-        }
-        awaitPreviousKernel();
-        while (i < count) {
-            const LoraTarget target = targetOf(all.units[i].target);
-            if (all.units[i].rankBlocks > 2) {
-                expand<4>(all, i, target, weights, v, vStride, vRows, splits, yRows, factors, add);
-            } else if (all.units[i].rankBlocks > 1) {
-                expand<2>(all, i, target, weights, v, vStride, vRows, splits, yRows, factors, add);
-            } else {
-                expand<1>(all, i, target, weights, v, vStride, vRows, splits, yRows, factors, add);
-            }
-            i = from(i + 1);
-            if (i < count) loadFirst(all.units[i], weights);
-        }
-        __syncthreads();  // the descriptions are no longer read
+    int share;
+    const LoraTarget target = chooseTarget(t0, t1, t2, share);
+    const LoraItem item = loadItem(tiles, target.names, blockIdx.x);
+    const int held = min(most, EXPAND_WARPS * EXPAND_FRAGMENTS / 4 / (item.rankBlocks > 2 ? 4 : item.rankBlocks > 1 ? 2 : 1));
+    const int all = (target.features + FEATURE_BLOCK - 1) / FEATURE_BLOCK;
+    if (item.rows == 0 || share * held >= all) {
+        if (blockIdx.x == 0) awaitPreviousKernel();
+        return;
     }
-    awaitPreviousKernel();
+    for (int first = share * held; first < all; first += target.shares * held) {
+        const int blocks = min(held, all - first);
+        if (item.rankBlocks > 2) {
+            expand<4>(item, target, first, blocks, v, vStride, vRows, splits, yRows, factors, add);
+        } else if (item.rankBlocks > 1) {
+            expand<2>(item, target, first, blocks, v, vStride, vRows, splits, yRows, factors, add);
+        } else {
+            expand<1>(item, target, first, blocks, v, vStride, vRows, splits, yRows, factors, add);
+        }
+    }
 }

@@ -56,11 +56,6 @@ def launch_few_shrink(kernels, rows, names, count, shares, cluster, splits, argu
                    cluster=cluster, dependent=dependent)
 
 
-def launch_few_expand(kernels, rows, count, shares, arguments, dependent):
-    kernels.expand((min(count * sum(shares), plan.EXPAND_AT_ONCE),), kernels.EXPAND_THREADS, [rows, count, *arguments],
-                   dependent=dependent)
-
-
 def split(y, features):
     """Views of y, one per target."""
     return [part for part in torch.split(y, list(features), 1)]
@@ -100,9 +95,9 @@ class Work:
         arguments = [self.v, self.stride, self.rows, self.splits, self.y_rows, self.factors, int(self.add)]
         few, many = self.expand
         if few.count:
-            launch_few_expand(kernels, few.rows, few.count, few.shares,
-                              [*targets(few.names.data_ptr(), few.count, self.ys, self.features, few.shares), few.most,
-                               *arguments], before)
+            kernels.expand((few.count, sum(few.shares)), kernels.EXPAND_THREADS,
+                           [few.rows, *targets(few.names.data_ptr(), few.count, self.ys, self.features, few.shares), few.most,
+                            *arguments], dependent=before)
             before = True
         if many.count:
             kernels.expand_rows((many.count, sum(many.shares)), kernels.EXPAND_THREADS,
@@ -172,7 +167,8 @@ class RoutedWork:
             kernels.expand_rows((t.expand_tiles, sum(t.expand_shares)), kernels.EXPAND_THREADS,
                                 [self.expand, *names, *arguments], dependent=True)
         else:
-            launch_few_expand(kernels, self.expand, t.expand_tiles, t.expand_shares, [*names, t.most, *arguments], True)
+            kernels.expand((t.expand_tiles, sum(t.expand_shares)), kernels.EXPAND_THREADS,
+                           [self.expand, *names, t.most, *arguments], dependent=True)
         if self.combine is not None:
             columns = self.features[0]
             kernels.combine((-(-columns // 8 // kernels.COMBINE_THREADS), self.routed // self.top_k),

@@ -37,12 +37,10 @@ final class LoraKernels {
   private static final int FETCH_TABLES = 512;
 
   /**
-   * Blocks per multiprocessor that share the work of the kernels for few rows. Of the shrink kernel
-   * four would run at once; three leave room for the first ones of the expand kernel.
+   * Blocks per multiprocessor that share the work of the shrink kernel for few rows. Four would run
+   * at once; three leave room for the first ones of the expand kernel.
    */
   private static final double SHRINK_BLOCKS = 384 / 132.0;
-
-  private static final int EXPAND_BLOCKS = 4;
 
   private static final int TARGET_BYTES = 32;
 
@@ -50,7 +48,6 @@ final class LoraKernels {
   private final boolean hopper;
   private final int planShared;
   private final int shrinkBlocks;
-  private final int expandBlocks;
   private final Kernel shrink;
   private final Kernel expand;
   private final Kernel plan;
@@ -84,7 +81,6 @@ final class LoraKernels {
     this.stream = stream;
     hopper = device.hopper();
     shrinkBlocks = (int) (SHRINK_BLOCKS * device.multiprocessors());
-    expandBlocks = EXPAND_BLOCKS * device.multiprocessors();
     shrink = device.kernel("lora_decode", "lora_shrink");
     expand = device.kernel("lora_decode", "lora_expand");
     boolean large = device.sharedMemory() >= SHRINK_ROWS_SHARED;
@@ -164,12 +160,6 @@ final class LoraKernels {
       boolean add,
       CudaTensor... outs) {
     Launch launch = stream.launch(forMany ? expandRows : expand).pointer(tiles.rows());
-    if (forMany) {
-      launch.grid(tiles.capacity(), tiling.allShares());
-    } else {
-      long units = (long) tiles.capacity() * tiling.allShares();
-      launch.int32(tiles.capacity()).grid((int) Math.min(units, expandBlocks));
-    }
     for (int t = 0; t < LoraLayout.MAX_TARGETS; t++) {
       launch.bytes(target(t, tiles, tiling, outs));
     }
@@ -184,6 +174,7 @@ final class LoraKernels {
         .pointer(products.yRows())
         .pointer(products.factors())
         .int32(add ? 1 : 0)
+        .grid(tiles.capacity(), tiling.allShares())
         .block(EXPAND_THREADS)
         .dependent()
         .go();
