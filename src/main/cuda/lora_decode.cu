@@ -28,7 +28,101 @@ constexpr int EXPAND_THREADS = EXPAND_WARPS * WARP;
 constexpr int EXPAND_FRAGMENTS = 16;                // fragments of B that a lane holds: 256 bytes
 constexpr int MOST_ROUND = 4;                       // rank blocks of a round at most
 
-// What a cluster of lora_shrink has to do at a time: the block's part of A for two rank blocks of a tile.
+// RB: rank blocks held by a warp (1 or 2), from rank block `block` on.
+template <int RB>
+__device__ void shrink(const LoraItem& item, int block, const __nv_bfloat16* __restrict__ x,
+                       long long xStride, const int* xRows, int hidden, float* partials, float* sums) {
+    const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, g = lane / 4, c = lane % 4;
+    const int chunks = (hidden + CHUNK - 1) / CHUNK;
+    const int pair = (blockIdx.x * CHUNK + warp * WARP_K) / 32;  // first 32 reduced values
+    const int pairs = (hidden + 31) / 32;
+
+    int xRow = g < item.rows ? loadInt(xRows + item.row + g) : 0;
+    const uint4* pieces[RB];
+#pragma unroll
+    for (int rb = 0; rb < RB; rb++)
+        pieces[rb] = pair < pairs ? loadPiece(item.pieces + (block + rb) * chunks + blockIdx.x) : nullptr;
+    uint4 weights[RB][4];
+#pragma unroll
+    for (int k = 0; k < 4; k++) {
+#pragma unroll
+        for (int rb = 0; rb < RB; rb++)
+            weights[rb][k] = pair + k / 2 < pairs ? loadWeights(pieces[rb] + (warp * 4 + k) * FRAGMENT + lane) : uint4{};
+    }
+    awaitPreviousKernel();
+
+    auto loadX = [&](int row, uint4 (&values)[2]) {
+        values[0] = values[1] = uint4{};
+        if (row + g < item.rows) {
+            const uint4* source = reinterpret_cast<const uint4*>(x + xRow * xStride) + pair * 4 + c;
+            if (pair * 32 + c * 8 < hidden) values[0] = loadInput(source);
+            if ((pair + 1) * 32 + c * 8 < hidden) values[1] = loadInput(source + 4);
+            if (row + TILE_ROWS + g < item.rows) xRow = loadInt(xRows + item.row + row + TILE_ROWS + g);
+        }
+    };
+    uint4 next[2];
+    loadX(0, next);
+    for (int row = 0; row < item.rows; row += TILE_ROWS) {
+        const uint4 now[2] = {next[0], next[1]};
+        loadX(row + TILE_ROWS, next);
+        float d[RB][4] = {};
+#pragma unroll
+        for (int rb = 0; rb < RB; rb++) {
+            mma(d[rb], weights[rb][0], now[0].x, now[0].y);
+            mma(d[rb], weights[rb][1], now[0].z, now[0].w);
+            mma(d[rb], weights[rb][2], now[1].x, now[1].y);
+            mma(d[rb], weights[rb][3], now[1].z, now[1].w);
+        }
+        float* mine = partials + (warp * TILE_ROWS + 2 * c) * PARTIAL_STRIDE + g;
+#pragma unroll
+        for (int rb = 0; rb < RB; rb++) {
+            mine[rb * 16] = d[rb][0];
+            mine[rb * 16 + PARTIAL_STRIDE] = d[rb][1];
+            mine[rb * 16 + 8] = d[rb][2];
+            mine[rb * 16 + 8 + PARTIAL_STRIDE] = d[rb][3];
+        }
+        __syncthreads();
+        const int r = threadIdx.x / (RB * 16), rank = threadIdx.x % (RB * 16);
+        if (r < TILE_ROWS) {
+            float sum = 0;
+#pragma unroll
+            for (int w = 0; w < SHRINK_WARPS; w++) sum += partials[(w * TILE_ROWS + r) * PARTIAL_STRIDE + rank];
+            sums[(row + r) * SHRINK_RANKS + rank] = sum;
+        }
+        __syncthreads();
+    }
+}
+
+// Grid (C * S, tiles, shares), clusters of C blocks along x: block b of a tile reduces values [512 b, 512 b + 512) of x, a
+// cluster's blocks are summed up here, the S clusters' by lora_expand. planned: tiles are written by the previous kernel.
+extern "C" __global__ void __launch_bounds__(SHRINK_THREADS, 4)
+    lora_shrink(const void* tiles, const void* names, int planned, const __nv_bfloat16* __restrict__ x, long long xStride,
+                const int* xRows, int hidden, float* v, int vStride, int vRows) {
+    __shared__ float partials[SHRINK_WARPS * TILE_ROWS * PARTIAL_STRIDE];
+    __shared__ float sums[SHRINK_ROWS * SHRINK_RANKS];
+    // Only after it, so that what the previous kernel wrote is there when a block of the next one starts.
+    if (planned) awaitPreviousKernel();
+    allowNextKernel();
+    const LoraItem item = loadItem(tiles, names, blockIdx.y);
+    if (item.rows == 0) {
+        if (blockIdx.y == 0) awaitPreviousKernel();
+        return;
+    }
+    for (int block = blockIdx.z * SHRINK_RANK_BLOCKS; block < item.rankBlocks; block += gridDim.z * SHRINK_RANK_BLOCKS) {
+        const int blocks = min(SHRINK_RANK_BLOCKS, item.rankBlocks - block);
+        if (blocks > 1) {
+            shrink<2>(item, block, x, xStride, xRows, hidden, partials, sums);
+        } else {
+            shrink<1>(item, block, x, xStride, xRows, hidden, partials, sums);
+        }
+        clusterBarrier();
+        float* target = v + (static_cast<long long>(blockIdx.x / clusterSize()) * vRows + item.row) * vStride + block * RANK_BLOCK;
+        sumOverCluster<SHRINK_RANKS>(sums, SHRINK_RANKS, item.rows, blocks * RANK_BLOCK, target, vStride);
+        clusterBarrier();  // no block may leave or go on while others read its sums
+    }
+}
+
+// What a cluster of lora_shrink_large has to do at a time: the block's part of A for two rank blocks of a tile.
 struct ShrinkUnit {
     const uint4* pieces[SHRINK_RANK_BLOCKS];  // null: nothing there
     float* target;                            // of v
@@ -41,7 +135,7 @@ constexpr int SHRINK_UNITS = SHRINK_THREADS / TILE_ROWS;  // whose descriptions 
 // [512 b, 512 b + 512) of the split's part of x; a cluster's blocks are summed up here, the splits by lora_expand.
 // planned: tiles are written by the previous kernel.
 extern "C" __global__ void __launch_bounds__(SHRINK_THREADS, 4)
-    lora_shrink(const void* tiles, const void* names, int tileCount, int shares, int splits, int planned,
+    lora_shrink_large(const void* tiles, const void* names, int tileCount, int shares, int splits, int planned,
                 const __nv_bfloat16* __restrict__ x, long long xStride, const int* xRows, int hidden, float* v, int vStride,
                 int vRows) {
     __shared__ float partials[2][SHRINK_WARPS * TILE_ROWS * PARTIAL_STRIDE];

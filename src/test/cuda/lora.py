@@ -25,6 +25,7 @@ class Kernels:
 
     def __init__(self, decode, rows, experts):
         self.shrink, self.expand = decode.kernel("lora_shrink"), decode.kernel("lora_expand")
+        self.shrink_large = decode.kernel("lora_shrink_large")
         self.shrink_rows = rows.kernel("lora_shrink_rows", self.MANY_SHRINK_SHARED)
         self.expand_rows = rows.kernel("lora_expand_rows")
         self.plan, self.combine = experts.kernel("lora_plan", self.PLAN_SHARED), experts.kernel("lora_combine")
@@ -49,11 +50,15 @@ class Tiles:
             if launch.tiles else None
 
 
-def launch_few_shrink(kernels, rows, names, count, shares, cluster, splits, arguments, dependent):
-    """As many clusters as run at once, among which the work is shared out."""
-    clusters = min(count * shares * splits, max(1, plan.SHRINK_AT_ONCE // cluster))
-    kernels.shrink((cluster * clusters,), kernels.SHRINK_THREADS, [rows, names, count, shares, splits, *arguments],
-                   cluster=cluster, dependent=dependent)
+def launch_few_shrink(kernels, rows, names, count, shares, cluster, splits, arguments, dependent, planned=False):
+    """Much work is shared out among as many clusters as run at once."""
+    if cluster * splits * count * shares >= (plan.LARGE_PLANNED if planned else plan.LARGE):
+        clusters = max(1, plan.SHRINK_AT_ONCE // cluster)
+        kernels.shrink_large((cluster * clusters,), kernels.SHRINK_THREADS, [rows, names, count, shares, splits, *arguments],
+                             cluster=cluster, dependent=dependent)
+    else:
+        kernels.shrink((cluster * splits, count, shares), kernels.SHRINK_THREADS, [rows, names, *arguments], cluster=cluster,
+                       dependent=dependent)
 
 
 def split(y, features):
@@ -160,7 +165,7 @@ class RoutedWork:
                                 [self.shrink, self.shrink_names, *arguments], cluster=self.cluster, dependent=dependent)
         else:
             launch_few_shrink(kernels, self.shrink, self.shrink_names, t.shrink_tiles, t.shrink_shares, self.cluster,
-                              self.splits, arguments, dependent)
+                              self.splits, arguments, dependent, True)
         names = targets(self.expand_names.data_ptr(), t.expand_tiles, self.ys, self.features, t.expand_shares)
         arguments = [self.v, self.stride, self.routed, self.splits, self.y_rows, self.factors, int(self.add)]
         if t.many_expand:

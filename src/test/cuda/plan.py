@@ -8,7 +8,11 @@ MANY_ROWS, MANY_RANK_BLOCKS, MANY_FEATURE_BLOCKS, MANY_RANKS = 128, 4, 4, 64
 
 ENOUGH_BLOCKS = 2 * 132  # cut finer below this many blocks of threads
 
-# Blocks of lora_shrink that share the work on an H100: three per multiprocessor, which leaves room for the first blocks of
+# Blocks of lora_shrink from which on lora_shrink_large is faster, on tiles from the host and on planned ones, of which some
+# have no rows.
+LARGE, LARGE_PLANNED = 1024, 1536
+
+# Blocks of lora_shrink_large that share the work on an H100: three per multiprocessor, which leaves room for the first blocks of
 # lora_expand; in whole clusters.
 SHRINK_AT_ONCE = 384
 

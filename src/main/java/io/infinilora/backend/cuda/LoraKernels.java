@@ -37,6 +37,14 @@ final class LoraKernels {
   private static final int FETCH_TABLES = 512;
 
   /**
+   * Blocks of the shrink kernel for few rows from which on others that stay and take one part of
+   * the work after another are faster; tiles without rows, which a plan leaves, count.
+   */
+  private static final int LARGE = 1024;
+
+  private static final int LARGE_PLANNED = 1536;
+
+  /**
    * Blocks per multiprocessor that share the work of the shrink kernel for few rows. Four would run
    * at once; three leave room for the first ones of the expand kernel.
    */
@@ -49,6 +57,7 @@ final class LoraKernels {
   private final int planShared;
   private final int shrinkBlocks;
   private final Kernel shrink;
+  private final Kernel shrinkLarge;
   private final Kernel expand;
   private final Kernel plan;
   private final Kernel planFew;
@@ -82,6 +91,7 @@ final class LoraKernels {
     hopper = device.hopper();
     shrinkBlocks = (int) (SHRINK_BLOCKS * device.multiprocessors());
     shrink = device.kernel("lora_decode", "lora_shrink");
+    shrinkLarge = device.kernel("lora_decode", "lora_shrink_large");
     expand = device.kernel("lora_decode", "lora_expand");
     boolean large = device.sharedMemory() >= SHRINK_ROWS_SHARED;
     shrinkRows =
@@ -118,18 +128,21 @@ final class LoraKernels {
   void shrink(
       boolean forMany, DeviceTiles tiles, boolean planned, Shrink tiling, Products products) {
     Clusters clusters = clusters(products.x());
+    long blocks = (long) clusters.all() * tiles.capacity() * tiling.shares();
+    boolean large = !forMany && blocks >= (planned ? LARGE_PLANNED : LARGE);
     Launch launch =
-        stream.launch(forMany ? shrinkRows : shrink).pointer(tiles.rows()).pointer(tiles.names());
-    if (forMany) {
-      launch.grid(clusters.all(), tiles.capacity(), tiling.shares());
-    } else {
-      long units = (long) tiles.capacity() * tiling.shares() * clusters.splits();
-      int most = Math.max(1, shrinkBlocks / clusters.blocks());
+        stream
+            .launch(forMany ? shrinkRows : large ? shrinkLarge : shrink)
+            .pointer(tiles.rows())
+            .pointer(tiles.names());
+    if (large) {
       launch
           .int32(tiles.capacity())
           .int32(tiling.shares())
           .int32(clusters.splits())
-          .grid(clusters.blocks() * (int) Math.min(units, most));
+          .grid(clusters.blocks() * Math.max(1, shrinkBlocks / clusters.blocks()));
+    } else {
+      launch.grid(clusters.all(), tiles.capacity(), tiling.shares());
     }
     launch
         .int32(planned ? 1 : 0)
