@@ -62,7 +62,7 @@ def check(few, row, activate, e, top_k, n, k, absent):
                     row["gated", warps]([-(-n // 16), top_k], warps * 32, [pair, pair[:, k:], ("l", 2 * k), activation, *end])
                 report(name, (first != second).sum().item(), 0)
                 error = ((second[:, :n].float() - expected).abs().max() / expected.abs().max()).item()
-                report(name + " against PyTorch", error, 2e-5 if wide else 5e-3)
+                report(name + " against PyTorch", error, 4e-5 if wide else 5e-3)
 
 
 def main(directory):
