@@ -158,7 +158,7 @@ public final class Soak {
         changeAdapters(names);
       }
       if (active.get() < MAX_ACTIVE) {
-        request();
+        request(node.engine().adapters());
       }
       LockSupport.parkNanos((long) (-Math.log(1 - random.nextDouble()) * 2e6));
     }
@@ -193,14 +193,18 @@ public final class Soak {
   }
 
   /**
-   * Runs steps with and without an adapter, since the first ones set memory aside for those that
-   * follow.
+   * Runs steps without adapters only, which a disaggregated server alone records, and then steps of
+   * both kinds, since the first ones set memory aside for those that follow.
    */
   private void settle() {
+    for (int i = 0; i < SETTLING; i++) {
+      request(List.of());
+    }
+    awaitIdle();
     Deque<String> names = new ArrayDeque<>();
     changeAdapters(names);
     for (int i = 0; i < SETTLING; i++) {
-      request();
+      request(node.engine().adapters());
     }
     awaitIdle();
     names.forEach(this::unload);
@@ -231,8 +235,7 @@ public final class Soak {
     unloads++;
   }
 
-  private void request() {
-    List<AdapterId> known = node.engine().adapters();
+  private void request(List<AdapterId> known) {
     Optional<String> adapter =
         known.isEmpty() || random.nextInt(4) == 0
             ? Optional.empty()
