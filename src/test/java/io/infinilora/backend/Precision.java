@@ -34,8 +34,7 @@ public enum Precision {
 
     @Override
     double alike(double expected, double most) {
-      // Either way may be off by 2^-9 of what its terms had, in another direction.
-      return 0x1p-7 * Math.abs(expected) + 0x1p-8 * most;
+      return 0x1p-7 * Math.abs(expected) + 0x1p-9 * most;
     }
 
     @Override
