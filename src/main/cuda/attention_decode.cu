@@ -9,12 +9,17 @@
 //           step.
 // How       A warp takes up to 16 heads, which share a kv head, and every WARPS-th tile of 16 keys: a ring of its own in
 //           shared memory, filled by cp.async, so that no warp waits for another until the end. Up to `splits` blocks share a
-//           row's keys, each at least `part` tiles. They merge their results if they are a cluster (of up to 16 blocks along
+//           row's keys, each at least `part` tiles. They merge their results if they are a cluster (of up to 8 blocks along
 //           x); else attention_combine does. Softmax is done on the way (Milakov and Gimelshein, arXiv 1805.02867).
+// rope_attention_G  does what rope.cu does, too (D a multiple of 16): each block bounds, norms and turns its own queries, and
+//           the one with a row's newest position also that position's key and value, which it stores. Keys and values of
+//           earlier positions are written by no kernel of the step then, so that they are fetched before the kernel before
+//           this one has ended. q, k and v are not changed.
 // Bytes     keys and values once, the rest is small.
 // Order     keys ascending within a warp, then warps, then splits: none depends on other sequences.
 
 #include "attention.cuh"
+#include "rope.cuh"
 
 namespace {
 
@@ -22,17 +27,24 @@ constexpr int ROWS = 16;
 constexpr int KEYS = 16;
 constexpr int COMBINE_THREADS = 128;
 constexpr int MAX_SPLITS = 256;
-constexpr int MAX_CLUSTER = 16;
+constexpr int MAX_CLUSTER = 8;
+
+#if __CUDA_ARCH__ >= 900
+constexpr int MANY = 8;  // warps of a block, for which other devices lack shared memory
+#else
+constexpr int MANY = 4;
+#endif
 
 template <int GROUPS>
 struct Plan {
-    static constexpr int WARPS = GROUPS <= 2 ? 4 : 2;
+    static constexpr int WARPS = GROUPS <= 2 ? MANY : 2;
     static constexpr int THREADS = WARPS * WARP;
     static constexpr int STAGES = GROUPS == 1 ? 4 : 3;
     static constexpr int PIECES = Panel<GROUPS>::PIECES;
     static constexpr int HALF = KEYS * PIECES;             // keys, or values, of a tile
     static constexpr int RING = STAGES * 2 * HALF;         // of a warp
     static constexpr int MERGE_STRIDE = 64 * GROUPS + 8;   // + 8: no bank conflicts
+    static constexpr int LANES = 4 * GROUPS;               // that share a head where it is turned
 };
 
 // The tiles of a row's keys, and how they are cut into splits: both kernels must agree.
@@ -93,16 +105,85 @@ __device__ __forceinline__ void store(__nv_bfloat16* target, int count, const fl
         if (i < count) target[i] = __float2bfloat16_rn(values[i] * factor);
 }
 
+// What rope_attention_G has besides.
+struct Newest {
+    const __nv_bfloat16 *k, *v;
+    long long kStride, vStride;
+    const double* turns;
+    float magnitude, bound, eps;
+    const float *qNorm, *kNorm;
+};
+
+// A block's queries, and the newest key and value, made ready for attention.
 template <int GROUPS>
+struct Preparation {
+    using P = Plan<GROUPS>;
+    static constexpr int SLOTS = P::THREADS / P::LANES;  // heads at a time
+
+    const Newest& newest;
+    int D, count, tasks;  // heads of queries; and with those of the newest key and value
+    Norm norm;
+    Angles angles;
+
+    __device__ __forceinline__ int element() const { return threadIdx.x % P::LANES * 8; }
+
+    __device__ __forceinline__ const float* weights(int head) const {
+        return head < count ? newest.qNorm : head == count ? newest.kNorm : nullptr;
+    }
+
+    // Before the wait: what no kernel of the step writes.
+    __device__ __forceinline__ void begin(int position, uint4* queries) {
+        const bool active = element() < D / 2;
+        angles.load(newest.turns, position, element(), active, newest.magnitude);
+        if (active && threadIdx.x / P::LANES < tasks) norm.load(weights(threadIdx.x / P::LANES), element(), D / 2);
+        for (int i = threadIdx.x; i < ROWS * P::PIECES; i += P::THREADS)
+            if (i / P::PIECES >= count || 8 * (i % P::PIECES) >= D)
+                *Panel<GROUPS>::at(queries, i / P::PIECES, i % P::PIECES) = uint4{};
+    }
+
+    // q, k, v: of the first head, and of the kv head. rows: room for the newest key and value; stored, storedValue: their
+    // places in the cache, or null.
+    __device__ __forceinline__ void run(const __nv_bfloat16* q, const __nv_bfloat16* k, const __nv_bfloat16* v,
+                                        uint4* queries, uint4* rows, __nv_bfloat16* stored, __nv_bfloat16* storedValue) {
+        const int half = D / 2, e = element(), piece = e / 8;
+        const bool normed = newest.qNorm != nullptr || newest.kNorm != nullptr;
+        for (int base = 0; base < tasks; base += SLOTS) {
+            const int head = base + threadIdx.x / P::LANES;
+            const bool present = e < half && head < tasks;
+            uint4 first{}, second{};
+            if (present) {
+                const __nv_bfloat16* source = (head < count ? q + head * D : head == count ? k : v) + e;
+                first = loadPieces(source), second = loadPieces(source + half);
+                norm.load(weights(head), e, half);
+            }
+            prepareHead<P::LANES>(first, second, newest.bound, normed, norm, newest.eps, D, head <= count, angles);
+            if (!present) continue;
+            if (head < count) {
+                *Panel<GROUPS>::at(queries, head, piece) = first;
+                *Panel<GROUPS>::at(queries, head, piece + half / 8) = second;
+                continue;
+            }
+            uint4* const row = rows + (head - count) * P::PIECES + piece;
+            row[0] = first, row[half / 8] = second;
+            __nv_bfloat16* const target = head == count ? stored : storedValue;
+            if (target == nullptr) continue;
+            *reinterpret_cast<uint4*>(target + e) = first, *reinterpret_cast<uint4*>(target + half + e) = second;
+        }
+    }
+};
+
+// newest: of rope_attention_G, else null.
+template <int GROUPS, bool PREPARES>
 __device__ __forceinline__ void decode(ATTENTION_PARAMETERS, const int* rowStart, int part, float* partials,
-                                       float2* partialSums) {
+                                       float2* partialSums, const Newest& newest) {
     using Rows = Panel<GROUPS>;
     using P = Plan<GROUPS>;
     constexpr int PIECES = P::PIECES, HALF = P::HALF, STAGES = P::STAGES, WARPS = P::WARPS;
     extern __shared__ __align__(128) uint4 memory[];
     __shared__ float mosts[WARPS][ROWS], sums[WARPS][ROWS], factors[ROWS];
+    __shared__ uint4 newestRows[PREPARES ? 2 * PIECES : 1];
     __shared__ float2 stats[ROWS];  // maxima and sums of this block's keys, for the cluster
-    allowNextKernel();
+    if constexpr (!PREPARES) allowNextKernel();
     const int share = heads / kvHeads, headTiles = (share + ROWS - 1) / ROWS;
     const int split = blockIdx.x, kvHead = blockIdx.y / headTiles, sequence = blockIdx.z;
     const int firstHead = kvHead * share + blockIdx.y % headTiles * ROWS;
@@ -122,6 +203,7 @@ __device__ __forceinline__ void decode(ATTENTION_PARAMETERS, const int* rowStart
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, g = lane / 4, c = lane % 4;
     const int first = tiles.from(split) + warp, end = tiles.from(split + 1);
     const int own = max(0, (end - first + WARPS - 1) / WARPS);  // tiles of this warp
+    const int known = PREPARES ? position : position + 1;  // positions whose keys are in the cache
     uint4* ring = memory + warp * P::RING;
 
     // Where the key of this lane (of lanes 0 .. 15) lies in the warp's i-th tile, in units of 16 bytes.
@@ -138,7 +220,7 @@ __device__ __forceinline__ void decode(ATTENTION_PARAMETERS, const int* rowStart
             for (int j = 0; j < HALF / WARP; j++) {
                 const int key = (lane + j * WARP) / PIECES, piece = lane % PIECES;
                 const long long source = __shfl_sync(~0u, at, key) + static_cast<long long>(piece);
-                const bool present = key0 + key <= position && 8 * piece < padded;
+                const bool present = key0 + key < known && 8 * piece < padded;
                 copyAsync(Rows::at(stage, key, piece), keys + (present ? source : 0), present);
                 copyAsync(Rows::at(stage + HALF, key, piece), values + (present ? source : 0), present);
             }
@@ -146,9 +228,35 @@ __device__ __forceinline__ void decode(ATTENTION_PARAMETERS, const int* rowStart
         commitCopies();
     };
 
-    // The tiles that are read first come to the L2 while the kernel before this one still runs.
     unsigned next = place(0);
-    {
+    auto fetchFirst = [&] {
+#pragma unroll
+        for (int i = 0; i < STAGES - 1; i++) {
+            const unsigned at = next;
+            next = place(i + 1);
+            fetch(i, at, ring + i * 2 * HALF);
+        }
+    };
+    uint4* const queries = memory + (STAGES - 1) * 2 * HALF;  // in the stage that is filled last
+    // Whether this block, and this warp with its last tile, has the newest position.
+    const bool ends = PREPARES && split == tiles.splits - 1;
+    const bool endsHere = ends && own > 0 && first + (own - 1) * WARPS == end - 1;
+    if constexpr (PREPARES) {
+        fetchFirst();
+        Preparation<GROUPS> preparation{newest, D, count, ends ? count + 2 : count};
+        preparation.begin(position, queries);
+        __nv_bfloat16* stored = nullptr;
+        if (ends && blockIdx.y % headTiles == 0)
+            stored = const_cast<__nv_bfloat16*>(cache) + (static_cast<long long>(table[position / blockSize]) * blockPieces
+                + kvHead * headPieces + position % blockSize * (padded / 8)) * 8;
+        awaitPreviousKernel();
+        // Not before: what the next kernel fetches ahead is to come while this one's chain of waits leaves the memory idle.
+        allowNextKernel();
+        preparation.run(q + row * qStride + firstHead * D, newest.k + row * newest.kStride + kvHead * D,
+                        newest.v + row * newest.vStride + kvHead * D, queries, newestRows, stored,
+                        stored == nullptr ? nullptr : stored + static_cast<long long>(kvHeads) * headPieces * 8);
+    } else {
+        // The tiles that are read first come to the L2 while the kernel before this one still runs.
         const uint4* source = (lane < KEYS ? keys : values) + next;
 #pragma unroll
         for (int i = 0; i < GROUPS; i++)
@@ -158,28 +266,22 @@ __device__ __forceinline__ void decode(ATTENTION_PARAMETERS, const int* rowStart
 #pragma unroll
         for (int i = 0; i < GROUPS; i++)
             if (own > 1 && 64 * i < padded) prefetchL2(source + 8 * i);
-    }
-    awaitPreviousKernel();
-    uint4* const queries = memory + (STAGES - 1) * 2 * HALF;  // in the stage that is filled last
-    for (int i = threadIdx.x; i < ROWS * PIECES; i += P::THREADS) {
-        const int r = i / PIECES, piece = i % PIECES;
-        const bool present = r < count && 8 * piece < D;
-        const __nv_bfloat16* source = present ? q + row * qStride + (firstHead + r) * D + 8 * piece : q;
-        if (D % 8 == 0) {
-            copyAsync(Rows::at(queries, r, piece), source, present);
-        } else {
-            __nv_bfloat16* target = reinterpret_cast<__nv_bfloat16*>(Rows::at(queries, r, piece));
-            for (int e = 0; e < 8; e++) target[e] = present && 8 * piece + e < D ? source[e] : __float2bfloat16_rn(0);
+        awaitPreviousKernel();
+        for (int i = threadIdx.x; i < ROWS * PIECES; i += P::THREADS) {
+            const int r = i / PIECES, piece = i % PIECES;
+            const bool present = r < count && 8 * piece < D;
+            const __nv_bfloat16* from = present ? q + row * qStride + (firstHead + r) * D + 8 * piece : q;
+            if (D % 8 == 0) {
+                copyAsync(Rows::at(queries, r, piece), from, present);
+            } else {
+                __nv_bfloat16* target = reinterpret_cast<__nv_bfloat16*>(Rows::at(queries, r, piece));
+                for (int e = 0; e < 8; e++) target[e] = present && 8 * piece + e < D ? from[e] : __float2bfloat16_rn(0);
+            }
         }
+        commitCopies();
+        fetchFirst();
+        awaitCopies<STAGES - 1>();
     }
-    commitCopies();
-#pragma unroll
-    for (int i = 0; i < STAGES - 1; i++) {
-        const unsigned at = next;
-        next = place(i + 1);
-        fetch(i, at, ring + i * 2 * HALF);
-    }
-    awaitCopies<STAGES - 1>();
     __syncthreads();
     WarpAttention<GROUPS, KEYS, true> work;
     work.keep(queries);
@@ -193,7 +295,13 @@ __device__ __forceinline__ void decode(ATTENTION_PARAMETERS, const int* rowStart
         const unsigned at = next;
         next = place(i + STAGES);
         fetch(i + STAGES - 1, at, ring + (now == 0 ? STAGES - 1 : now - 1) * 2 * HALF);
-        const uint4* stage = ring + now * 2 * HALF;
+        uint4* const stage = ring + now * 2 * HALF;
+        if (endsHere && i == own - 1) {
+            for (int n = lane; n < 2 * PIECES; n += WARP)
+                if (8 * (n % PIECES) < D)
+                    *Rows::at(stage + n / PIECES * HALF, position % KEYS, n % PIECES) = newestRows[PREPARES ? n : 0];
+            __syncwarp();
+        }
         const int key0 = (first + i * WARPS) * KEYS;
         float s[KEYS / 8][4] = {};
         work.score(stage, nullptr, s);
@@ -301,19 +409,27 @@ __device__ __forceinline__ void decode(ATTENTION_PARAMETERS, const int* rowStart
 
 }  // namespace
 
-// attention_decode_G: grid (splits, kvHeads * ceil(heads / kvHeads / 16), sequences), G groups of 64 elements of a head; threads
-// 128, 128, 64 and dynamic shared memory 64, 96, 96 KiB for G = 1, 2, 4. partials [sequences][heads][splits][D rounded up to 8] and
-// partialSums [sequences][heads][splits] of workspace, if there are several splits.
-#define KERNEL(GROUPS, BLOCKS)                                                                                        \
+// Grid (splits, kvHeads * ceil(heads / kvHeads / 16), sequences), G groups of 64 elements of a head; threads 256, 256, 64 and
+// dynamic shared memory 128, 192, 96 KiB for G = 1, 2, 4 (before sm_90: 128, 128, 64 and 64, 96, 96). Several splits are a cluster of so many, at most 8, or have partials
+// [sequences][heads][splits][D rounded up to 8] and partialSums [sequences][heads][splits] of workspace.
+#define KERNELS(GROUPS, BLOCKS)                                                                                       \
     extern "C" __global__ void __launch_bounds__(Plan<GROUPS>::THREADS, BLOCKS) attention_decode_##GROUPS(            \
         ATTENTION_PARAMETERS, const int* rowStart, int part, float* partials, float2* partialSums) {                  \
-        decode<GROUPS>(q, qStride, positions, tables, tableStride, heads, kvHeads, D, cache, blockSize, window,       \
-                       scale, sinks, out, outStride, rowStart, part, partials, partialSums);                          \
+        decode<GROUPS, false>(q, qStride, positions, tables, tableStride, heads, kvHeads, D, cache, blockSize,        \
+                              window, scale, sinks, out, outStride, rowStart, part, partials, partialSums, Newest{}); \
+    }                                                                                                                 \
+    extern "C" __global__ void __launch_bounds__(Plan<GROUPS>::THREADS, BLOCKS) rope_attention_##GROUPS(              \
+        ATTENTION_PARAMETERS, const int* rowStart, int part, float* partials, float2* partialSums,                    \
+        const __nv_bfloat16* k, long long kStride, const __nv_bfloat16* v, long long vStride, const double* turns,    \
+        float magnitude, float bound, const float* qNorm, const float* kNorm, float eps) {                            \
+        decode<GROUPS, true>(q, qStride, positions, tables, tableStride, heads, kvHeads, D, cache, blockSize,         \
+                             window, scale, sinks, out, outStride, rowStart, part, partials, partialSums,             \
+                             Newest{k, v, kStride, vStride, turns, magnitude, bound, eps, qNorm, kNorm});             \
     }
 
-KERNEL(1, 3)
-KERNEL(2, 2)
-KERNEL(4, 2)
+KERNELS(1, MANY == 8 ? 1 : 3)
+KERNELS(2, MANY == 8 ? 1 : 2)
+KERNELS(4, 2)
 
 // Grid (heads, sequences), 128 threads; at most 256 splits.
 extern "C" __global__ void __launch_bounds__(COMBINE_THREADS)

@@ -13,7 +13,7 @@
 //           cosines and sines once, while the kernel before still runs. That one writes neither positions nor tables.
 // Bytes     q and k twice, v once, keys and values once.
 
-#include "device.cuh"
+#include "rope.cuh"
 
 namespace {
 
@@ -44,45 +44,6 @@ struct Elements {
         }
     }
 };
-
-// The weights of a lane's elements; none are loaded if there are none.
-struct Norm {
-    const float* source = nullptr;
-    float first[8], second[8];
-
-    __device__ __forceinline__ void load(const float* weights, int i, int half) {
-        if (weights == source) return;
-        source = weights;
-        if (weights == nullptr) return;
-#pragma unroll
-        for (int e = 0; e < 8; e += 4) {
-            *reinterpret_cast<float4*>(first + e) = *reinterpret_cast<const float4*>(weights + i + e);
-            *reinterpret_cast<float4*>(second + e) = *reinterpret_cast<const float4*>(weights + half + i + e);
-        }
-    }
-};
-
-// Written by the kernel before this one: must not move above the wait for it.
-__device__ __forceinline__ uint4 loadPieces(const __nv_bfloat16* source) {
-    uint4 v;
-    asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-                 : "l"(source) : "memory");
-    return v;
-}
-
-__device__ __forceinline__ void unpack(const uint4& v, float (&x)[8]) {
-    const unsigned pairs[4] = {v.x, v.y, v.z, v.w};
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        const float2 pair = unpackBf16(pairs[i]);
-        x[2 * i] = pair.x, x[2 * i + 1] = pair.y;
-    }
-}
-
-__device__ __forceinline__ uint4 pack(const float (&x)[8]) {
-    return uint4{packBf16(x[0], x[1]), packBf16(x[2], x[3]), packBf16(x[4], x[5]), packBf16(x[6], x[7])};
-}
 
 struct Rope {
     __nv_bfloat16 *q, *k, *v;
@@ -137,13 +98,8 @@ struct Rope {
         constexpr int AT_ONCE = WARP / LANES;  // heads
         const int lane = threadIdx.x % WARP, half = D / 2, i = lane % LANES * 8, total = heads + 2 * kvHeads;
         const bool active = i < half;
-        float cosine[8], sine[8];
-#pragma unroll
-        for (int e = 0; e < 8; e++) {
-            const double turn = active ? position * turns[i + e] : 0;
-            sincospif(2.0f * static_cast<float>(turn - rint(turn)), &sine[e], &cosine[e]);
-            sine[e] *= magnitude, cosine[e] *= magnitude;
-        }
+        Angles angles;
+        angles.load(turns, position, i, active, magnitude);
         int head = part * AT_ONCE + lane / LANES;
         Norm norm;
         if (active && head < total) norm.load(weights(head), i, half);
@@ -165,7 +121,7 @@ struct Rope {
                 const int own = head + n * step;
                 const bool present = active && own < total;
                 if (present) norm.load(weights(own), i, half);
-                finishWide<LANES>(row, own, present, keys, place, i, norm, first[n], second[n], cosine, sine);
+                finishWide<LANES>(row, own, present, keys, place, i, norm, first[n], second[n], angles);
             }
         }
     }
@@ -176,45 +132,20 @@ struct Rope {
 
     template <int LANES>
     __device__ __forceinline__ void finishWide(int row, int head, bool present, __nv_bfloat16* keys, int place, int i,
-                                               const Norm& norm, const uint4& first, const uint4& second,
-                                               const float (&cosine)[8], const float (&sine)[8]) const {
+                                               const Norm& norm, uint4 first, uint4 second,
+                                               const Angles& angles) const {
         const int half = D / 2;
         const bool isQuery = head < heads, isValue = head >= heads + kvHeads;
-        float a[8], b[8];
-        unpack(first, a), unpack(second, b);
-        float squares = 0;
-#pragma unroll
-        for (int e = 0; e < 8; e++) {
-            if (bound > 0) a[e] = fminf(fmaxf(a[e], -bound), bound), b[e] = fminf(fmaxf(b[e], -bound), bound);
-            squares += a[e] * a[e] + b[e] * b[e];
-        }
-        if (qNorm != nullptr || kNorm != nullptr) {
-#pragma unroll
-            for (int n = LANES / 2; n > 0; n /= 2) squares += __shfl_xor_sync(~0u, squares, n);
-            if (norm.source != nullptr) {
-                const float factor = rsqrtf(squares / D + eps);
-#pragma unroll
-                for (int e = 0; e < 8; e++) a[e] *= factor * norm.first[e], b[e] *= factor * norm.second[e];
-            }
-        }
+        prepareHead<LANES>(first, second, bound, qNorm != nullptr || kNorm != nullptr, norm, eps, D, !isValue, angles);
         if (!present) return;
-        if (!isValue) {
-#pragma unroll
-            for (int e = 0; e < 8; e++) {
-                const float x = a[e], y = b[e];
-                a[e] = x * cosine[e] - y * sine[e];
-                b[e] = y * cosine[e] + x * sine[e];
-            }
-        }
-        const uint4 turned = pack(a), other = pack(b);
         if (!isValue || bound > 0) {
             __nv_bfloat16* x = source(row, head) + i;
-            *reinterpret_cast<uint4*>(x) = turned, *reinterpret_cast<uint4*>(x + half) = other;
+            *reinterpret_cast<uint4*>(x) = first, *reinterpret_cast<uint4*>(x + half) = second;
         }
         if (!isQuery) {
             // Heads of keys, then those of values.
             __nv_bfloat16* target = keys + (static_cast<long long>(head - heads) * blockSize + place) * D + i;
-            *reinterpret_cast<uint4*>(target) = turned, *reinterpret_cast<uint4*>(target + half) = other;
+            *reinterpret_cast<uint4*>(target) = first, *reinterpret_cast<uint4*>(target + half) = second;
         }
     }
 

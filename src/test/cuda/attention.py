@@ -19,7 +19,7 @@ SENTINEL = 7.0
 KEYS = 16
 THREADS = 128
 TILE_ROWS = 64
-CLUSTER = 16  # blocks that combine their results by themselves
+CLUSTER = 8  # blocks that combine their results by themselves
 PREFILL_SHARED = {1: 32 << 10, 2: 64 << 10, 4: 96 << 10}
 HOPPER_ROWS = 128
 HOPPER_THREADS = 384
@@ -53,12 +53,16 @@ class Rows:
 class Batch:
     """Sequences of `ends` positions of which the last `counts` are rows of the step; their blocks lie in any order."""
 
-    def __init__(self, ends, counts, block_size, pad=0):
+    def __init__(self, ends, counts, block_size, pad=0, bucket=False):
         self.ends, self.counts, self.block_size = ends, counts, block_size
         self.real = sum(counts)
         self.rows = self.real + pad
         needed = [-(-e // block_size) for e in ends]
         self.stride = max(needed) + 1
+        if bucket:  # StepBucket
+            self.stride = 16
+            while self.stride < max(needed):
+                self.stride *= 2
         self.blocks = sum(needed) + 2
         order = torch.randperm(self.blocks)[: sum(needed)].split(needed)
         table = torch.zeros(len(ends) + pad, self.stride, dtype=torch.int32)
@@ -201,21 +205,26 @@ def reference(batch, q, cache, heads, kv_heads, dim, window, scale, sinks):
     return out, size
 
 
-DECODE = {1: (128, 64 << 10, 2), 2: (128, 96 << 10, 1), 4: (64, 96 << 10, 1)}  # threads, memory, DECODE_BLOCKS
+# Threads, memory, tiles that a split has at least, splits of a cluster at most: DecodeAttention.
+DECODE = {1: (256, 128 << 10, 16, 4), 2: (256, 192 << 10, 8, 8), 4: (64, 96 << 10, 4, 8)}
 
 
-def splits_of(batch, heads, kv_heads, group, window, multiprocessors=132):
-    """AttentionOps.splits: how many, and tiles of each at least."""
+def splits_of(batch, heads, kv_heads, group, window, slots=132):
+    """DecodeSplits: how many, tiles of each at least, and whether they are a cluster."""
     positions = batch.stride * batch.block_size
-    tiles = -(-positions // KEYS) if window == 0 else -(-min(positions, window + KEYS) // KEYS) + 1
+    tiles = -(-positions // KEYS)
+    if 0 < window < positions:
+        tiles = min(tiles, -(-window // KEYS) + 1)
     blocks = batch.sequences * kv_heads * -(-(heads // kv_heads) // 16)
-    slots = DECODE[group][2] * multiprocessors
-    wanted = max(1, slots // blocks)
-    least = 4
-    most = max(128, 128 * blocks // slots)
-    part = max(least, min(most, -(-tiles // wanted)))
-    part = max(part, -(-tiles // 256))
-    return -(-tiles // part), part
+    _, _, least, cluster = DECODE[group]
+    full = min(slots // blocks, tiles // 32)
+    if full > 8:
+        return min(full, 256), 32, False
+    few = max(1, min(slots // 2 // blocks, tiles // least, cluster))
+    longest = max(128, 128 * blocks // slots, -(-tiles // 256))
+    if tiles > few * longest:
+        return -(-tiles // longest), longest, False
+    return few, least, few > 1
 
 
 def hopper_keys(dim, window):
@@ -227,7 +236,7 @@ class Attention:
     """One call of the operator as AttentionOps launches it."""
 
     def __init__(self, modules, batch, heads, kv_heads, dim, window=0, sinks=False, splits=None, scale=None, part=None,
-                 keys=None, cluster=None):
+                 keys=None, rope=None, cluster=None):
         self.batch, self.heads, self.kv_heads, self.dim, self.window = batch, heads, kv_heads, dim, window
         self.scale = dim ** -0.5 if scale is None else scale
         self.sinks = torch.randn(heads, device="cuda") if sinks else None
@@ -237,14 +246,16 @@ class Attention:
         group = 1 if dim <= 64 else 2 if dim <= 128 else 4
         self.share = heads // kv_heads
         if self.is_decode:
-            self.threads, shared, _ = DECODE[group]
-            self.kernel = modules["decode"].kernel(f"attention_decode_{group}", shared)
-            self.kernel.allow_large_clusters()
-            self.combine = modules["decode"].kernel("attention_combine")
-            self.splits, self.part = (splits, part or 1) if splits else splits_of(batch, heads, kv_heads, group, window)
-            self.cluster = (self.splits <= CLUSTER) if cluster is None else cluster
+            self.threads, shared, _, _ = DECODE[group]
+            self.rope = rope  # then q, k and v are prepared by the kernel itself
+            name = "rope_attention" if rope else "attention_decode"
+            self.kernel = modules["decode"].kernel(f"{name}_{group}", shared)
+            self.splits, self.part, together = (splits, part or 1, splits <= CLUSTER) if splits else splits_of(
+                batch, heads, kv_heads, group, window)
             self.partials = torch.full((batch.sequences, heads, self.splits, padded(dim)), math.nan, device="cuda")
             self.sums = torch.full((batch.sequences, heads, self.splits, 2), math.nan, device="cuda")
+            self.combine = modules["decode"].kernel("attention_combine")
+            self.cluster = together if cluster is None else cluster
         if self.is_prefill:
             self.keys = hopper_keys(dim, window) if keys is None else keys  # 0: the kernel of all devices
             if self.keys:
@@ -269,13 +280,65 @@ class Attention:
             return
         head_tiles = -(-self.share // 16)
         self.kernel((self.splits, self.kv_heads * head_tiles, batch.sequences), self.threads,
-                    arguments + [batch.row_start, self.part, self.partials, self.sums],
+                    arguments + [batch.row_start, self.part, self.partials, self.sums]
+                    + (self.rope.arguments() if self.rope else []),
                     cluster=self.splits if self.cluster else 1, dependent=True)
         if self.splits > 1 and not self.cluster:
             self.combine((self.heads, batch.sequences), THREADS, [
                 self.partials, self.sums, self.splits, self.dim, self.part, self.window, batch.positions,
-                batch.row_start, self.sinks] + self.out.arguments(),
-                dependent=True)
+                batch.row_start, self.sinks] + self.out.arguments(), dependent=True)
+
+
+class Rope:
+    """What rope_store and rope_attention do to new keys and values, and to q."""
+
+    def __init__(self, batch, kv_heads, dim, bound=0.0, norm=True, theta=1e6, magnitude=1.0):
+        self.k, self.v = (Rows(torch.randn(batch.rows, kv_heads * dim, device="cuda") * 2) for _ in range(2))
+        self.bound, self.magnitude = bound, magnitude
+        self.turns = theta ** (-2 * torch.arange(dim // 2, device="cuda", dtype=torch.float64) / dim) / (2 * math.pi)
+        self.norms = [1 + torch.randn(dim, device="cuda") / 4 for _ in range(2)] if norm else [None, None]
+
+    def arguments(self):
+        """Of rope_attention, behind those of attention_decode."""
+        return self.k.arguments() + self.v.arguments() + [self.turns, self.magnitude, self.bound] + self.norms + [1e-6]
+
+    def store(self, modules, call, cache):
+        """rope_store, as AttentionOps launches it."""
+        batch = call.batch
+        parts = rope_parts(batch.rows, call.heads + 2 * call.kv_heads, call.dim)
+        modules["rope"].kernel("rope_store")(
+            (-(-batch.rows * parts // 8),), 256, call.q.arguments() + self.k.arguments() + self.v.arguments() + [
+                batch.positions, batch.sequence, batch.tables, batch.stride, call.heads, call.kv_heads, call.dim,
+                self.turns, self.magnitude, self.bound] + self.norms + [1e-6, cache, batch.block_size, batch.rows, parts],
+            dependent=True)
+
+
+def check_fused(checks, modules, batch, heads, kv_heads, dim, window, sinks, splits, cluster, bound, norm):
+    """rope_attention beside rope_store and attention_decode: the same bits, in the cache too."""
+    case = (f"fused ends {batch.ends[:4]} heads {heads}/{kv_heads} dim {dim} block {batch.block_size} window {window} "
+            f"sinks {sinks} splits {splits} cluster {cluster} bound {bound} norm {norm}")
+    cache = new_cache(batch, kv_heads, dim, "normal")
+    for s, end in enumerate(batch.ends):  # what is replaced must not matter
+        block, place = batch.slots(s, end)
+        cache[block[-1], :, :, place[-1]] = math.nan
+    rope = Rope(batch, kv_heads, dim, bound, norm, 1e4, 1.25)
+    fused = Attention(modules, batch, heads, kv_heads, dim, window, sinks, splits, rope=rope, cluster=cluster)
+    two = Attention(modules, batch, heads, kv_heads, dim, window, sinks, splits, cluster=cluster)
+    two.q, two.sinks = fused.q, fused.sinks
+    caches = [cache.clone(), cache.clone()]
+    before = [x.memory.clone() for x in (fused.q, rope.k, rope.v)]
+    for _ in range(2):
+        fused(caches[0])
+    torch.cuda.synchronize()
+    checks.that(f"{case}: inputs", all(torch.equal(x.memory, b) for x, b in zip((fused.q, rope.k, rope.v), before)))
+    rope.store(modules, two, caches[1])
+    two(caches[1])
+    torch.cuda.synchronize()
+    n = batch.real
+    checks.close(case, fused.out.values()[:n], two.out.values()[:n], 0 * two.out.values()[:n])
+    checks.that(f"{case}: cache", torch.equal(*(c.nan_to_num(9.0) for c in caches)))
+    checks.that(f"{case}: stored", not caches[0].isnan().any())
+    checks.that(f"{case}: other columns and rows", fused.out.intact() and bool((fused.out.values()[n:] == SENTINEL).all()))
 
 
 def check_attention(checks, name, call, cache):
@@ -322,9 +385,13 @@ def check(modules):
         ends = [1, 2, 16, 17, 63, 65, 300, 1030]
         batch = Batch(ends, [1] * len(ends), block_size, pad=3)
         cache = new_cache(batch, kv_heads, dim, "normal")
-        for splits, cluster in ((None, None), (1, False), (3, True), (3, False), (8, True), (16, True), (16, False)):
+        cuts = ((None, None), (1, False), (3, True), (3, False), (8, True), (16, False), (37, False))
+        for splits, cluster in cuts:
             check_attention(checks, f"decode, cluster {cluster},", Attention(
                 modules, batch, heads, kv_heads, dim, window, sinks, splits, cluster=cluster), cache)
+        for splits, cluster in cuts if dim % 16 == 0 else ():
+            for bound, norm in ((0.0, False), (1.5, True)):
+                check_fused(checks, modules, batch, heads, kv_heads, dim, window, sinks, splits, cluster, bound, norm)
         ends, counts = [1, 7, 70, 129, 300, 577, 90, 40], [1, 7, 70, 129, 45, 200, 1, 0]
         batch = Batch(ends, counts, block_size)
         cache = new_cache(batch, kv_heads, dim, "normal")
@@ -357,16 +424,16 @@ def timed(calls, caches, repeats):
     return gpu.median_us(gpu.capture(body), repeats)
 
 
-def time_decode(modules, name, sequences, length, heads, kv_heads, dim, window=0, sinks=False, splits=None, cluster=None):
+def time_decode(modules, name, sequences, length, heads, kv_heads, dim, window=0, sinks=False, splits=None):
     batch = Batch([length] * sequences, [1] * sequences, 16)
     keys = length if window == 0 else min(window, length)
     size = sequences * keys * kv_heads * dim * 4
     caches = [new_cache(batch, kv_heads, dim, "normal") for _ in range(max(2, min(16, -(-200_000_000 // size))))]
-    call = Attention(modules, batch, heads, kv_heads, dim, window, sinks, splits, cluster=cluster)
+    call = Attention(modules, batch, heads, kv_heads, dim, window, sinks, splits)
     us = timed(call, caches, 2 * len(caches))
     limit = size / BANDWIDTH * 1e6
-    print(f"decode  {name:8} {sequences:4} x {length:6} window {window:4} splits {call.splits:3} of {call.part:3} cluster {call.cluster:d}: {us:8.2f} us, limit "
-          f"{limit:8.2f} us, {limit / us * 100:3.0f} %")
+    print(f"decode  {name:8} {sequences:4} x {length:6} window {window:4} splits {call.splits:3} of {call.part:3}: {us:8.2f} us, "
+          f"limit {limit:8.2f} us, {limit / us * 100:3.0f} %")
 
 
 def time_prefill(modules, name, sequences, length, heads, kv_heads, dim, window=0, sinks=False, cached=0, keys=None):

@@ -136,6 +136,31 @@ public interface OpStream extends AutoCloseable {
       BatchLayout batch, Tensor q, KvCache cache, int layer, AttentionParams params, Tensor out);
 
   /**
+   * {@link #prepareAttention}, then {@link #attention}: all that lies between a layer's two
+   * projections.
+   *
+   * @param q {@code [rows, heads * headDim]}; what q, k and v hold afterwards is not defined
+   * @param out like q
+   */
+  default void attend(
+      BatchLayout batch,
+      float bound,
+      Vec qNorm,
+      Vec kNorm,
+      float eps,
+      RopeTable rope,
+      Tensor q,
+      Tensor k,
+      Tensor v,
+      KvCache cache,
+      int layer,
+      AttentionParams params,
+      Tensor out) {
+    prepareAttention(batch, bound, qNorm, kNorm, eps, rope, q, k, v, cache, layer);
+    attention(batch, q, cache, layer, params, out);
+  }
+
+  /**
    * Chooses experts. With {@link ModelSpec.Moe#softmaxFirst} the weights are a softmax over all
    * experts, of which the {@code topK} largest are kept and, if {@link ModelSpec.Moe#normalise},
    * divided by their sum; otherwise a softmax over the {@code topK} largest logits. Choices are in

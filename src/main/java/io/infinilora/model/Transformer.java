@@ -119,7 +119,7 @@ public final class Transformer {
     lora.publish(index, LoraSite.ATTENTION_IN, x);
     ops.project(layer.qkv(), x, q, k, v);
     lora.join(index, LoraSite.ATTENTION_IN, x, q, k, v);
-    ops.prepareAttention(
+    ops.attend(
         batch,
         spec.attention().clipQkv(),
         layer.qNorm(),
@@ -130,8 +130,9 @@ public final class Transformer {
         k,
         v,
         cache,
-        index);
-    ops.attention(batch, q, cache, index, layer.attention(), attended);
+        index,
+        layer.attention(),
+        attended);
     lora.publish(index, LoraSite.ATTENTION_OUT, attended);
     ops.project(layer.output(), attended, out);
     lora.join(index, LoraSite.ATTENTION_OUT, attended, out);

@@ -446,6 +446,11 @@ public abstract class BackendContract {
     assertThat(download(ty)[2]).isNotEqualTo(new float[21]);
   }
 
+  /** What lies between a layer's projections. */
+  private interface Attention {
+    void run(BatchLayout batch, Tensor q, Tensor k, Tensor v, KvCache cache, Tensor out);
+  }
+
   /** Keys and values of one sequence, written in chunks, then attended to in chunks. */
   private float[][] attend(
       double[][] q,
@@ -455,8 +460,27 @@ public abstract class BackendContract {
       AttentionParams params,
       RopeSpec rope,
       int... chunks) {
-    KvCache cache = backend.kvCache(layout);
     RopeTable table = backend.ropeTable(rope, layout.headDim());
+    return attend(
+        q,
+        k,
+        v,
+        layout,
+        (batch, tq, tk, tv, cache, out) -> {
+          ops.ropeAndStore(batch, table, tq, tk, tv, cache, 1);
+          ops.attention(batch, tq, cache, 1, params, out);
+        },
+        chunks);
+  }
+
+  private float[][] attend(
+      double[][] q,
+      double[][] k,
+      double[][] v,
+      KvLayout layout,
+      Attention attention,
+      int... chunks) {
+    KvCache cache = backend.kvCache(layout);
     int total = q.length;
     int[] blocks = new int[Math.ceilDiv(total, layout.blockSize())];
     // Not in order, so that position and place in the cache differ.
@@ -476,9 +500,8 @@ public abstract class BackendContract {
       Tensor tq = upload(Arrays.copyOfRange(q, at, at + n));
       Tensor tk = upload(Arrays.copyOfRange(k, at, at + n));
       Tensor tv = upload(Arrays.copyOfRange(v, at, at + n));
-      ops.ropeAndStore(batch, table, tq, tk, tv, cache, 1);
       Tensor to = backend.tensor(n, q[0].length);
-      ops.attention(batch, tq, cache, 1, params, to);
+      attention.run(batch, tq, tk, tv, cache, to);
       System.arraycopy(download(to), 0, out, at, n);
       at += n;
     }
@@ -510,27 +533,80 @@ public abstract class BackendContract {
 
     double[] frequencies = rope.inverseFrequencies(headDim);
     double[][] rotated = new double[total][];
+    double[][] sizes = new double[total][];
     double[][] expected = new double[total][];
+    double[][] magnitudes = new double[total][];
     for (int p = 0; p < total; p++) {
       rotated[p] = ReferenceOps.rotate(k[p], headDim, p, frequencies, 1);
+      sizes[p] = Arrays.stream(v[p]).map(Math::abs).toArray();
     }
     for (int p = 0; p < total; p++) {
+      double[] query = ReferenceOps.rotate(q[p], headDim, p, frequencies, 1);
+      double[] extra = sinks ? sink : null;
       expected[p] =
-          ReferenceOps.attention(
-              ReferenceOps.rotate(q[p], headDim, p, frequencies, 1),
-              rotated,
-              v,
-              p,
-              heads,
-              kvHeads,
-              scale,
-              window,
-              sinks ? sink : null);
+          ReferenceOps.attention(query, rotated, v, p, heads, kvHeads, scale, window, extra);
+      magnitudes[p] =
+          ReferenceOps.attention(query, rotated, sizes, p, heads, kvHeads, scale, window, extra);
     }
     close(whole, expected, total, 2);
 
-    alike(attend(q, k, v, layout, params, rope, 1), whole, "by ones");
-    alike(attend(q, k, v, layout, params, rope, 7, 30), whole, "chunks");
+    attendedAlike(attend(q, k, v, layout, params, rope, 1), whole, magnitudes, "by ones");
+    attendedAlike(attend(q, k, v, layout, params, rope, 7, 30), whole, magnitudes, "chunks");
+  }
+
+  /** The same rows, attended to in two ways; magnitudes as in {@link Precision#weighted}. */
+  private void attendedAlike(
+      float[][] actual, float[][] expected, double[][] magnitudes, String what) {
+    for (int r = 0; r < expected.length; r++) {
+      for (int c = 0; c < expected[r].length; c++) {
+        double allowed = precision().weighted(expected[r][c], magnitudes[r][c]);
+        if (!(Math.abs(actual[r][c] - expected[r][c]) <= allowed)) {
+          assertThat(actual[r][c])
+              .as("%s, row %d, column %d, tolerance %s", what, r, c, allowed)
+              .isEqualTo(expected[r][c]);
+        }
+      }
+    }
+  }
+
+  @ParameterizedTest
+  @CsvSource({
+    "64, 9, 3, 16, 0, false, 0, true",
+    "128, 8, 1, 5, 30, true, 0.5, false",
+    "32, 40, 2, 16, 0, true, 0.5, true",
+    "256, 2, 2, 24, 0, false, 0, false",
+    "24, 4, 2, 16, 3, true, 0.5, true"
+  })
+  void attendsInOne(
+      int headDim,
+      int heads,
+      int kvHeads,
+      int blockSize,
+      int window,
+      boolean sinks,
+      float bound,
+      boolean norms) {
+    int total = 90;
+    double[][] q = data.matrix(total, heads * headDim, 1);
+    double[][] k = data.matrix(total, kvHeads * headDim, 1);
+    double[][] v = data.matrix(total, kvHeads * headDim, 1);
+    Vec qNorm = norms ? vec(data.matrix(1, headDim, 1)[0]) : null;
+    Vec kNorm = norms ? vec(data.matrix(1, headDim, 1)[0]) : null;
+    Vec sink = sinks ? vec(data.matrix(1, heads, 1)[0]) : null;
+    RopeTable rope = backend.ropeTable(RopeSpec.plain(10000), headDim);
+    KvLayout layout = new KvLayout(2, 40, blockSize, kvHeads, headDim);
+    AttentionParams params = new AttentionParams(heads, kvHeads, headDim, 0.2f, window, sink);
+    Attention parts =
+        (batch, tq, tk, tv, cache, out) -> {
+          ops.prepareAttention(batch, bound, qNorm, kNorm, 1e-6f, rope, tq, tk, tv, cache, 1);
+          ops.attention(batch, tq, cache, 1, params, out);
+        };
+    Attention inOne =
+        (batch, tq, tk, tv, cache, out) ->
+            ops.attend(batch, bound, qNorm, kNorm, 1e-6f, rope, tq, tk, tv, cache, 1, params, out);
+    int[] chunks = {1, 1, 60, 1, 1, 1, 1, 7, 1, 1, 1};
+    assertThat(attend(q, k, v, layout, inOne, chunks))
+        .isDeepEqualTo(attend(q, k, v, layout, parts, chunks));
   }
 
   @Test

@@ -14,6 +14,11 @@ public enum Precision {
     }
 
     @Override
+    double weighted(double expected, double magnitude) {
+      return 0;
+    }
+
+    @Override
     public double rounded(double value) {
       return (float) value;
     }
@@ -29,8 +34,16 @@ public enum Precision {
 
     @Override
     double alike(double expected, double most) {
-      // Either way may be off by 2^-9 of what its terms had, in another direction.
-      return 0x1p-7 * Math.abs(expected) + 0x1p-8 * most;
+      return 0x1p-7 * Math.abs(expected) + 0x1p-9 * most;
+    }
+
+    @Override
+    double weighted(double expected, double magnitude) {
+      // bf16 has 8 significant bits, so that rounding changes a number by up to 2^-8 of itself.
+      // Either way rounds each weight before it is multiplied, which changes the sum by up to 2^-8
+      // of the magnitude, and then the result. The two differ since they round weights relative to
+      // maxima of other keys. Sums in float32 are exact in comparison.
+      return 2 * 0x1p-8 * (magnitude + Math.abs(expected)) * (1 + 0x1p-8);
     }
 
     @Override
@@ -56,6 +69,13 @@ public enum Precision {
    * @param most largest value of the row
    */
   abstract double alike(double expected, double most);
+
+  /**
+   * Largest difference between two ways to attend to the same.
+   *
+   * @param magnitude sum of the values' magnitudes, weighted like them
+   */
+  abstract double weighted(double expected, double magnitude);
 
   /** The value as a tensor holds it. */
   public abstract double rounded(double value);

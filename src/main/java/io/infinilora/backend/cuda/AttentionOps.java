@@ -18,9 +18,7 @@ final class AttentionOps {
 
   private static final int WARP = 32;
 
-  /** Rows of a warp, and of a block of prefill. */
-  private static final int WARP_ROWS = 16;
-
+  /** Rows of a block of prefill. */
   private static final int TILE_ROWS = 64;
 
   private static final int PREFILL_THREADS = 128;
@@ -39,23 +37,12 @@ final class AttentionOps {
   /** Dynamic shared memory of a block, by variant. */
   private static final int[] PREFILL_SHARED = {32 << 10, 64 << 10, 96 << 10};
 
-  private static final int[] DECODE_SHARED = {64 << 10, 96 << 10, 96 << 10};
-
-  private static final int[] DECODE_THREADS = {128, 128, 64};
-
-  /** Blocks of decode per multiprocessor from which on more splits bring nothing. */
-  private static final int[] DECODE_BLOCKS = {2, 1, 1};
-
-  private static final int COMBINE_THREADS = 128;
-
   private final CudaStream stream;
   private final CudaChecks checks;
   private final Kernel ropeStore;
-  private final Kernel combine;
+  private final DecodeAttention decode;
 
   /** By groups of 64 elements of a head: 1, 2, 4. */
-  private final Kernel[] decode = new Kernel[3];
-
   private final Kernel[] prefill = new Kernel[3];
 
   /** For groups of 1 and 2; null on other devices. */
@@ -74,10 +61,8 @@ final class AttentionOps {
     this.checks = checks;
     CudaDevice device = stream.device();
     ropeStore = device.kernel("rope", "rope_store");
-    combine = device.kernel("attention_decode", "attention_combine");
-    for (int i = 0; i < decode.length; i++) {
-      decode[i] = device.kernel("attention_decode", "attention_decode_" + (1 << i));
-      decode[i].sharedLimit(DECODE_SHARED[i]);
+    decode = new DecodeAttention(stream);
+    for (int i = 0; i < prefill.length; i++) {
       prefill[i] = device.kernel("attention_prefill", "attention_prefill_" + (1 << i));
       prefill[i].sharedLimit(PREFILL_SHARED[i]);
     }
@@ -162,7 +147,73 @@ final class AttentionOps {
       KvCache kvCache,
       int layer) {
     CudaKvCache cache = cache(kvCache, layer);
-    KvLayout layout = cache.layout();
+    RopeTask task =
+        ropeTask(batch, bound, qNorm, kNorm, eps, rope, queries, keys, values, cache.layout());
+    tables(batch, cache);
+    if (batch.rows() > 0) {
+      prepare(onDevice, task, cache, layer);
+    }
+  }
+
+  /** See {@link io.infinilora.backend.OpStream#attention}. */
+  void attention(
+      DeviceBatch onDevice,
+      BatchLayout batch,
+      Tensor queries,
+      KvCache kvCache,
+      int layer,
+      AttentionParams params,
+      Tensor result) {
+    AttentionTask task = task(batch, queries, cache(kvCache, layer), layer, params, result);
+    tables(batch, task.cache());
+    if (batch.rows() > 0) {
+      attention(onDevice, batch, task);
+    }
+  }
+
+  /** See {@link io.infinilora.backend.OpStream#attend}. */
+  void attend(
+      DeviceBatch onDevice,
+      BatchLayout batch,
+      float bound,
+      Vec qNorm,
+      Vec kNorm,
+      float eps,
+      RopeTable rope,
+      Tensor queries,
+      Tensor keys,
+      Tensor values,
+      KvCache kvCache,
+      int layer,
+      AttentionParams params,
+      Tensor result) {
+    CudaKvCache cache = cache(kvCache, layer);
+    RopeTask preparation =
+        ropeTask(batch, bound, qNorm, kNorm, eps, rope, queries, keys, values, cache.layout());
+    AttentionTask task = task(batch, queries, cache, layer, params, result);
+    tables(batch, cache);
+    if (batch.rows() == 0) {
+      return;
+    }
+    if (batch.isDecode() && DecodeAttention.fuses(params.headDim())) {
+      decode.fused(onDevice, task, preparation);
+    } else {
+      prepare(onDevice, preparation, cache, layer);
+      attention(onDevice, batch, task);
+    }
+  }
+
+  private RopeTask ropeTask(
+      BatchLayout batch,
+      float bound,
+      Vec qNorm,
+      Vec kNorm,
+      float eps,
+      RopeTable rope,
+      Tensor queries,
+      Tensor keys,
+      Tensor values,
+      KvLayout layout) {
     int dim = layout.headDim();
     if (!(rope instanceof CudaRopeTable table)) {
       throw new IllegalArgumentException("the rotation belongs to another backend");
@@ -180,52 +231,16 @@ final class AttentionOps {
     checks.that(!q.wide() && !k.wide() && !v.wide(), () -> "q, k and v must be bf16");
     long qWeights = qNorm == null ? 0 : checks.vec(qNorm, dim, "the norm of q").address();
     long kWeights = kNorm == null ? 0 : checks.vec(kNorm, dim, "the norm of k").address();
-    tables(batch, cache);
-    if (batch.rows() == 0) {
-      return;
-    }
-    int parts = ropeParts(onDevice.rows(), q.cols() / dim + 2 * layout.kvHeads(), dim);
-    stream
-        .launch(ropeStore)
-        .pointer(q.address())
-        .int64(q.stride())
-        .pointer(k.address())
-        .int64(k.stride())
-        .pointer(v.address())
-        .int64(v.stride())
-        .pointer(onDevice.positions())
-        .pointer(onDevice.sequence())
-        .pointer(onDevice.tables())
-        .int32(onDevice.tableStride())
-        .int32(q.cols() / dim)
-        .int32(layout.kvHeads())
-        .int32(dim)
-        .pointer(table.turns())
-        .float32(table.magnitude())
-        .float32(bound)
-        .pointer(qWeights)
-        .pointer(kWeights)
-        .float32(eps)
-        .pointer(cache.layer(layer))
-        .int32(layout.blockSize())
-        .int32(onDevice.rows())
-        .int32(parts)
-        .grid(Math.ceilDiv(onDevice.rows() * parts, ROPE_THREADS / WARP))
-        .block(ROPE_THREADS)
-        .dependent()
-        .go();
+    return new RopeTask(q, k, v, table, bound, qWeights, kWeights, eps);
   }
 
-  /** See {@link io.infinilora.backend.OpStream#attention}. */
-  void attention(
-      DeviceBatch onDevice,
+  private AttentionTask task(
       BatchLayout batch,
       Tensor queries,
-      KvCache kvCache,
+      CudaKvCache cache,
       int layer,
       AttentionParams params,
       Tensor result) {
-    CudaKvCache cache = cache(kvCache, layer);
     KvLayout layout = cache.layout();
     checks.that(
         params.headDim() == layout.headDim() && params.kvHeads() == layout.kvHeads(),
@@ -238,10 +253,46 @@ final class AttentionOps {
         params.sinks() == null
             ? 0
             : checks.vec(params.sinks(), params.heads(), "the sinks").address();
-    tables(batch, cache);
-    if (batch.rows() == 0) {
-      return;
-    }
+    return new AttentionTask(q, cache, layer, params, sinks, out);
+  }
+
+  private void prepare(DeviceBatch batch, RopeTask task, CudaKvCache cache, int layer) {
+    int dim = cache.layout().headDim();
+    int kvHeads = cache.layout().kvHeads();
+    int heads = task.q().cols() / dim;
+    int parts = ropeParts(batch.rows(), heads + 2 * kvHeads, dim);
+    stream
+        .launch(ropeStore)
+        .pointer(task.q().address())
+        .int64(task.q().stride())
+        .pointer(task.k().address())
+        .int64(task.k().stride())
+        .pointer(task.v().address())
+        .int64(task.v().stride())
+        .pointer(batch.positions())
+        .pointer(batch.sequence())
+        .pointer(batch.tables())
+        .int32(batch.tableStride())
+        .int32(heads)
+        .int32(kvHeads)
+        .int32(dim)
+        .pointer(task.table().turns())
+        .float32(task.table().magnitude())
+        .float32(task.bound())
+        .pointer(task.qNorm())
+        .pointer(task.kNorm())
+        .float32(task.eps())
+        .pointer(cache.layer(layer))
+        .int32(cache.blockSize())
+        .int32(batch.rows())
+        .int32(parts)
+        .grid(Math.ceilDiv(batch.rows() * parts, ROPE_THREADS / WARP))
+        .block(ROPE_THREADS)
+        .dependent()
+        .go();
+  }
+
+  private void attention(DeviceBatch onDevice, BatchLayout batch, AttentionTask task) {
     int single = 0;
     int several = 0;
     for (int s = 0; s < batch.sequences(); s++) {
@@ -250,10 +301,10 @@ final class AttentionOps {
       several += rows > 1 ? 1 : 0;
     }
     if (several > 0) {
-      prefill(onDevice, batch, q, cache, layer, params, sinks, out);
+      prefill(onDevice, batch, task);
     }
     if (single > 0) {
-      decode(onDevice, q, cache, layer, params, sinks, out);
+      decode.plain(onDevice, task);
     }
   }
 
@@ -268,94 +319,8 @@ final class AttentionOps {
     return headDim <= 64 ? 0 : headDim <= 128 ? 1 : 2;
   }
 
-  private Launch begin(
-      Kernel kernel,
-      DeviceBatch batch,
-      CudaTensor q,
-      CudaKvCache cache,
-      int layer,
-      AttentionParams params,
-      long sinks,
-      CudaTensor out) {
-    return stream
-        .launch(kernel)
-        .pointer(q.address())
-        .int64(q.stride())
-        .pointer(batch.positions())
-        .pointer(batch.tables())
-        .int32(batch.tableStride())
-        .int32(params.heads())
-        .int32(params.kvHeads())
-        .int32(params.headDim())
-        .pointer(cache.layer(layer))
-        .int32(cache.blockSize())
-        .int32(params.window())
-        .float32(params.scale())
-        .pointer(sinks)
-        .pointer(out.address())
-        .int64(out.stride());
-  }
-
-  private void decode(
-      DeviceBatch batch,
-      CudaTensor q,
-      CudaKvCache cache,
-      int layer,
-      AttentionParams params,
-      long sinks,
-      CudaTensor out) {
-    int sequences = batch.sequences();
-    int variant = variant(params.headDim());
-    int tiles = DecodeSplits.tiles(batch.tableStride() * cache.blockSize(), params.window());
-    int headTiles = Math.ceilDiv(params.heads() / params.kvHeads(), WARP_ROWS);
-    DecodeSplits splits =
-        DecodeSplits.of(
-            tiles,
-            (long) sequences * params.kvHeads() * headTiles,
-            (long) DECODE_BLOCKS[variant] * stream.device().multiprocessors());
-    long parts = (long) sequences * params.heads() * splits.most();
-    long partialBytes = parts * CudaTensor.padded(params.headDim()) * Float.BYTES;
-    long partials = splits.most() == 1 ? 0 : stream.scratch(partialBytes + parts * 2 * Float.BYTES);
-    begin(decode[variant], batch, q, cache, layer, params, sinks, out)
-        .pointer(batch.rowStart())
-        .int32(splits.part())
-        .pointer(partials)
-        .pointer(partials + partialBytes)
-        .grid(splits.most(), params.kvHeads() * headTiles, sequences)
-        .block(DECODE_THREADS[variant])
-        .shared(DECODE_SHARED[variant])
-        .dependent()
-        .go();
-    if (splits.most() > 1) {
-      stream
-          .launch(combine)
-          .pointer(partials)
-          .pointer(partials + partialBytes)
-          .int32(splits.most())
-          .int32(params.headDim())
-          .int32(splits.part())
-          .int32(params.window())
-          .pointer(batch.positions())
-          .pointer(batch.rowStart())
-          .pointer(sinks)
-          .pointer(out.address())
-          .int64(out.stride())
-          .grid(params.heads(), sequences)
-          .block(COMBINE_THREADS)
-          .dependent()
-          .go();
-    }
-  }
-
-  private void prefill(
-      DeviceBatch onDevice,
-      BatchLayout batch,
-      CudaTensor q,
-      CudaKvCache cache,
-      int layer,
-      AttentionParams params,
-      long sinks,
-      CudaTensor out) {
+  private void prefill(DeviceBatch onDevice, BatchLayout batch, AttentionTask task) {
+    AttentionParams params = task.params();
     int share = params.heads() / params.kvHeads();
     int variant = variant(params.headDim());
     if (hopper != null && variant < hopper.length && params.headDim() % 8 == 0) {
@@ -363,15 +328,7 @@ final class AttentionOps {
       int count = tiles.length / PrefillTiles.INTS;
       long list = stream.upload(tiles, 0, tiles.length, tiles.length);
       boolean narrow = params.window() != 0 && params.window() <= NARROW_WINDOW;
-      begin(
-              (narrow ? hopperNarrow : hopper)[variant],
-              onDevice,
-              q,
-              cache,
-              layer,
-              params,
-              sinks,
-              out)
+      task.begin(stream, (narrow ? hopperNarrow : hopper)[variant], onDevice)
           .pointer(list)
           .int32(count)
           .grid(Math.min(stream.device().multiprocessors(), count * params.kvHeads()))
@@ -383,7 +340,7 @@ final class AttentionOps {
     }
     int[] tiles = PrefillTiles.of(batch, share, TILE_ROWS);
     long list = stream.upload(tiles, 0, tiles.length, tiles.length);
-    begin(prefill[variant], onDevice, q, cache, layer, params, sinks, out)
+    task.begin(stream, prefill[variant], onDevice)
         .pointer(list)
         .grid(tiles.length / PrefillTiles.INTS, params.kvHeads())
         .block(PREFILL_THREADS)

@@ -176,6 +176,38 @@ final class CudaOpStream implements OpStream {
   }
 
   @Override
+  public void attend(
+      BatchLayout batch,
+      float bound,
+      Vec qNorm,
+      Vec kNorm,
+      float eps,
+      RopeTable rope,
+      Tensor q,
+      Tensor k,
+      Tensor v,
+      KvCache cache,
+      int layer,
+      AttentionParams params,
+      Tensor out) {
+    attention.attend(
+        batches.get(batch),
+        batch,
+        bound,
+        qNorm,
+        kNorm,
+        eps,
+        rope,
+        q,
+        k,
+        v,
+        cache,
+        layer,
+        params,
+        out);
+  }
+
+  @Override
   public void route(Tensor logits, ModelSpec.Moe moe, Routing out) {
     routings.route(logits, moe, out, rowCount());
   }

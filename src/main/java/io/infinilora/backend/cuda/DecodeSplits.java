@@ -6,19 +6,31 @@ package io.infinilora.backend.cuda;
  *
  * @param most splits of a row
  * @param part tiles that a split has at least
+ * @param together whether the splits of a row are to be a cluster
  */
-record DecodeSplits(int most, int part) {
+record DecodeSplits(int most, int part, boolean together) {
   /** Keys of a tile. */
   static final int KEYS = 16;
 
-  /** One for each warp of a block. */
-  private static final int LEAST_PART = 4;
+  /** Blocks of a cluster that need not wait for a place: it lies in one part of the device. */
+  private static final int CLUSTER = 8;
+
+  /** Tiles of a split that are worth a kernel which combines more splits than a cluster has. */
+  private static final int LONG_PART = 32;
 
   /** Tiles of a split that need not be cut further to balance long and short rows. */
   private static final int BALANCED_PART = 128;
 
   /** What attention_combine has room for. */
   private static final int MOST = 256;
+
+  /**
+   * What one block does well.
+   *
+   * @param leastPart tiles below which a split costs more than it saves
+   * @param cluster most splits that are worth a cluster
+   */
+  record Shape(int leastPart, int cluster) {}
 
   /** Most tiles of a row that sees {@code positions} positions or those of its window. */
   static int tiles(int positions, int window) {
@@ -29,17 +41,27 @@ record DecodeSplits(int most, int part) {
   }
 
   /**
-   * Splits that fill the device once, but none so long that the others wait for it.
+   * A few rows become clusters that fill half of the device: one that fills it has to wait for
+   * places. Long ones of few rows fill it, and a kernel combines them. Many rows are only cut to
+   * balance them.
    *
    * @param tiles of the longest row that the bucket allows
    * @param blocks if there were one split
    * @param slots blocks that run at a time
    */
-  static DecodeSplits of(int tiles, long blocks, long slots) {
-    long wanted = Math.max(1, slots / blocks);
+  static DecodeSplits of(Shape shape, int tiles, long blocks, long slots) {
+    long full = Math.min(slots / blocks, tiles / LONG_PART);
+    if (full > CLUSTER) {
+      long most = Math.min(full, MOST);
+      return new DecodeSplits((int) most, LONG_PART, false);
+    }
+    long few = Math.min(slots / 2 / blocks, tiles / shape.leastPart());
+    few = Math.clamp(few, 1, shape.cluster());
     long longest = Math.max(BALANCED_PART, BALANCED_PART * blocks / slots);
-    long part = Math.max(LEAST_PART, Math.min(longest, Math.ceilDiv((long) tiles, wanted)));
-    part = Math.max(part, Math.ceilDiv(tiles, MOST));
-    return new DecodeSplits((int) Math.ceilDiv((long) tiles, part), (int) part);
+    longest = Math.max(longest, Math.ceilDiv(tiles, MOST));
+    if (tiles > few * longest) {
+      return new DecodeSplits((int) Math.ceilDiv(tiles, longest), (int) longest, false);
+    }
+    return new DecodeSplits((int) few, shape.leastPart(), few > 1);
   }
 }
