@@ -92,6 +92,21 @@ __device__ __forceinline__ void clusterBarrier() {
 #endif
 }
 
+// The barrier in two halves: what a block does between them need not wait for the others. Only one can be under way.
+__device__ __forceinline__ void arriveAtCluster() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+#endif
+}
+
+__device__ __forceinline__ void awaitCluster() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+#else
+    __syncthreads();
+#endif
+}
+
 // Reads the same variable of another block of the cluster.
 __device__ __forceinline__ float loadFromBlock(const float* shared, unsigned rank) {
 #if __CUDA_ARCH__ >= 900

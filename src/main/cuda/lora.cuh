@@ -99,15 +99,15 @@ __device__ __forceinline__ LoraItem loadItem(const void* tiles, const void* name
 
 constexpr int MAX_CLUSTER = 8;
 
-// Adds up sums[row][rank] of the cluster's blocks, in their order, and writes v for the item's rows and `ranks` ranks from
-// rank block `block` on; the blocks share the work. Between two cluster barriers. COLUMNS: most ranks, a power of 2.
+// Adds up sums[row][rank] of the cluster's blocks, in their order, and writes v for `rows` rows and `ranks` ranks; the
+// blocks share the work. target: of the first row and rank. turn: which block begins, since few rows are the work of one.
+// Between two cluster barriers. COLUMNS: most ranks, a power of 2.
 template <int COLUMNS>
-__device__ __forceinline__ void sumOverCluster(const float* sums, int sumsStride, const LoraItem& item, int block, int ranks,
-                                               float* v, int vStride, int vRows) {
+__device__ __forceinline__ void sumOverCluster(const float* sums, int sumsStride, int rows, int ranks, float* target,
+                                               int vStride, int turn = 0) {
     const int blocks = clusterSize();
-    const int split = blockIdx.x / blocks;
-    float* target = v + (static_cast<long long>(split) * vRows + item.row) * vStride + block * RANK_BLOCK;
-    for (int i = clusterRank() * blockDim.x + threadIdx.x; i < item.rows * COLUMNS; i += blocks * blockDim.x) {
+    const int self = (clusterRank() + turn) % blocks;
+    for (int i = self * blockDim.x + threadIdx.x; i < rows * COLUMNS; i += blocks * blockDim.x) {
         const int r = i / COLUMNS, rank = i % COLUMNS;
         if (rank >= ranks) continue;
         float values[MAX_CLUSTER];  // all loads before the first sum: each takes long

@@ -1,6 +1,7 @@
 // LoRA for few rows per adapter: y[row, :] (+)= factor[row] * scale_a * B_a (A_a x[row, :]) for rows sorted by adapter a (or by adapter and
 // expert), ranks mixed in one launch; bf16 in and out, fp32 sums. Two kernels: lora_shrink, then lora_expand, which
-// with programmatic dependent launch fetches its weights while lora_shrink still runs.
+// with programmatic dependent launch fetches its weights while lora_shrink still runs. lora_shrink_large is lora_shrink for so
+// much work that blocks which stay are faster; it gives the same bits.
 //
 // Shapes    x [*, H] bf16, v [S][vRows][vStride] fp32 (workspace), up to three y_t [*, N_t] bf16; xRows, yRows map sorted rows
 //           to rows of x and y (a row of x may occur more than once, a row of y not), factors per sorted row or null.
@@ -19,6 +20,7 @@ constexpr int WARP_K = 64;                          // reduced values per warp
 static_assert(SHRINK_WARPS * WARP_K == CHUNK);       // per block
 constexpr int SHRINK_RANK_BLOCKS = 2;               // rank blocks at a time: 128 bytes of A per lane
 constexpr int SHRINK_ROWS = 64;                     // rows of a tile at most
+constexpr int SUMS = 3;                             // of units: being added up, complete, read by others
 constexpr int SHRINK_RANKS = SHRINK_RANK_BLOCKS * RANK_BLOCK;
 constexpr int PARTIAL_STRIDE = SHRINK_RANKS + 4;    // + 4: no bank conflicts between the lanes of a fragment
 
@@ -115,9 +117,153 @@ extern "C" __global__ void __launch_bounds__(SHRINK_THREADS, 4)
             shrink<1>(item, block, x, xStride, xRows, hidden, partials, sums);
         }
         clusterBarrier();
-        sumOverCluster<SHRINK_RANKS>(sums, SHRINK_RANKS, item, block, blocks * RANK_BLOCK, v, vStride, vRows);
+        float* target = v + (static_cast<long long>(blockIdx.x / clusterSize()) * vRows + item.row) * vStride + block * RANK_BLOCK;
+        sumOverCluster<SHRINK_RANKS>(sums, SHRINK_RANKS, item.rows, blocks * RANK_BLOCK, target, vStride);
         clusterBarrier();  // no block may leave or go on while others read its sums
     }
+}
+
+// What a cluster of lora_shrink_large has to do at a time: the block's part of A for two rank blocks of a tile.
+struct ShrinkUnit {
+    const uint4* pieces[SHRINK_RANK_BLOCKS];  // null: nothing there
+    float* target;                            // of v
+    int row, rows, ranks;                     // no rows: nothing to do
+    int chunk;                                // of x
+};
+constexpr int SHRINK_UNITS = SHRINK_THREADS / TILE_ROWS;  // whose descriptions are fetched at a time
+
+// Grid (C * n): n clusters of C blocks, each of which takes every nth unit. Block b of a cluster reduces values
+// [512 b, 512 b + 512) of the split's part of x; a cluster's blocks are summed up here, the splits by lora_expand.
+// planned: tiles are written by the previous kernel.
+extern "C" __global__ void __launch_bounds__(SHRINK_THREADS, 4)
+    lora_shrink_large(const void* tiles, const void* names, int tileCount, int shares, int splits, int planned,
+                const __nv_bfloat16* __restrict__ x, long long xStride, const int* xRows, int hidden, float* v, int vStride,
+                int vRows) {
+    __shared__ float partials[2][SHRINK_WARPS * TILE_ROWS * PARTIAL_STRIDE];
+    __shared__ float sums[SUMS][SHRINK_ROWS * SHRINK_RANKS];
+    __shared__ ShrinkUnit units[SHRINK_UNITS];
+    __shared__ int firstRows[SHRINK_UNITS][TILE_ROWS];  // of x
+    // Only after it, so that what the previous kernel wrote is there when a block of the next one starts.
+    if (planned) awaitPreviousKernel();
+    allowNextKernel();
+    const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, g = lane / 4, c = lane % 4;
+    const int blocks = clusterSize(), clusters = gridDim.x / blocks, cluster = blockIdx.x / blocks;
+    const int chunks = (hidden + CHUNK - 1) / CHUNK;
+    const int unitCount = tileCount * shares * splits;
+    int buffer = 0, half = 0;
+    for (int first = cluster; first < unitCount; first += SHRINK_UNITS * clusters) {
+        const int count = min(SHRINK_UNITS, (unitCount - first + clusters - 1) / clusters);
+        // All descriptions at once: the loads of which one needs the other's result are waited for once.
+        const int mine = threadIdx.x / TILE_ROWS, row = threadIdx.x % TILE_ROWS;
+        if (mine < count) {
+            const int index = first + mine * clusters, split = index % splits, tile = index / splits / shares;
+            const int block = index / splits % shares * SHRINK_RANK_BLOCKS;
+            const LoraItem item = loadItem(tiles, names, tile);
+            const int chunk = split * blocks + clusterRank();
+            const int rankBlocks = min(SHRINK_RANK_BLOCKS, item.rankBlocks - block);
+            const int rows = rankBlocks > 0 ? item.rows : 0;
+            if (row < SHRINK_RANK_BLOCKS)
+                units[mine].pieces[row] = rows > 0 && row < rankBlocks && chunk < chunks
+                    ? loadPiece(item.pieces + (block + row) * chunks + chunk) : nullptr;
+            firstRows[mine][row] = row < rows ? loadInt(xRows + item.row + row) : 0;
+            if (row == 0) {
+                units[mine].target = v + (static_cast<long long>(split) * vRows + item.row) * vStride + block * RANK_BLOCK;
+                units[mine].row = item.row;
+                units[mine].rows = rows;
+                units[mine].ranks = rankBlocks * RANK_BLOCK;
+                units[mine].chunk = chunk;
+            }
+        }
+        __syncthreads();
+        auto from = [&](int i) {  // the next unit with something to do
+            while (i < count && units[i].rows == 0) i++;
+            return i;
+        };
+        uint4 weights[SHRINK_RANK_BLOCKS][4];
+        auto pairOf = [&](int i) {  // first 32 reduced values of the warp
+            return (units[i].chunk * CHUNK + warp * WARP_K) / 32;
+        };
+        auto loadA = [&](int i) {
+            const int pair = pairOf(i), pairs = (hidden + 31) / 32;
+#pragma unroll
+            for (int rb = 0; rb < SHRINK_RANK_BLOCKS; rb++) {
+                const uint4* piece = units[i].pieces[rb];
+#pragma unroll
+                for (int k = 0; k < 4; k++)
+                    weights[rb][k] = piece && pair + k / 2 < pairs ? loadWeights(piece + (warp * 4 + k) * FRAGMENT + lane) : uint4{};
+            }
+        };
+        uint4 next[2];
+        int xRow = 0;
+        auto loadX = [&](int i, int row) {
+            next[0] = next[1] = uint4{};
+            const int rows = units[i].rows;
+            if (row + g < rows) {
+                const int from = row == 0 ? firstRows[i][g] : xRow, pair = pairOf(i);
+                const uint4* source = reinterpret_cast<const uint4*>(x + from * xStride) + pair * 4 + c;
+                if (pair * 32 + c * 8 < hidden) next[0] = loadInput(source);
+                if ((pair + 1) * 32 + c * 8 < hidden) next[1] = loadInput(source + 4);
+                if (row + TILE_ROWS + g < rows) xRow = loadInt(xRows + units[i].row + row + TILE_ROWS + g);
+            }
+        };
+        // Adds up over the cluster what was completed last, before buffer.
+        auto finish = [&](int i) {
+            awaitCluster();
+            sumOverCluster<SHRINK_RANKS>(sums[(buffer + SUMS - 1) % SUMS], SHRINK_RANKS, units[i].rows, units[i].ranks,
+                                         units[i].target, vStride, i);
+        };
+        int i = from(0), before = -1;
+        if (i < count) loadA(i);
+        awaitPreviousKernel();
+        if (i < count) loadX(i, 0);
+        while (i < count) {
+            const int rows = units[i].rows, following = from(i + 1);
+            for (int row = 0; row < rows; row += TILE_ROWS) {
+                const uint4 now[2] = {next[0], next[1]};
+                const bool last = row + TILE_ROWS >= rows;
+                if (!last) loadX(i, row + TILE_ROWS);
+                float d[SHRINK_RANK_BLOCKS][4] = {};
+#pragma unroll
+                for (int rb = 0; rb < SHRINK_RANK_BLOCKS; rb++) {
+                    mma(d[rb], weights[rb][0], now[0].x, now[0].y);
+                    mma(d[rb], weights[rb][1], now[0].z, now[0].w);
+                    mma(d[rb], weights[rb][2], now[1].x, now[1].y);
+                    mma(d[rb], weights[rb][3], now[1].z, now[1].w);
+                }
+                if (last && following < count) {  // under way while this unit is summed up
+                    loadA(following);
+                    loadX(following, 0);
+                }
+                float* part = partials[half] + (warp * TILE_ROWS + 2 * c) * PARTIAL_STRIDE + g;
+#pragma unroll
+                for (int rb = 0; rb < SHRINK_RANK_BLOCKS; rb++) {
+                    part[rb * 16] = d[rb][0];
+                    part[rb * 16 + PARTIAL_STRIDE] = d[rb][1];
+                    part[rb * 16 + 8] = d[rb][2];
+                    part[rb * 16 + 8 + PARTIAL_STRIDE] = d[rb][3];
+                }
+                __syncthreads();  // so everybody has read the other half
+                const int r = threadIdx.x / SHRINK_RANKS, rank = threadIdx.x % SHRINK_RANKS;
+                static_assert(SHRINK_THREADS == TILE_ROWS * SHRINK_RANKS);
+                float sum = 0;
+#pragma unroll
+                for (int w = 0; w < SHRINK_WARPS; w++) sum += partials[half][(w * TILE_ROWS + r) * PARTIAL_STRIDE + rank];
+                sums[buffer][(row + r) * SHRINK_RANKS + rank] = sum;
+                half ^= 1;
+            }
+            // The unit before is added up only now, so that nobody waits for the slowest block of the cluster. Who arrives has
+            // read the sums before those, whose buffer is the next.
+            if (before >= 0) finish(before);
+            arriveAtCluster();
+            before = i;
+            buffer = (buffer + 1) % SUMS;
+            i = following;
+        }
+        if (before >= 0) finish(before);
+        __syncthreads();  // the descriptions are no longer read
+    }
+    clusterBarrier();  // no block may leave while others read its sums
+    awaitPreviousKernel();
 }
 
 // RB: rank blocks of a round (1, 2 or 4; ranks between are guarded, larger ones take several rounds).

@@ -119,7 +119,9 @@ __device__ void shrinkRows(const LoraItem& item, int block, int blocks, const __
         }
     }
     clusterBarrier();
-    sumOverCluster<RANK_BLOCKS * RANK_BLOCK>(sums, SUMS_STRIDE, item, block, blocks * RANK_BLOCK, v, vStride, vRows);
+    const int split = blockIdx.x / clusterSize();
+    float* target = v + (static_cast<long long>(split) * vRows + item.row) * vStride + block * RANK_BLOCK;
+    sumOverCluster<RANK_BLOCKS * RANK_BLOCK>(sums, SUMS_STRIDE, item.rows, blocks * RANK_BLOCK, target, vStride);
     clusterBarrier();
 }
 

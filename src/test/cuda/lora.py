@@ -25,6 +25,7 @@ class Kernels:
 
     def __init__(self, decode, rows, experts):
         self.shrink, self.expand = decode.kernel("lora_shrink"), decode.kernel("lora_expand")
+        self.shrink_large = decode.kernel("lora_shrink_large")
         self.shrink_rows = rows.kernel("lora_shrink_rows", self.MANY_SHRINK_SHARED)
         self.expand_rows = rows.kernel("lora_expand_rows")
         self.plan, self.combine = experts.kernel("lora_plan", self.PLAN_SHARED), experts.kernel("lora_combine")
@@ -47,6 +48,17 @@ class Tiles:
         self.rows = device([begin | rows << 32 for begin, rows, _ in launch.tiles], np.int64)
         self.names = device(np.array([names(g) for _, _, g in launch.tiles], np.int64).T.reshape(-1), np.int64) \
             if launch.tiles else None
+
+
+def launch_few_shrink(kernels, rows, names, count, shares, cluster, splits, arguments, dependent, planned=False):
+    """Much work is shared out among as many clusters as run at once."""
+    if cluster * splits * count * shares >= (plan.LARGE_PLANNED if planned else plan.LARGE):
+        clusters = max(1, plan.SHRINK_AT_ONCE // cluster)
+        kernels.shrink_large((cluster * clusters,), kernels.SHRINK_THREADS, [rows, names, count, shares, splits, *arguments],
+                             cluster=cluster, dependent=dependent)
+    else:
+        kernels.shrink((cluster * splits, count, shares), kernels.SHRINK_THREADS, [rows, names, *arguments], cluster=cluster,
+                       dependent=dependent)
 
 
 def split(y, features):
@@ -77,19 +89,25 @@ class Work:
         """dependent: overlaps what is before it (the shrink kernel waits for it by itself)."""
         arguments = [0, self.x, ("l", self.x.stride(0)), self.x_rows, self.hidden, self.v, self.stride, self.rows]
         before = dependent
-        for kernel, s in zip((kernels.shrink, kernels.shrink_rows), self.shrink):
-            if s.count:
-                kernel((self.cluster * self.splits, s.count, s.shares), kernels.SHRINK_THREADS,
-                       [s.rows, s.names, *arguments], cluster=self.cluster, dependent=before)
-                before = True
+        few, many = self.shrink
+        if few.count:
+            launch_few_shrink(kernels, few.rows, few.names, few.count, few.shares, self.cluster, self.splits, arguments, before)
+            before = True
+        if many.count:
+            kernels.shrink_rows((self.cluster * self.splits, many.count, many.shares), kernels.SHRINK_THREADS,
+                                [many.rows, many.names, *arguments], cluster=self.cluster, dependent=before)
+            before = True
         arguments = [self.v, self.stride, self.rows, self.splits, self.y_rows, self.factors, int(self.add)]
-        for kernel, e in zip((kernels.expand, kernels.expand_rows), self.expand):
-            if e.count:
-                most = [e.most] if kernel is kernels.expand else []
-                kernel((e.count, sum(e.shares)), kernels.EXPAND_THREADS,
-                       [e.rows, *targets(e.names.data_ptr(), e.count, self.ys, self.features, e.shares), *most,
-                        *arguments], dependent=before)
-                before = True
+        few, many = self.expand
+        if few.count:
+            kernels.expand((few.count, sum(few.shares)), kernels.EXPAND_THREADS,
+                           [few.rows, *targets(few.names.data_ptr(), few.count, self.ys, self.features, few.shares), few.most,
+                            *arguments], dependent=before)
+            before = True
+        if many.count:
+            kernels.expand_rows((many.count, sum(many.shares)), kernels.EXPAND_THREADS,
+                                [many.rows, *targets(many.names.data_ptr(), many.count, self.ys, self.features, many.shares),
+                                 *arguments], dependent=before)
 
 
 class RoutedWork:
@@ -141,16 +159,21 @@ class RoutedWork:
 
     def launch_products(self, kernels, planned=True, dependent=True):
         t = self.tiling
-        arguments = [self.shrink, self.shrink_names, int(planned), self.x, ("l", self.x.stride(0)), self.x_rows, self.hidden,
-                     self.v, self.stride, self.routed]
-        kernel = kernels.shrink_rows if t.many_shrink else kernels.shrink
-        kernel((self.cluster * self.splits, t.shrink_tiles, t.shrink_shares), kernels.SHRINK_THREADS, arguments,
-               cluster=self.cluster, dependent=dependent)
-        kernel, most = (kernels.expand_rows, []) if t.many_expand else (kernels.expand, [t.most])
-        kernel((t.expand_tiles, sum(t.expand_shares)), kernels.EXPAND_THREADS,
-               [self.expand, *targets(self.expand_names.data_ptr(), t.expand_tiles, self.ys, self.features, t.expand_shares),
-                *most, self.v, self.stride, self.routed, self.splits, self.y_rows, self.factors, int(self.add)],
-               dependent=True)
+        arguments = [int(planned), self.x, ("l", self.x.stride(0)), self.x_rows, self.hidden, self.v, self.stride, self.routed]
+        if t.many_shrink:
+            kernels.shrink_rows((self.cluster * self.splits, t.shrink_tiles, t.shrink_shares), kernels.SHRINK_THREADS,
+                                [self.shrink, self.shrink_names, *arguments], cluster=self.cluster, dependent=dependent)
+        else:
+            launch_few_shrink(kernels, self.shrink, self.shrink_names, t.shrink_tiles, t.shrink_shares, self.cluster,
+                              self.splits, arguments, dependent, True)
+        names = targets(self.expand_names.data_ptr(), t.expand_tiles, self.ys, self.features, t.expand_shares)
+        arguments = [self.v, self.stride, self.routed, self.splits, self.y_rows, self.factors, int(self.add)]
+        if t.many_expand:
+            kernels.expand_rows((t.expand_tiles, sum(t.expand_shares)), kernels.EXPAND_THREADS,
+                                [self.expand, *names, *arguments], dependent=True)
+        else:
+            kernels.expand((t.expand_tiles, sum(t.expand_shares)), kernels.EXPAND_THREADS,
+                           [self.expand, *names, t.most, *arguments], dependent=True)
         if self.combine is not None:
             columns = self.features[0]
             kernels.combine((-(-columns // 8 // kernels.COMBINE_THREADS), self.routed // self.top_k),

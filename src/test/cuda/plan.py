@@ -8,6 +8,14 @@ MANY_ROWS, MANY_RANK_BLOCKS, MANY_FEATURE_BLOCKS, MANY_RANKS = 128, 4, 4, 64
 
 ENOUGH_BLOCKS = 2 * 132  # cut finer below this many blocks of threads
 
+# Blocks of lora_shrink from which on lora_shrink_large is faster, on tiles from the host and on planned ones, of which some
+# have no rows.
+LARGE, LARGE_PLANNED = 1024, 1536
+
+# Blocks of lora_shrink_large that share the work on an H100: three per multiprocessor, which leaves room for the first blocks of
+# lora_expand; in whole clusters.
+SHRINK_AT_ONCE = 384
+
 # Clusters of 8 blocks of lora_shrink_rows that an H100 runs at once, two blocks per multiprocessor.
 CLUSTERS_AT_ONCE = 30
 

@@ -36,12 +36,28 @@ final class LoraKernels {
   /** Routed rows up to which a plan fetches tables: one multiprocessor would take too long. */
   private static final int FETCH_TABLES = 512;
 
+  /**
+   * Blocks of the shrink kernel for few rows from which on others that stay and take one part of
+   * the work after another are faster; tiles without rows, which a plan leaves, count.
+   */
+  private static final int LARGE = 1024;
+
+  private static final int LARGE_PLANNED = 1536;
+
+  /**
+   * Blocks per multiprocessor that share the work of the shrink kernel for few rows. Four would run
+   * at once; three leave room for the first ones of the expand kernel.
+   */
+  private static final double SHRINK_BLOCKS = 384 / 132.0;
+
   private static final int TARGET_BYTES = 32;
 
   private final CudaStream stream;
   private final boolean hopper;
   private final int planShared;
+  private final int shrinkBlocks;
   private final Kernel shrink;
+  private final Kernel shrinkLarge;
   private final Kernel expand;
   private final Kernel plan;
   private final Kernel planFew;
@@ -73,7 +89,9 @@ final class LoraKernels {
     CudaDevice device = stream.device();
     this.stream = stream;
     hopper = device.hopper();
+    shrinkBlocks = (int) (SHRINK_BLOCKS * device.multiprocessors());
     shrink = device.kernel("lora_decode", "lora_shrink");
+    shrinkLarge = device.kernel("lora_decode", "lora_shrink_large");
     expand = device.kernel("lora_decode", "lora_expand");
     boolean large = device.sharedMemory() >= SHRINK_ROWS_SHARED;
     shrinkRows =
@@ -110,10 +128,23 @@ final class LoraKernels {
   void shrink(
       boolean forMany, DeviceTiles tiles, boolean planned, Shrink tiling, Products products) {
     Clusters clusters = clusters(products.x());
-    stream
-        .launch(forMany ? shrinkRows : shrink)
-        .pointer(tiles.rows())
-        .pointer(tiles.names())
+    long blocks = (long) clusters.all() * tiles.capacity() * tiling.shares();
+    boolean large = !forMany && blocks >= (planned ? LARGE_PLANNED : LARGE);
+    Launch launch =
+        stream
+            .launch(forMany ? shrinkRows : large ? shrinkLarge : shrink)
+            .pointer(tiles.rows())
+            .pointer(tiles.names());
+    if (large) {
+      launch
+          .int32(tiles.capacity())
+          .int32(tiling.shares())
+          .int32(clusters.splits())
+          .grid(clusters.blocks() * Math.max(1, shrinkBlocks / clusters.blocks()));
+    } else {
+      launch.grid(clusters.all(), tiles.capacity(), tiling.shares());
+    }
+    launch
         .int32(planned ? 1 : 0)
         .pointer(products.x().address())
         .int64(products.x().stride())
@@ -122,7 +153,6 @@ final class LoraKernels {
         .pointer(products.v())
         .int32(products.vStride())
         .int32(products.vRows())
-        .grid(clusters.all(), tiles.capacity(), tiling.shares())
         .block(SHRINK_THREADS)
         .shared(forMany ? SHRINK_ROWS_SHARED : 0)
         .cluster(clusters.blocks())
