@@ -100,8 +100,8 @@ __device__ __forceinline__ LoraItem loadItem(const void* tiles, const void* name
 constexpr int MAX_CLUSTER = 8;
 
 // Adds up sums[row][rank] of the cluster's blocks, in their order, and writes v for `rows` rows and `ranks` ranks; the
-// blocks share the work. target: of the first row and rank. turn: who begins, for few
-// rows are one block's work. Between two cluster barriers. COLUMNS: most ranks, a power of 2.
+// blocks share the work. target: of the first row and rank. turn: which block begins, since few rows are the work of one.
+// Between two cluster barriers. COLUMNS: most ranks, a power of 2.
 template <int COLUMNS>
 __device__ __forceinline__ void sumOverCluster(const float* sums, int sumsStride, int rows, int ranks, float* target,
                                                int vStride, int turn = 0) {

@@ -1,6 +1,7 @@
 // LoRA for few rows per adapter: y[row, :] (+)= factor[row] * scale_a * B_a (A_a x[row, :]) for rows sorted by adapter a (or by adapter and
 // expert), ranks mixed in one launch; bf16 in and out, fp32 sums. Two kernels: lora_shrink, then lora_expand, which
-// with programmatic dependent launch fetches its weights while lora_shrink still runs.
+// with programmatic dependent launch fetches its weights while lora_shrink still runs. lora_shrink_large is lora_shrink for so
+// much work that blocks which stay are faster; it gives the same bits.
 //
 // Shapes    x [*, H] bf16, v [S][vRows][vStride] fp32 (workspace), up to three y_t [*, N_t] bf16; xRows, yRows map sorted rows
 //           to rows of x and y (a row of x may occur more than once, a row of y not), factors per sorted row or null.

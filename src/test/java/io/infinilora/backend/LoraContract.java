@@ -170,6 +170,37 @@ public abstract class LoraContract extends BackendContract {
     }
   }
 
+  /** So many groups that backends may cut the work in another way than for few. */
+  @Test
+  void rowsOfManyGroupsAreLikeThoseOfFew() {
+    int in = 1100;
+    int count = 250;
+    int part = 25;
+    double[][] x = data.matrix(count, in, 1);
+    LoraWeights one = backend.loraWeights(List.of(pair(DType.BF16, 40, in, 33, 2)));
+    LoraWeights other = backend.loraWeights(List.of(pair(DType.BF16, 6, in, 33, 3)));
+    List<LoraWeights> weights = new ArrayList<>();
+    int[] rows = new int[count];
+    int[] starts = new int[count + 1];
+    for (int g = 0; g < count; g++) {
+      weights.add(g % 3 == 0 ? other : one);
+      rows[g] = (g * 7 + 5) % count;
+      starts[g + 1] = g + 1;
+    }
+    Tensor input = upload(x);
+    Tensor together = backend.tensor(count, 33);
+    ops.loraAdd(new RowGroups(rows, starts), weights, input, together);
+    Tensor apart = backend.tensor(count, 33);
+    for (int g = 0; g < count; g += part) {
+      ops.loraAdd(
+          new RowGroups(Arrays.copyOfRange(rows, g, g + part), Arrays.copyOf(starts, part + 1)),
+          weights.subList(g, g + part),
+          input,
+          apart);
+    }
+    alike(download(together), download(apart), "rows of many groups");
+  }
+
   @Test
   void addingToZerosAndThenAddingIsTheSameSum() {
     int in = 48;
