@@ -43,17 +43,21 @@ final class WeightUploader implements AutoCloseable {
     this.device = device;
   }
 
-  /** Made for the first weights: a LoRA server has none. */
-  private synchronized void prepare() {
+  /** Makes what copying needs, unless it is there: a LoRA server has no weights. */
+  synchronized void prepare() {
     device.makeCurrent();
     if (fillers == null) {
       device.check(
           JCudaDriver.cuStreamCreate(stream, CUstream_flags.CU_STREAM_NON_BLOCKING),
           "cuStreamCreate");
+      int threads = Math.min(MAX_THREADS, Runtime.getRuntime().availableProcessors());
       fillers =
           Executors.newFixedThreadPool(
-              Math.min(MAX_THREADS, Runtime.getRuntime().availableProcessors()),
-              Thread.ofPlatform().daemon().name("uploader-", 0).factory());
+              threads, Thread.ofPlatform().daemon().name("uploader-", 0).factory());
+      // Each begins with what it needs first, while the caller finds out what to copy.
+      for (int i = 0; i < threads; i++) {
+        fillers.execute(own::get);
+      }
     }
   }
 
