@@ -22,6 +22,7 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
+import java.time.LocalTime;
 import java.util.ArrayDeque;
 import java.util.Deque;
 import java.util.List;
@@ -52,6 +53,9 @@ public final class Soak {
 
   /** Generations of adapters under names of their own, so that loads and unloads never stop. */
   private static final int NAMES = 12;
+
+  /** Requests before the memory in use is noted. */
+  private static final int SETTLING = 16;
 
   private final Node node;
   private final Map<String, Supplier<AdapterMemoryStats>> memory;
@@ -134,13 +138,18 @@ public final class Soak {
   }
 
   private boolean run(int seconds) {
-    // The first steps set memory aside for those that follow.
-    request();
-    awaitIdle();
-    long deviceBytes = deviceBytes();
-    long end = System.nanoTime() + TimeUnit.SECONDS.toNanos(seconds);
+    settle();
+    Map<String, Long> used = node.backend().usedMemory();
+    Map<String, Long> seen = used;
+    long start = System.nanoTime();
+    long end = start + TimeUnit.SECONDS.toNanos(seconds);
     Deque<String> names = new ArrayDeque<>();
     while (System.nanoTime() < end) {
+      Map<String, Long> now = node.backend().usedMemory();
+      if (!now.equals(seen)) {
+        System.out.printf("%tT device memory: %s, was %s%n", LocalTime.now(), now, seen);
+        seen = now;
+      }
       if (random.nextInt(40) == 0) {
         changeAdapters(names);
       }
@@ -163,10 +172,8 @@ public final class Soak {
               "adapter memory of %s is back: %s".formatted(shard.getKey(), stats),
               stats.device().bytes() == 0 && stats.host().bytes() == 0 && stats.registered() == 0);
     }
-    clean &=
-        expect(
-            "device memory is as before: %d, %d".formatted(deviceBytes, deviceBytes()),
-            deviceBytes() <= deviceBytes);
+    Map<String, Long> left = node.backend().usedMemory();
+    clean &= expect("device memory is as before: %s, %s".formatted(used, left), left.equals(used));
     clean &= expect("no request failed", failed.get() == 0);
     System.out.printf(
         "%d s: %d requests done, %d cancelled, %d refused, %d failed, %d tokens, %d loads, %d unloads%n",
@@ -181,8 +188,18 @@ public final class Soak {
     return clean;
   }
 
-  private long deviceBytes() {
-    return -node.backend().freeMemory().orElse(0);
+  /**
+   * Runs steps with and without an adapter, since the first ones set memory aside for those that
+   * follow.
+   */
+  private void settle() {
+    Deque<String> names = new ArrayDeque<>();
+    changeAdapters(names);
+    for (int i = 0; i < SETTLING; i++) {
+      request();
+    }
+    awaitIdle();
+    names.forEach(this::unload);
   }
 
   private static boolean expect(String what, boolean holds) {

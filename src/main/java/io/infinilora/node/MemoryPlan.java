@@ -29,6 +29,12 @@ record MemoryPlan(long budget, long weights, long adapters, long workspace, long
   /** The device's rows and matrices begin at multiples of this many elements. */
   private static final int MULTIPLE = 8;
 
+  /** Vectors and matrices begin at multiples of so many bytes. */
+  private static final int ALIGNMENT = 256;
+
+  /** Small vectors share pieces of memory of this size. */
+  private static final long SLAB_BYTES = 1L << 20;
+
   /** Most rows whose logits are computed at once; see {@code BaseModel}. */
   private static final int LOGIT_ROWS = 64;
 
@@ -37,6 +43,9 @@ record MemoryPlan(long budget, long weights, long adapters, long workspace, long
 
   /** For the arrays of recorded steps. */
   private static final long RECORDER_BYTES = 8L << 20;
+
+  /** What tensors take beyond their elements, a few bytes each, and there are a few dozen. */
+  private static final long ENDS = 64L << 10;
 
   /** Of each of a stream's two pieces of memory for intermediate results. */
   private static final long LEAST_SCRATCH = 16L << 20;
@@ -64,11 +73,11 @@ record MemoryPlan(long budget, long weights, long adapters, long workspace, long
       InfiniLoraConfig config, ModelSpec spec, long budget, long bytesPerBlock, int blockSize) {
     boolean base = config.role() != Role.LORA;
     EngineConfig engine = config.engine();
-    long weights = base ? ParameterMemory.bytes(spec, MULTIPLE) : 0;
+    long weights = base ? ParameterMemory.bytes(spec, MULTIPLE) + gaps(spec) : 0;
     long adapters = stores(config) * config.lora().deviceMemory().bytes();
     long rows = engine.maxBatchedTokens();
     long workspace =
-        (base ? activations(spec, rows) + baseStream(spec, rows) + RECORDER_BYTES : 0)
+        (base ? activations(spec, rows) + baseStream(spec, rows) + RECORDER_BYTES + ENDS : 0)
             + disaggregated(config, spec, rows);
     long left = budget - weights - adapters - workspace;
     long least = bytesPerBlock * Math.ceilDiv(least(engine, spec), blockSize);
@@ -87,6 +96,17 @@ record MemoryPlan(long budget, long weights, long adapters, long workspace, long
   /** Plans a process without a base model; likewise. */
   static MemoryPlan ofLoraServer(InfiniLoraConfig config, ModelSpec spec, long budget) {
     return of(config, spec, budget, 0, SchedulerConfig.DEFAULT_BLOCK_SIZE);
+  }
+
+  /**
+   * What stays empty of the pieces of memory that small vectors share, a quarter, and the last; and
+   * what is between matrices.
+   */
+  private static long gaps(ModelSpec spec) {
+    return ParameterMemory.vectorBytes(spec, MULTIPLE, ALIGNMENT) / 3
+        + SLAB_BYTES
+        + ParameterMemory.matrixBytes(spec, MULTIPLE, ALIGNMENT)
+        - ParameterMemory.matrixBytes(spec, MULTIPLE, 1);
   }
 
   private static int least(EngineConfig engine, ModelSpec spec) {
@@ -111,9 +131,9 @@ record MemoryPlan(long budget, long weights, long adapters, long workspace, long
         config.lora().shards().expertShards() > 1 && spec.mlp().moe() != null
             ? Short.BYTES * rows * chosen(spec) * padded(spec.hidden())
             : 0;
-    long shard = exchange(spec, rows) + terms + loraStream(spec, rows);
+    long shard = exchange(spec, rows) + terms + loraStream(spec, rows) + ENDS;
     return switch (config.role()) {
-      case BASE -> shards(config) * terms + payloads(spec, rows);
+      case BASE -> shards(config) * terms + payloads(spec, rows) + ENDS;
       case LORA -> shards(config) * (shard + payloads(spec, rows));
       default -> shards(config) * shard;
     };

@@ -36,6 +36,16 @@ public abstract class BackendContract {
   /** The backend under test. */
   protected abstract Backend create();
 
+  /** The backend of a test; {@link #release} gives it back. */
+  protected Backend acquire() {
+    return create();
+  }
+
+  /** Takes back what {@link #acquire} gave. */
+  protected void release(Backend backend) {
+    backend.close();
+  }
+
   /** What its tensors hold; called before anything else. */
   protected Precision precision() {
     return Precision.FLOAT32;
@@ -43,14 +53,14 @@ public abstract class BackendContract {
 
   @BeforeEach
   void open() {
-    backend = create();
+    backend = acquire();
     ops = backend.openStream("test", 2);
   }
 
   @AfterEach
   void close() {
     ops.close();
-    backend.close();
+    release(backend);
   }
 
   /** Writes all of a new tensor from the host: no operator does, and weights must be finite. */

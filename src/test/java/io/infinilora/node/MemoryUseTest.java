@@ -3,6 +3,7 @@ package io.infinilora.node;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import io.infinilora.backend.cuda.CudaProbe;
+import java.util.HashMap;
 import java.util.Map;
 import java.util.Optional;
 import org.junit.jupiter.api.Assumptions;
@@ -24,15 +25,17 @@ class MemoryUseTest {
 
   @ParameterizedTest
   @CsvSource({
-    "qwen3_moe, none, 1x1, 512",
-    "qwen3_moe, coupled, 1x1, 4096",
-    "qwen3_moe, disaggregated, 2x1, 512",
-    "llama, disaggregated, 1x2, 512"
+    "qwen3_moe, none, 1x1, 512, 64MiB",
+    "qwen3_moe, coupled, 1x1, 4096, 64MiB",
+    "qwen3_moe, disaggregated, 2x1, 512, 64MiB",
+    "llama, disaggregated, 1x2, 512, 64MiB",
+    "llama, disaggregated, 1x1, 2048, all that is left",
+    "qwen3_moe, disaggregated, 1x1, 2048, all that is left"
   })
   void nothingTakesMoreThanWasPlannedNorMuchLess(
-      String model, String mode, String shards, String rows) {
-    MemoryUse use =
-        MemoryUse.of(
+      String model, String mode, String shards, String rows, String keysAndValues) {
+    Map<String, String> settings =
+        new HashMap<>(
             Map.of(
                 "model",
                 FIXTURES + model,
@@ -46,10 +49,12 @@ class MemoryUseTest {
                 "64MiB",
                 "device.memory",
                 "2GiB",
-                "engine.kvMemory",
-                "64MiB",
                 "engine.maxBatchedTokens",
                 rows));
+    if (keysAndValues.endsWith("MiB")) {
+      settings.put("engine.kvMemory", keysAndValues);
+    }
+    MemoryUse use = MemoryUse.of(settings);
     assertThat(use.workspaceAsPlanned()).as(use.toString()).isTrue();
     use.used()
         .forEach(
