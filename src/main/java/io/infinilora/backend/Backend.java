@@ -56,7 +56,8 @@ public interface Backend extends AutoCloseable {
   /**
    * Announces a model's matrices, so that memory for them can be set aside at once.
    *
-   * @param bytes of all of them in bf16, both sides rounded up to multiples of 8
+   * @param bytes of all of them in bf16, both sides rounded up to multiples of 8, each to one of
+   *     256 bytes
    * @throws InfiniLoraException BAD_CONFIG if a device does not have as much
    */
   default void expectWeights(long bytes) {}

@@ -32,6 +32,9 @@ public final class TransformerLoader {
   /** Of the sizes of what devices hold. */
   private static final int MULTIPLE = 8;
 
+  /** Bytes; of the place where a matrix begins. */
+  private static final int ALIGNMENT = 256;
+
   private final Checkpoint checkpoint;
   private final Backend backend;
   private final LoadListener listener;
@@ -83,7 +86,7 @@ public final class TransformerLoader {
 
   private Transformer load(ExecutorService packers)
       throws ExecutionException, InterruptedException {
-    backend.expectWeights(ParameterMemory.matrixBytes(spec, MULTIPLE));
+    backend.expectWeights(ParameterMemory.matrixBytes(spec, MULTIPLE, ALIGNMENT));
     List<Future<Transformer.Layer>> packed = new ArrayList<>();
     for (int i = 0; i < spec.layers(); i++) {
       int layer = i;

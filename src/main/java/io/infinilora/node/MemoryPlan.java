@@ -30,14 +30,11 @@ record MemoryPlan(long budget, long weights, long adapters, long workspace, long
   /** The device's rows and matrices begin at multiples of this many elements. */
   private static final int MULTIPLE = 8;
 
-  /** Vectors begin at multiples of so many bytes. */
+  /** Vectors and matrices begin at multiples of so many bytes. */
   private static final int ALIGNMENT = 256;
 
   /** Small vectors share pieces of memory of this size. */
   private static final long SLAB_BYTES = 1L << 20;
-
-  /** Set aside for what the alignment of matrices takes. */
-  private static final long MATRIX_GAPS = 1L << 20;
 
   /** Most rows whose logits are computed at once; see {@code BaseModel}. */
   private static final int LOGIT_ROWS = 64;
@@ -110,11 +107,14 @@ record MemoryPlan(long budget, long weights, long adapters, long workspace, long
   }
 
   /**
-   * What stays empty of the pieces of memory that small vectors share: a quarter, and the last; and
-   * between matrices.
+   * What stays empty of the pieces of memory that small vectors share, a quarter, and the last; and
+   * what is between matrices.
    */
   private static long gaps(ModelSpec spec) {
-    return ParameterMemory.vectorBytes(spec, MULTIPLE, ALIGNMENT) / 3 + SLAB_BYTES + MATRIX_GAPS;
+    return ParameterMemory.vectorBytes(spec, MULTIPLE, ALIGNMENT) / 3
+        + SLAB_BYTES
+        + ParameterMemory.matrixBytes(spec, MULTIPLE, ALIGNMENT)
+        - ParameterMemory.matrixBytes(spec, MULTIPLE, 1);
   }
 
   private static int least(EngineConfig engine, ModelSpec spec) {

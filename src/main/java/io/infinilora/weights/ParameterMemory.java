@@ -4,7 +4,6 @@ import io.infinilora.core.ModelSpec;
 import java.util.Collection;
 import java.util.EnumSet;
 import java.util.Set;
-import java.util.function.ToLongFunction;
 
 /** How much memory a model's parameters take on a device that holds them in bf16. */
 public final class ParameterMemory {
@@ -27,38 +26,45 @@ public final class ParameterMemory {
    * once more, in the order of their matrix' rows.
    */
   public static long bytes(ModelSpec spec, int multiple) {
-    return sum(spec, param -> bytes(spec, param, multiple));
+    long experts = spec.mlp().moe() == null ? 0 : spec.mlp().moe().experts();
+    long layer =
+        bytes(spec, ParamShapes.perLayer(spec), multiple)
+            + experts * bytes(spec, ParamShapes.perExpert(spec), multiple);
+    return bytes(spec, ParamShapes.global(spec), multiple) + spec.layers() * layer;
   }
 
   /**
    * Bytes of those parameters that are vectors, each rounded up to {@code alignment} bytes; {@link
-   * #bytes(ModelSpec, int)} counts them, too.
+   * #bytes} counts them, too.
    */
   public static long vectorBytes(ModelSpec spec, int multiple, int alignment) {
-    return sum(
-        spec,
-        param ->
-            ParamShapes.shape(spec, param).length == 1
-                ? Math.ceilDiv(bytes(spec, param, multiple), alignment) * alignment
-                : 0);
+    return bytes(spec, 1, multiple, alignment);
   }
 
-  /** The part of {@link #bytes(ModelSpec, int)} that is matrices. */
-  public static long matrixBytes(ModelSpec spec, int multiple) {
-    return sum(
-        spec,
-        param -> ParamShapes.shape(spec, param).length == 1 ? 0 : bytes(spec, param, multiple));
+  /** Likewise of those that are matrices. */
+  public static long matrixBytes(ModelSpec spec, int multiple, int alignment) {
+    return bytes(spec, 2, multiple, alignment);
   }
 
-  private static long sum(ModelSpec spec, ToLongFunction<Param> bytes) {
+  private static long bytes(ModelSpec spec, int dimensions, int multiple, int alignment) {
     long experts = spec.mlp().moe() == null ? 0 : spec.mlp().moe().experts();
-    long layer =
-        sum(ParamShapes.perLayer(spec), bytes) + experts * sum(ParamShapes.perExpert(spec), bytes);
-    return sum(ParamShapes.global(spec), bytes) + spec.layers() * layer;
+    return bytes(spec, ParamShapes.global(spec), dimensions, multiple, alignment)
+        + spec.layers()
+            * (bytes(spec, ParamShapes.perLayer(spec), dimensions, multiple, alignment)
+                + experts
+                    * bytes(spec, ParamShapes.perExpert(spec), dimensions, multiple, alignment));
   }
 
-  private static long sum(Collection<Param> params, ToLongFunction<Param> bytes) {
-    return params.stream().mapToLong(bytes).sum();
+  private static long bytes(
+      ModelSpec spec, Collection<Param> params, int dimensions, int multiple, int alignment) {
+    return params.stream()
+        .filter(param -> ParamShapes.shape(spec, param).length == dimensions)
+        .mapToLong(param -> Math.ceilDiv(bytes(spec, param, multiple), alignment) * alignment)
+        .sum();
+  }
+
+  private static long bytes(ModelSpec spec, Collection<Param> params, int multiple) {
+    return params.stream().mapToLong(param -> bytes(spec, param, multiple)).sum();
   }
 
   private static long bytes(ModelSpec spec, Param param, int multiple) {

@@ -31,6 +31,7 @@ final class CudaWeights implements AutoCloseable {
 
   /** See {@link io.infinilora.backend.Backend#expectWeights}. */
   void expect(long bytes) {
+    uploader.prepare();
     matrices.expect(bytes);
   }
 

@@ -11,9 +11,6 @@ final class WeightMemory {
   /** As the driver aligns its own pieces. */
   private static final long ALIGNMENT = 256;
 
-  /** Lest the last matrix, the largest maybe, does not fit for what alignment took. */
-  private static final long GAPS = 1L << 20;
-
   private final LongUnaryOperator source;
   private long next;
   private long left;
@@ -27,8 +24,8 @@ final class WeightMemory {
 
   /** Sets so many bytes aside for what will be allocated; nothing remains of an earlier call. */
   synchronized void expect(long bytes) {
-    next = source.applyAsLong(bytes + GAPS);
-    left = bytes + GAPS;
+    next = source.applyAsLong(bytes);
+    left = bytes;
   }
 
   /** Address of memory aligned to 256 bytes: its own if it is more than was expected. */

@@ -1,12 +1,11 @@
 package io.infinilora.backend.cuda;
 
-import io.infinilora.backend.decode.RowDecoder;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.TensorView;
 import io.infinilora.core.WeightMatrix;
 import java.lang.foreign.Arena;
-import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.util.Queue;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.ExecutorService;
@@ -43,17 +42,21 @@ final class WeightUploader implements AutoCloseable {
     this.device = device;
   }
 
-  /** Made for the first weights: a LoRA server has none. */
-  private synchronized void prepare() {
+  /** Makes what copying needs, unless it is there: a LoRA server has no weights. */
+  synchronized void prepare() {
     device.makeCurrent();
     if (fillers == null) {
       device.check(
           JCudaDriver.cuStreamCreate(stream, CUstream_flags.CU_STREAM_NON_BLOCKING),
           "cuStreamCreate");
+      int threads = Math.min(MAX_THREADS, Runtime.getRuntime().availableProcessors());
       fillers =
           Executors.newFixedThreadPool(
-              Math.min(MAX_THREADS, Runtime.getRuntime().availableProcessors()),
-              Thread.ofPlatform().daemon().name("uploader-", 0).factory());
+              threads, Thread.ofPlatform().daemon().name("uploader-", 0).factory());
+      // Each begins with what it needs first, while the caller finds out what to copy.
+      for (int i = 0; i < threads; i++) {
+        fillers.execute(own::get);
+      }
     }
   }
 
@@ -75,14 +78,8 @@ final class WeightUploader implements AutoCloseable {
 
   /** Copies a vector of any type as float32, and waits for it: it does not queue with matrices. */
   void floats(TensorView view, long address) {
-    RowDecoder decoder = new RowDecoder(WeightMatrix.of(view));
-    long rowBytes = (long) Float.BYTES * view.cols();
     try (Arena arena = Arena.ofConfined()) {
-      MemorySegment values = arena.allocate(rowBytes * view.rows(), Float.BYTES);
-      for (int r = 0; r < view.rows(); r++) {
-        decoder.decode(r, values.address() + r * rowBytes);
-      }
-      device.upload(values, address);
+      device.upload(arena.allocateFrom(ValueLayout.JAVA_FLOAT, VectorValues.of(view)), address);
     }
   }
 

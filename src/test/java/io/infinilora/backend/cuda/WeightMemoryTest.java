@@ -8,35 +8,33 @@ import org.junit.jupiter.api.Test;
 
 /** Memory that was asked for at once. */
 class WeightMemoryTest {
-  private static final long GAPS = 1L << 20;
-
   private final List<Long> asked = new ArrayList<>();
   private final WeightMemory memory =
       new WeightMemory(
           bytes -> {
             asked.add(bytes);
-            return asked.size() * 10_000_000L;
+            return asked.size() * 1_000_000L;
           });
 
   @Test
-  void whatIsExpectedIsAskedForOnceWithRoomForGaps() {
+  void whatIsExpectedIsAskedForOnce() {
     memory.expect(1000);
-    assertThat(memory.allocate(100)).isEqualTo(10_000_000);
-    assertThat(memory.allocate(300)).isEqualTo(10_000_256);
-    // 368 bytes have gone into gaps.
-    assertThat(memory.allocate(600)).isEqualTo(10_000_768);
-    assertThat(asked).containsExactly(1000L + GAPS);
+    assertThat(memory.allocate(100)).isEqualTo(1_000_000);
+    assertThat(memory.allocate(300)).isEqualTo(1_000_256);
+    // The last may end where the memory does.
+    assertThat(memory.allocate(232)).isEqualTo(1_000_768);
+    assertThat(asked).containsExactly(1000L);
   }
 
   @Test
   void moreThanThatHasMemoryOfItsOwn() {
-    assertThat(memory.allocate(7)).isEqualTo(10_000_000);
+    assertThat(memory.allocate(7)).isEqualTo(1_000_000);
     memory.expect(1000);
-    assertThat(memory.allocate(1001 + GAPS)).isEqualTo(30_000_000);
-    assertThat(memory.allocate(512)).isEqualTo(20_000_000);
-    assertThat(memory.allocate(489 + GAPS)).isEqualTo(40_000_000);
-    assertThat(memory.allocate(488 + GAPS)).isEqualTo(20_000_512);
-    assertThat(memory.allocate(1)).isEqualTo(50_000_000);
-    assertThat(asked).containsExactly(7L, 1000L + GAPS, 1001L + GAPS, 489L + GAPS, 1L);
+    assertThat(memory.allocate(1001)).isEqualTo(3_000_000);
+    assertThat(memory.allocate(512)).isEqualTo(2_000_000);
+    assertThat(memory.allocate(489)).isEqualTo(4_000_000);
+    assertThat(memory.allocate(488)).isEqualTo(2_000_512);
+    assertThat(memory.allocate(1)).isEqualTo(5_000_000);
+    assertThat(asked).containsExactly(7L, 1000L, 1001L, 489L, 1L);
   }
 }
