@@ -72,20 +72,21 @@ class CudaBackendTest extends TransferContract {
   @Override
   protected void write(Tensor tensor, double[][] values) {
     CudaTensor t = (CudaTensor) tensor;
+    long rowBytes = (long) t.stride() * t.elementBytes();
     try (Arena arena = Arena.ofConfined()) {
-      MemorySegment rows = arena.allocate((long) t.rows() * t.stride() * t.elementBytes(), 8);
+      // Row by row: between two rows of a sibling lie those of the others.
+      MemorySegment row = arena.allocate((long) t.paddedCols() * t.elementBytes(), 8);
       for (int r = 0; r < values.length; r++) {
         for (int c = 0; c < values[r].length; c++) {
-          long at = (long) r * t.stride() + c;
           float value = (float) values[r][c];
           if (t.wide()) {
-            rows.setAtIndex(ValueLayout.JAVA_FLOAT, at, value);
+            row.setAtIndex(ValueLayout.JAVA_FLOAT, c, value);
           } else {
-            rows.setAtIndex(ValueLayout.JAVA_SHORT, at, Bf16Rows.round(value));
+            row.setAtIndex(ValueLayout.JAVA_SHORT, c, Bf16Rows.round(value));
           }
         }
+        t.owner().device().upload(row, t.address() + r * rowBytes);
       }
-      t.owner().device().upload(rows, t.address());
     }
   }
 }
