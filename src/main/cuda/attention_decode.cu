@@ -6,7 +6,8 @@
 //           Sequences with no row (padding) or several (attention_prefill.cu has them) are left alone.
 // Layout    cache of one layer as rope.cu says.
 // Limits    D <= 256, scale > 0, a layer's cache below 64 GiB; positions, rowStart and tables are written by no kernel of the
-//           step.
+//           step, unless none after it may start before it has ended. rope_attention: no row of another sequence is stored in
+//           a block that a row reads.
 // How       A warp takes up to 16 heads, which share a kv head, and every WARPS-th tile of 16 keys: a ring of its own in
 //           shared memory, filled by cp.async, so that no warp waits for another until the end. Up to `splits` blocks share a
 //           row's keys, each at least `part` tiles. They merge their results if they are a cluster (of up to 8 blocks along

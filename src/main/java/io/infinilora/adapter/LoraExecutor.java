@@ -59,6 +59,7 @@ public final class LoraExecutor {
   /**
    * Whether an adapter of the step has weights at a site.
    *
+   * @throws io.infinilora.core.AdapterLoadException at once if a layer cannot be loaded
    * @throws InfiniLoraException DEADLINE_EXCEEDED if a layer is not loaded in time
    */
   public boolean takesPart(int layer, LoraSite site) {

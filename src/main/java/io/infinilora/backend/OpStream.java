@@ -137,7 +137,8 @@ public interface OpStream extends AutoCloseable {
 
   /**
    * {@link #prepareAttention}, then {@link #attention}: all that lies between a layer's two
-   * projections.
+   * projections. Sequences may share blocks, but none in which a row of the batch is stored: it
+   * need not be there when others read the block.
    *
    * @param q {@code [rows, heads * headDim]}; what q, k and v hold afterwards is not defined
    * @param out like q

@@ -37,6 +37,8 @@ public interface LoraPort {
   /**
    * Whether something is computed of a site's input in this step. Where it is not, the model may
    * leave the site out.
+   *
+   * @throws io.infinilora.core.InfiniLoraException as {@link #join}
    */
   boolean reads(int layer, LoraSite site);
 

@@ -609,6 +609,61 @@ public abstract class BackendContract {
         .isDeepEqualTo(attend(q, k, v, layout, parts, chunks));
   }
 
+  /** So many keys that a backend may share those of a row, and put the results together. */
+  @ParameterizedTest
+  @CsvSource({
+    "64, 8, 4, 16, 1100, 0",
+    "64, 20, 1, 5, 1500, 600",
+    "128, 4, 1, 16, 700, 0",
+    "128, 20, 1, 24, 260, 0",
+    "256, 2, 1, 16, 330, 0",
+    "32, 2, 1, 16, 4900, 0",
+    "40, 2, 1, 16, 1100, 0"
+  })
+  void attendsInOneToManyKeys(
+      int headDim, int heads, int kvHeads, int blockSize, int total, int window) {
+    int known = total - 5; // Of which only keys and values are wanted.
+    double[][] q = data.matrix(total, heads * headDim, 1);
+    double[][] k = data.matrix(total, kvHeads * headDim, 1);
+    double[][] v = data.matrix(total, kvHeads * headDim, 1);
+    double[] sink = data.matrix(1, heads, 1)[0];
+    RopeSpec spec = RopeSpec.plain(10000);
+    RopeTable rope = backend.ropeTable(spec, headDim);
+    KvLayout layout =
+        new KvLayout(2, Math.ceilDiv(total, blockSize) + 1, blockSize, kvHeads, headDim);
+    AttentionParams params = new AttentionParams(heads, kvHeads, headDim, 0.1f, window, vec(sink));
+    Attention parts =
+        (batch, tq, tk, tv, cache, out) -> {
+          ops.prepareAttention(batch, 0, null, null, 0, rope, tq, tk, tv, cache, 1);
+          if (batch.isDecode()) {
+            ops.attention(batch, tq, cache, 1, params, out);
+          }
+        };
+    Attention inOne =
+        (batch, tq, tk, tv, cache, out) -> {
+          if (batch.isDecode()) {
+            ops.attend(batch, 0, null, null, 0, rope, tq, tk, tv, cache, 1, params, out);
+          } else {
+            ops.prepareAttention(batch, 0, null, null, 0, rope, tq, tk, tv, cache, 1);
+          }
+        };
+    int[] chunks = {known, 1, 1, 1, 1, 1};
+    float[][] actual = attend(q, k, v, layout, inOne, chunks);
+    assertThat(actual).isDeepEqualTo(attend(q, k, v, layout, parts, chunks));
+
+    double[] frequencies = spec.inverseFrequencies(headDim);
+    double[][] rotated = new double[total][];
+    Arrays.setAll(rotated, p -> ReferenceOps.rotate(k[p], headDim, p, frequencies, 1));
+    double[][] expected = new double[total - known][];
+    for (int p = known; p < total; p++) {
+      double[] query = ReferenceOps.rotate(q[p], headDim, p, frequencies, 1);
+      expected[p - known] =
+          ReferenceOps.attention(query, rotated, v, p, heads, kvHeads, 0.1f, window, sink);
+    }
+    // Results are small, since so many keys count: what a part of them gives would be missed.
+    close(Arrays.copyOfRange(actual, known, total), expected, 25, 0.5);
+  }
+
   @Test
   void sequencesOfABatchDoNotDisturbEachOther() {
     int headDim = 16;

@@ -364,6 +364,50 @@ public abstract class ExpertLoraContract extends ExpertContract {
     free(down);
   }
 
+  /** So many rows and groups that backends may cut the work in another way than for few. */
+  @Test
+  void routedRowsOfManyGroupsAreLikeThoseOfFew() {
+    int in = 1100;
+    int count = 220;
+    int part = 20;
+    int topK = 3;
+    ModelSpec.Moe moe = moe(topK, true, true);
+    double[][] logits = logits(count, Load.SPREAD);
+    Routing routing = route(logits, moe);
+    Tensor x = upload(data.matrix(count, in, 1));
+    Tensor mid = upload(data.matrix(count * topK, in, 1));
+    List<ExpertLoraWeights> own = new ArrayList<>();
+    for (int g = 0; g < 2; g++) {
+      own.add(backend.expertLoraWeights(adapter(g, DType.BF16, in, HIDDEN)));
+    }
+    List<ExpertLoraWeights> weights = new ArrayList<>();
+    int[] rows = new int[count];
+    int[] starts = new int[count + 1];
+    for (int g = 0; g < count; g++) {
+      weights.add(own.get(g % 3 == 0 ? 1 : 0));
+      rows[g] = (g * 7 + 5) % count;
+      starts[g + 1] = g + 1;
+    }
+    RowGroups all = new RowGroups(rows, starts);
+    Tensor up = backend.tensor(count * topK, HIDDEN);
+    Tensor down = backend.tensor(count, HIDDEN);
+    ops.expertLoraAdd(all, weights, routing, x, up);
+    ops.expertLoraCombine(all, weights, routing, mid, down);
+    Tensor partsUp = backend.tensor(count * topK, HIDDEN);
+    Tensor partsDown = backend.tensor(count, HIDDEN);
+    for (int g = 0; g < count; g += part) {
+      RowGroups some =
+          new RowGroups(Arrays.copyOfRange(rows, g, g + part), Arrays.copyOf(starts, part + 1));
+      List<ExpertLoraWeights> theirs = weights.subList(g, g + part);
+      ops.expertLoraAdd(some, theirs, routing, x, partsUp);
+      ops.expertLoraCombine(some, theirs, routing, mid, partsDown);
+    }
+    alike(download(up), download(partsUp), "added");
+    alike(download(down), download(partsDown), "combined");
+    assertThat(Arrays.deepEquals(download(up), new float[count * topK][HIDDEN])).isFalse();
+    free(own);
+  }
+
   @Test
   void addingRoutedProductsToZerosAndThenAddingIsTheSameSum() {
     int topK = 3;

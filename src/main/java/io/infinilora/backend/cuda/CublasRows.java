@@ -35,8 +35,7 @@ final class CublasRows implements ManyRowsMatrix {
       CudaTensor x, int rows, long weights, long bias, int features, int in, CudaTensor y) {
     stream.bind();
     CublasLt.Plan plan = plan(new Shape(rows, features, in, x.stride(), y.stride(), y.wide()));
-    if (stream.announce(
-        x.address() * 31 + weights * 37 + y.address() * 41 + rows * 43L + features)) {
+    if (stream.announce(Signature.ofProduct(x, rows, weights, bias, features, in, y))) {
       try {
         blas.multiply(
             plan,

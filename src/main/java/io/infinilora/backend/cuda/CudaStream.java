@@ -183,7 +183,7 @@ final class CudaStream implements AutoCloseable {
     copy.dstPitch = toStride;
     copy.WidthInBytes = width;
     copy.Height = rows;
-    if (announce(from * 31 + to + width * rows)) {
+    if (announce(Signature.ofCopy(from, fromStride, to, toStride, width, rows))) {
       device.check(JCudaDriver.cuMemcpy2DAsync(copy, stream), "cuMemcpy2DAsync");
     }
   }

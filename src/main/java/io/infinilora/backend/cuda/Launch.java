@@ -83,9 +83,7 @@ final class Launch {
   }
 
   private void mix(long value) {
-    // One round of SplitMix64's finaliser per value.
-    long z = (hash ^ value) * 0xBF58476D1CE4E5B9L;
-    hash = z ^ (z >>> 29);
+    hash = Signature.mix(hash, value);
   }
 
   /** An address in device or pinned memory; 0 for none. */
