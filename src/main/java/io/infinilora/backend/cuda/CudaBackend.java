@@ -141,6 +141,7 @@ public final class CudaBackend implements Backend {
 
   @Override
   public void expectWeights(long bytes) {
+    checkOpen();
     weights.expect(bytes);
   }
 
@@ -273,8 +274,11 @@ public final class CudaBackend implements Backend {
   public void close() {
     if (!closed) {
       closed = true;
-      weights.close();
-      device.close();
+      try {
+        weights.close();
+      } finally {
+        device.close();
+      }
     }
   }
 }
