@@ -170,7 +170,7 @@ final class WeightUploader implements AutoCloseable {
     buffer.send(address, bytes, stream);
   }
 
-  /** No weights may be given any more. */
+  /** No upload may be open, and none begun any more. */
   @Override
   public synchronized void close() {
     if (!closed && fillers != null) {
