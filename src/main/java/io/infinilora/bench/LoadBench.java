@@ -16,8 +16,8 @@ import java.util.stream.Stream;
  * How fast a model comes from the page cache to a GPU, beside the rate of copies from pinned
  * memory.
  *
- * <p>Usage: {@code LoadBench DIRECTORY [LAYERS]}. If the directory is empty, a llama model of
- * random weights and so many layers is written there first.
+ * <p>Usage: {@code LoadBench DIRECTORY [LAYERS]}. If the directory holds no model, or is not there,
+ * a llama model of random weights and so many layers (16) is written there first.
  */
 public final class LoadBench {
   private static final int LAYERS = 16;

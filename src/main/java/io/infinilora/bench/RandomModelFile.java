@@ -28,46 +28,62 @@ final class RandomModelFile {
   private final ObjectMapper json = new ObjectMapper();
   private final ObjectNode header = json.createObjectNode();
   private final int layers;
+  private final int hidden;
+  private final int intermediate;
+  private final int vocab;
   private long bytes;
 
-  private RandomModelFile(int layers) {
+  private RandomModelFile(int layers, int part) {
     this.layers = layers;
+    hidden = HIDDEN / part;
+    intermediate = INTERMEDIATE / part;
+    vocab = VOCAB / part;
   }
 
-  /** Writes {@code config.json} and {@code model.safetensors} to an empty directory. */
+  /**
+   * Writes {@code model.safetensors} and then {@code config.json} to a directory without them, made
+   * if there is none.
+   */
   static void write(Path directory, int layers) throws IOException {
-    new RandomModelFile(layers).write(directory);
+    write(directory, layers, 1);
+  }
+
+  /** The same with every side of a matrix divided by {@code part}. */
+  static void write(Path directory, int layers, int part) throws IOException {
+    new RandomModelFile(layers, part).write(directory);
   }
 
   private void write(Path directory) throws IOException {
-    Files.writeString(directory.resolve("config.json"), config());
-    tensor("model.embed_tokens.weight", VOCAB, HIDDEN);
-    tensor("lm_head.weight", VOCAB, HIDDEN);
-    tensor("model.norm.weight", HIDDEN);
+    Files.createDirectories(directory);
+    tensor("model.embed_tokens.weight", vocab, hidden);
+    tensor("lm_head.weight", vocab, hidden);
+    tensor("model.norm.weight", hidden);
     for (int i = 0; i < layers; i++) {
       String layer = "model.layers." + i;
-      tensor(layer + ".input_layernorm.weight", HIDDEN);
-      tensor(layer + ".self_attn.q_proj.weight", HIDDEN, HIDDEN);
-      tensor(layer + ".self_attn.k_proj.weight", HIDDEN / HEADS * KV_HEADS, HIDDEN);
-      tensor(layer + ".self_attn.v_proj.weight", HIDDEN / HEADS * KV_HEADS, HIDDEN);
-      tensor(layer + ".self_attn.o_proj.weight", HIDDEN, HIDDEN);
-      tensor(layer + ".post_attention_layernorm.weight", HIDDEN);
-      tensor(layer + ".mlp.gate_proj.weight", INTERMEDIATE, HIDDEN);
-      tensor(layer + ".mlp.up_proj.weight", INTERMEDIATE, HIDDEN);
-      tensor(layer + ".mlp.down_proj.weight", HIDDEN, INTERMEDIATE);
+      tensor(layer + ".input_layernorm.weight", hidden);
+      tensor(layer + ".self_attn.q_proj.weight", hidden, hidden);
+      tensor(layer + ".self_attn.k_proj.weight", hidden / HEADS * KV_HEADS, hidden);
+      tensor(layer + ".self_attn.v_proj.weight", hidden / HEADS * KV_HEADS, hidden);
+      tensor(layer + ".self_attn.o_proj.weight", hidden, hidden);
+      tensor(layer + ".post_attention_layernorm.weight", hidden);
+      tensor(layer + ".mlp.gate_proj.weight", intermediate, hidden);
+      tensor(layer + ".mlp.up_proj.weight", intermediate, hidden);
+      tensor(layer + ".mlp.down_proj.weight", hidden, intermediate);
     }
     writeTensors(directory.resolve("model.safetensors"));
+    // Last, since whoever finds it takes the model as it is.
+    Files.writeString(directory.resolve("config.json"), config());
   }
 
   private String config() {
     return json.createObjectNode()
         .put("model_type", "llama")
-        .put("hidden_size", HIDDEN)
-        .put("intermediate_size", INTERMEDIATE)
+        .put("hidden_size", hidden)
+        .put("intermediate_size", intermediate)
         .put("num_attention_heads", HEADS)
         .put("num_key_value_heads", KV_HEADS)
         .put("num_hidden_layers", layers)
-        .put("vocab_size", VOCAB)
+        .put("vocab_size", vocab)
         .put("max_position_embeddings", 8192)
         .put("rms_norm_eps", 1e-5)
         .put("rope_theta", 500000.0)

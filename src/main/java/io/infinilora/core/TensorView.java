@@ -105,6 +105,18 @@ public record TensorView(
     }
   }
 
+  /**
+   * What it means that looking at {@link #data} threw: a page of the mapping that the file no
+   * longer has, or that the disk could not give.
+   */
+  public InfiniLoraException unreadable(InternalError thrown) {
+    return new InfiniLoraException(
+        ErrorCode.BAD_MODEL_FILE,
+        "%s: tensor %s: cannot be read where it is mapped: the file was cut, or the disk failed"
+            .formatted(source, name),
+        thrown);
+  }
+
   @Override
   public String toString() {
     return name + " " + dtype + Arrays.toString(shape);

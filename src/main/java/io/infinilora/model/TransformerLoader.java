@@ -7,6 +7,7 @@ import io.infinilora.backend.ExpertProjection;
 import io.infinilora.backend.Projection;
 import io.infinilora.backend.RopeTable;
 import io.infinilora.backend.Vec;
+import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.ModelSpec;
 import io.infinilora.core.WeightMatrix;
@@ -72,6 +73,13 @@ public final class TransformerLoader {
     } catch (ExecutionException e) {
       if (e.getCause() instanceof InfiniLoraException fault) {
         throw fault;
+      }
+      if (e.getCause() instanceof InternalError) {
+        // Compiled code may tell of it after it has left the tensor.
+        throw new InfiniLoraException(
+            ErrorCode.BAD_MODEL_FILE,
+            checkpoint.describe() + ": cannot be read where it is mapped",
+            e.getCause());
       }
       throw new IllegalStateException(e.getCause());
     } catch (InterruptedException e) {

@@ -107,12 +107,14 @@ record MemoryPlan(long budget, long weights, long adapters, long workspace, long
   }
 
   /**
-   * What stays empty of the pieces of memory that small vectors share, a quarter, and the last; and
-   * what is between matrices.
+   * What is between vectors, and stays empty of the pieces of memory that small ones share, a
+   * quarter, and the last; what is between matrices; and what the rotation's angles take.
    */
   private static long gaps(ModelSpec spec) {
-    return ParameterMemory.vectorBytes(spec, MULTIPLE, ALIGNMENT) / 3
+    return ParameterMemory.vectorBytes(spec, MULTIPLE, ALIGNMENT) * 4 / 3
+        - ParameterMemory.vectorBytes(spec, MULTIPLE, 1)
         + SLAB_BYTES
+        + (long) Double.BYTES * spec.attention().headDim() / 2
         + ParameterMemory.matrixBytes(spec, MULTIPLE, ALIGNMENT)
         - ParameterMemory.matrixBytes(spec, MULTIPLE, 1);
   }

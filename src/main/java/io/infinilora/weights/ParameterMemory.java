@@ -35,7 +35,7 @@ public final class ParameterMemory {
 
   /**
    * Bytes of those parameters that are vectors, each rounded up to {@code alignment} bytes; {@link
-   * #bytes} counts them, too.
+   * #bytes} counts them, too, and biases once more.
    */
   public static long vectorBytes(ModelSpec spec, int multiple, int alignment) {
     return bytes(spec, 1, multiple, alignment);
@@ -59,7 +59,7 @@ public final class ParameterMemory {
       ModelSpec spec, Collection<Param> params, int dimensions, int multiple, int alignment) {
     return params.stream()
         .filter(param -> ParamShapes.shape(spec, param).length == dimensions)
-        .mapToLong(param -> Math.ceilDiv(bytes(spec, param, multiple), alignment) * alignment)
+        .mapToLong(param -> Math.ceilDiv(once(spec, param, multiple), alignment) * alignment)
         .sum();
   }
 
@@ -68,10 +68,14 @@ public final class ParameterMemory {
   }
 
   private static long bytes(ModelSpec spec, Param param, int multiple) {
+    return (BIASES.contains(param) ? 2 : 1) * once(spec, param, multiple);
+  }
+
+  private static long once(ModelSpec spec, Param param, int multiple) {
     long[] shape = ParamShapes.shape(spec, param);
     long cols = Math.ceilDiv(shape[shape.length - 1], multiple) * multiple;
     return shape.length == 1
-        ? (BIASES.contains(param) ? 2 : 1) * Float.BYTES * cols
+        ? Float.BYTES * cols
         : Short.BYTES * cols * (Math.ceilDiv(shape[0], multiple) * multiple);
   }
 }

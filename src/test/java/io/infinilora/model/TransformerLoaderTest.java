@@ -9,13 +9,19 @@ import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.weights.Checkpoint;
 import io.infinilora.weights.Checkpoints;
+import java.io.IOException;
 import java.lang.reflect.InvocationTargetException;
 import java.lang.reflect.Proxy;
+import java.nio.channels.FileChannel;
+import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
 import java.time.Duration;
+import java.util.List;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
 
 class TransformerLoaderTest {
   private static final Path MODEL = Path.of("src/test/resources/fixtures/llama");
@@ -37,6 +43,27 @@ class TransformerLoaderTest {
                 throw e.getCause();
               }
             });
+  }
+
+  /** Weights that are gone when they are looked at. */
+  @Test
+  void filesThatAreCutMeanwhileAreFaultsOfTheTensor(@TempDir Path folder) throws IOException {
+    for (String file : List.of("config.json", "model.safetensors")) {
+      Files.copy(MODEL.resolve(file), folder.resolve(file));
+    }
+    Path weights = folder.resolve("model.safetensors");
+    try (Checkpoint checkpoint = Checkpoints.open(folder);
+        Backend backend = new CpuBackend()) {
+      try (FileChannel channel = FileChannel.open(weights, StandardOpenOption.WRITE)) {
+        channel.truncate(4096);
+      }
+      assertThatThrownBy(() -> TransformerLoader.load(checkpoint, backend))
+          .isInstanceOfSatisfying(
+              InfiniLoraException.class,
+              e -> assertThat(e.code()).isEqualTo(ErrorCode.BAD_MODEL_FILE))
+          .hasMessageStartingWith(weights + ": tensor model.layers.0.")
+          .hasMessageContaining("cannot be read where it is mapped");
+    }
   }
 
   @Test

@@ -74,8 +74,9 @@ class MemoryPlanTest {
     // The model's card says 30.5 billion parameters.
     assertThat(matrices + vectors).isBetween(30_500_000_000L, 30_550_000_000L);
     // Vectors share pieces of memory; of these a third of what they take stays empty, and the last.
+    long rope = Double.BYTES * 128 / 2;
     assertThat(plan(80 * GIB).weights())
-        .isEqualTo(2 * matrices + 4 * vectors + 4 * vectors / 3 + (1 << 20));
+        .isEqualTo(2 * matrices + 4 * vectors + 4 * vectors / 3 + (1 << 20) + rope);
   }
 
   @Test
@@ -97,6 +98,38 @@ class MemoryPlanTest {
             -1,
             List.of());
     assertThat(ParameterMemory.vectorBytes(narrow, 8, 256)).isEqualTo((1 + 3 * 2) * 256);
+  }
+
+  /** Pieces of 1 MiB hold 4,096 of them, and the biases are there once more. */
+  @Test
+  void manySmallBiasesArePlannedFor() {
+    int layers = 24;
+    int experts = 128;
+    ModelSpec small =
+        new ModelSpec(
+            "gpt_oss",
+            layers,
+            8,
+            104,
+            64,
+            new ModelSpec.Attention(
+                2, 2, 8, true, true, false, true, 0, Collections.nCopies(layers, 0)),
+            new ModelSpec.Mlp(
+                8, Activation.SWIGLU, new ModelSpec.Moe(experts, 4, false, true, true, true)),
+            ModelSpec.Norm.RMS,
+            1e-6,
+            RopeSpec.plain(1e4),
+            true,
+            -1,
+            List.of());
+    long alone = (1 + layers * (2 + 4 + 1 + 2 + 3L * experts)) * 256;
+    long pieces = Math.ceilDiv(alone, 1L << 20) << 20;
+    long stacked = layers * 4 * (3 * 16 + 8 + experts + experts * 24L);
+    long rope = 8 * 4;
+    MemoryPlan plan = MemoryPlan.of(config(), small, 80 * GIB, BLOCK_BYTES, BLOCK_SIZE);
+    assertThat(plan.weights())
+        .isGreaterThanOrEqualTo(
+            ParameterMemory.matrixBytes(small, 8, 256) + pieces + stacked + rope);
   }
 
   @Test

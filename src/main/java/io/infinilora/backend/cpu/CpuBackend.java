@@ -101,8 +101,12 @@ public final class CpuBackend implements Backend {
     int size = Math.toIntExact(view.elements());
     long address = allocate(4L * size);
     RowDecoder decoder = new RowDecoder(WeightMatrix.of(view));
-    for (int r = 0; r < view.rows(); r++) {
-      decoder.decode(r, address + 4L * r * view.cols());
+    try {
+      for (int r = 0; r < view.rows(); r++) {
+        decoder.decode(r, address + 4L * r * view.cols());
+      }
+    } catch (InternalError e) {
+      throw view.unreadable(e);
     }
     return new CpuVec(this, address, size);
   }

@@ -41,12 +41,18 @@ final class MatrixPacker {
    *
    * @param address zeroed memory of {@link #bytes}
    * @param bias address of the padded bias
+   * @throws InfiniLoraException BAD_MODEL_FILE naming the tensor if the file cannot be read any
+   *     more
    */
   static PackedMatrix pack(WeightMatrix source, long address, long bias) {
     PackedFormat format = PackedFormat.of(source.dtype());
     PackedMatrix packed =
         new PackedMatrix(format, source.rows(), source.cols(), address, bias, bytes(source));
-    new MatrixPacker(source, 0).pack(packed, address);
+    try {
+      new MatrixPacker(source, 0).pack(packed, address);
+    } catch (InternalError e) {
+      throw source.tensor().unreadable(e);
+    }
     return packed;
   }
 

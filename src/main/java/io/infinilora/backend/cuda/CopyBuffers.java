@@ -14,8 +14,13 @@ final class CopyBuffers implements AutoCloseable {
 
   CopyBuffers(CudaDevice device, int count, long bytes) {
     memory = new StagingMemory(device, count * bytes);
-    for (int i = 0; i < count; i++) {
-      buffers.add(new CopyBuffer(device, memory.segment().asSlice(i * bytes, bytes)));
+    try {
+      for (int i = 0; i < count; i++) {
+        buffers.add(new CopyBuffer(device, memory.segment().asSlice(i * bytes, bytes)));
+      }
+    } catch (RuntimeException | Error e) {
+      close();
+      throw e;
     }
   }
 

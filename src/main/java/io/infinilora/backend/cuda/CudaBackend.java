@@ -30,7 +30,7 @@ import java.util.OptionalLong;
 
 /**
  * One NVIDIA GPU and its memory. Activations and weights are bf16, sums float32. Closing gives the
- * device back, and all memory with it: streams must be closed before.
+ * device back, and all memory with it: streams must be closed before, and nothing be loading.
  */
 public final class CudaBackend implements Backend {
   /** Most rows of a step: some kernels have a block of their grid for each. */
@@ -141,6 +141,7 @@ public final class CudaBackend implements Backend {
 
   @Override
   public void expectWeights(long bytes) {
+    checkOpen();
     weights.expect(bytes);
   }
 
@@ -273,8 +274,11 @@ public final class CudaBackend implements Backend {
   public void close() {
     if (!closed) {
       closed = true;
-      weights.close();
-      device.close();
+      try {
+        weights.close();
+      } finally {
+        device.close();
+      }
     }
   }
 }

@@ -239,6 +239,9 @@ final class CudaDevice implements AutoCloseable {
 
   /** Sets memory to zero and waits for it. Not ordered with streams. */
   void zero(long address, long bytes) {
+    if (bytes == 0) {
+      return; // Not said what the driver answers.
+    }
     makeCurrent();
     check(JCudaDriver.cuMemsetD8(new DevicePointer(address), (byte) 0, bytes), "cuMemsetD8");
     // Streams of ours do not wait for the default stream, on which memory is zeroed.
@@ -309,7 +312,7 @@ final class CudaDevice implements AutoCloseable {
             pointer,
             Math.max(bytes, 1),
             JCudaDriver.CU_MEMHOSTALLOC_PORTABLE | JCudaDriver.CU_MEMHOSTALLOC_DEVICEMAP),
-        "cuMemHostAlloc(%d bytes)".formatted(bytes));
+        "cuMemHostAlloc(%d bytes of page-locked host memory)".formatted(bytes));
     MemorySegment segment = MemorySegment.ofAddress(pointer.address()).reinterpret(bytes);
     segment.fill((byte) 0);
     return new PinnedMemory(this, segment);

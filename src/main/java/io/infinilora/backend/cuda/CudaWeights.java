@@ -170,7 +170,10 @@ final class CudaWeights implements AutoCloseable {
   /** Frees what loading needed; the weights go with the device. */
   @Override
   public void close() {
-    uploader.close();
-    finite.close();
+    try {
+      uploader.close();
+    } finally {
+      finite.close();
+    }
   }
 }

@@ -2,7 +2,7 @@ package io.infinilora.backend.cuda;
 
 import java.util.concurrent.atomic.AtomicBoolean;
 
-/** Memory of a device, zeroed when it was allocated. Thread-safe. */
+/** Memory of a device. Thread-safe. */
 final class DeviceMemory implements AutoCloseable {
   private final CudaDevice device;
   private final long address;

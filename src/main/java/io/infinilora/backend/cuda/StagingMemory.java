@@ -27,8 +27,14 @@ final class StagingMemory implements AutoCloseable {
     int status =
         JCudaDriver.cuMemHostRegister(
             new HostPointer(own), bytes, JCudaDriver.CU_MEMHOSTREGISTER_PORTABLE);
-    driversOwn = status == CUresult.CUDA_SUCCESS ? null : device.pinned(bytes);
-    segment = driversOwn == null ? own : driversOwn.segment();
+    if (status == CUresult.CUDA_SUCCESS) {
+      driversOwn = null;
+      segment = own;
+    } else {
+      arena.close(); // Of no use; the driver's may be refused, too.
+      driversOwn = device.pinned(bytes);
+      segment = driversOwn.segment();
+    }
   }
 
   MemorySegment segment() {
@@ -46,7 +52,7 @@ final class StagingMemory implements AutoCloseable {
               device.check(
                   JCudaDriver.cuMemHostUnregister(new HostPointer(segment)),
                   "cuMemHostUnregister"));
+      arena.close();
     }
-    arena.close();
   }
 }

@@ -1,6 +1,7 @@
 package io.infinilora.backend.cuda;
 
 import java.util.concurrent.Executor;
+import java.util.concurrent.RejectedExecutionException;
 
 /**
  * Tasks that are waited for together, and of which none is under way once the group is closed, so
@@ -23,14 +24,28 @@ final class TaskGroup implements AutoCloseable {
     this.executor = executor;
   }
 
-  /** Gives a task to the executor. */
+  /**
+   * Gives a task to the executor.
+   *
+   * @throws RejectedExecutionException if it takes none any more
+   */
   void add(Runnable task) {
     int number;
     synchronized (this) {
       number = added++;
       left++;
     }
-    executor.execute(() -> run(number, task));
+    try {
+      executor.execute(() -> run(number, task));
+    } catch (RejectedExecutionException e) {
+      refused();
+      throw e;
+    }
+  }
+
+  private synchronized void refused() {
+    left--;
+    tell();
   }
 
   private void run(int number, Runnable task) {

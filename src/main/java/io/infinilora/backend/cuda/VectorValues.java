@@ -19,9 +19,17 @@ final class VectorValues {
    * All values as float32.
    *
    * @throws io.infinilora.core.InfiniLoraException BAD_MODEL_FILE naming the tensor if one is not
-   *     finite
+   *     finite, or if the file cannot be read any more
    */
   static float[] of(TensorView view) {
+    try {
+      return values(view);
+    } catch (InternalError e) {
+      throw view.unreadable(e);
+    }
+  }
+
+  private static float[] values(TensorView view) {
     return switch (view.dtype()) {
       case BF16 -> {
         short[] bits = view.data().toArray(ValueLayout.JAVA_SHORT_UNALIGNED);

@@ -2,7 +2,6 @@ package io.infinilora.backend.cuda;
 
 import io.infinilora.backend.decode.RowDecoder;
 import io.infinilora.core.DType;
-import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.WeightMatrix;
 import java.lang.foreign.Arena;
@@ -61,12 +60,7 @@ final class WeightRows implements AutoCloseable {
     try {
       writeRows(from, to, into);
     } catch (InternalError e) {
-      // A page of the mapping that the file no longer has, or that the disk could not give.
-      throw new InfiniLoraException(
-          ErrorCode.BAD_MODEL_FILE,
-          "%s: tensor %s: cannot be read where it is mapped: the file was cut, or the disk failed"
-              .formatted(source.tensor().source(), source.tensor().name()),
-          e);
+      throw source.tensor().unreadable(e);
     }
   }
 

@@ -8,6 +8,7 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.ValueLayout;
 import java.util.Queue;
 import java.util.concurrent.ConcurrentLinkedQueue;
+import java.util.concurrent.Executor;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import jcuda.driver.CUstream;
@@ -36,14 +37,24 @@ final class WeightUploader implements AutoCloseable {
   private final CUstream stream = new CUstream();
   private final Queue<CopyBuffers> all = new ConcurrentLinkedQueue<>();
   private final ThreadLocal<CopyBuffers> own = ThreadLocal.withInitial(this::buffers);
+
+  // Guarded by this.
   private ExecutorService fillers;
+  private boolean closed;
 
   WeightUploader(CudaDevice device) {
     this.device = device;
   }
 
-  /** Makes what copying needs, unless it is there: a LoRA server has no weights. */
+  /**
+   * Makes what copying needs, unless it is there: a LoRA server has no weights.
+   *
+   * @throws IllegalStateException if the uploader is closed
+   */
   synchronized void prepare() {
+    if (closed) {
+      throw new IllegalStateException("closed: no weights can be copied any more");
+    }
     device.makeCurrent();
     if (fillers == null) {
       device.check(
@@ -55,8 +66,16 @@ final class WeightUploader implements AutoCloseable {
               threads, Thread.ofPlatform().daemon().name("uploader-", 0).factory());
       // Each begins with what it needs first, while the caller finds out what to copy.
       for (int i = 0; i < threads; i++) {
-        fillers.execute(own::get);
+        fillers.execute(this::makeBuffers);
       }
+    }
+  }
+
+  private void makeBuffers() {
+    try {
+      own.get();
+    } catch (RuntimeException e) {
+      // The piece that needs them tries again, and somebody waits for it to be told why not.
     }
   }
 
@@ -71,9 +90,9 @@ final class WeightUploader implements AutoCloseable {
    * Begins to take something; the device may compute with it after {@link Upload#await}. To be
    * closed before its sources are.
    */
-  Upload begin() {
+  synchronized Upload begin() {
     prepare();
-    return new Upload();
+    return new Upload(fillers);
   }
 
   /** Copies a vector of any type as float32, and waits for it: it does not queue with matrices. */
@@ -85,9 +104,11 @@ final class WeightUploader implements AutoCloseable {
 
   /** What belongs together. One thread at a time. */
   final class Upload implements AutoCloseable {
-    private final TaskGroup pieces = new TaskGroup(fillers);
+    private final TaskGroup pieces;
 
-    private Upload() {}
+    private Upload(Executor fillers) {
+      pieces = new TaskGroup(fillers);
+    }
 
     /**
      * Copies a matrix as bf16.
@@ -149,20 +170,21 @@ final class WeightUploader implements AutoCloseable {
     buffer.send(address, bytes, stream);
   }
 
-  /** No weights may be given any more. */
+  /** No upload may be open, and none begun any more. */
   @Override
   public synchronized void close() {
-    if (fillers != null) {
+    if (!closed && fillers != null) {
       // Without interrupting: that would close the file that a piece is read from.
       fillers.close();
       device.release(
           () -> {
             device.check(JCudaDriver.cuStreamSynchronize(stream), "cuStreamSynchronize");
             device.check(JCudaDriver.cuStreamDestroy(stream), "cuStreamDestroy");
-            all.forEach(CopyBuffers::close);
           });
+      // Of a device that is lost, too: what is the host's stays until it is freed.
+      all.forEach(CopyBuffers::close);
       all.clear();
-      fillers = null;
     }
+    closed = true;
   }
 }

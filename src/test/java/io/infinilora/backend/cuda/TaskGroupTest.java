@@ -6,6 +6,7 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
+import java.util.concurrent.RejectedExecutionException;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
@@ -78,6 +79,20 @@ class TaskGroupTest {
           .isInstanceOf(IllegalStateException.class)
           .cause()
           .hasMessage("deep");
+    }
+  }
+
+  /** As by a pool that was shut down: the fault is the caller's, and nothing hangs. */
+  @Test
+  void tasksThatAreRefusedAreNotWaitedFor() {
+    AtomicInteger done = new AtomicInteger();
+    try (TaskGroup group = new TaskGroup(pool)) {
+      group.add(done::incrementAndGet);
+      pool.shutdown();
+      assertThatThrownBy(() -> group.add(done::incrementAndGet))
+          .isInstanceOf(RejectedExecutionException.class);
+      group.await();
+      assertThat(done).hasValue(1);
     }
   }
 

@@ -5,15 +5,22 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import io.infinilora.backend.decode.RowDecoder;
 import io.infinilora.core.DType;
+import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.TensorView;
 import io.infinilora.core.WeightMatrix;
+import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.nio.channels.FileChannel;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
 import java.util.Random;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 
@@ -53,6 +60,26 @@ class VectorValuesTest {
       assertThatThrownBy(() -> VectorValues.of(view))
           .isInstanceOf(InfiniLoraException.class)
           .hasMessage("this test: tensor v holds " + Math.abs(bad));
+    }
+  }
+
+  @ParameterizedTest
+  @EnumSource(
+      value = DType.class,
+      names = {"F32", "BF16", "Q8_0"})
+  void filesThatWereCutAreFaultsOfTheTensor(DType dtype, @TempDir Path folder) throws IOException {
+    int size = 32 * 4096;
+    Path path = Files.write(folder.resolve("weights"), new byte[(int) dtype.bytes(size)]);
+    try (FileChannel channel =
+        FileChannel.open(path, StandardOpenOption.READ, StandardOpenOption.WRITE)) {
+      MemorySegment data = channel.map(FileChannel.MapMode.READ_ONLY, 0, dtype.bytes(size), arena);
+      channel.truncate(4096);
+      TensorView view = new TensorView("v", dtype, new long[] {size}, data, path.toString());
+      assertThatThrownBy(() -> VectorValues.of(view))
+          .isInstanceOfSatisfying(
+              InfiniLoraException.class,
+              e -> assertThat(e.code()).isEqualTo(ErrorCode.BAD_MODEL_FILE))
+          .hasMessageStartingWith(path + ": tensor v: cannot be read where it is mapped");
     }
   }
 }
