@@ -226,7 +226,7 @@ public final class AdapterLoader implements AdapterLoads, AutoCloseable {
           ResidentAdapter adapter = leaving;
           safePoint.accept(() -> release(adapter));
         } else if (unused != null) {
-          unused.close();
+          close(unused);
         } else {
           advance(job);
         }
@@ -254,8 +254,8 @@ public final class AdapterLoader implements AdapterLoads, AutoCloseable {
   /** Loads the next layer that has weights, and all empty ones before it and at the end. */
   private void advance(Job job) {
     ResidentAdapter adapter = job.adapter;
+    int[] pages = adapter.generation().layerPages();
     try {
-      int[] pages = adapter.generation().layerPages();
       while (job.next < pages.length && pages[job.next] == 0) {
         adapter.add(job.next++, null);
       }
@@ -266,15 +266,18 @@ public final class AdapterLoader implements AdapterLoads, AutoCloseable {
       while (job.next < pages.length && pages[job.next] == 0) {
         adapter.add(job.next++, null);
       }
-      int ready = job.next - 1;
-      requeue(job, ready + 1 < pages.length);
-      owner.execute(() -> cache.layerReady(adapter, ready));
     } catch (RuntimeException | Error e) {
+      // Also if nobody waits for it: that is how a pin is lost.
+      log.warn("adapter {} cannot be loaded", adapter.generation().id(), e);
       AdapterLoadException cause = AdapterLoadException.of(adapter.generation().id(), e);
       adapter.fail(cause);
       owner.execute(() -> cache.loadFailed(adapter, cause));
       requeue(job, false);
+      return;
     }
+    int ready = job.next - 1;
+    requeue(job, ready + 1 < pages.length);
+    owner.execute(() -> cache.layerReady(adapter, ready));
   }
 
   private void requeue(Job job, boolean more) {
@@ -286,7 +289,16 @@ public final class AdapterLoader implements AdapterLoads, AutoCloseable {
       jobs.remove(job.adapter);
     }
     if (job.open != null) {
-      job.open.close();
+      close(job.open);
+    }
+  }
+
+  /** What was read of a file is good even if it cannot be closed. */
+  private static void close(OpenAdapter file) {
+    try {
+      file.close();
+    } catch (RuntimeException | Error e) {
+      log.error("the file of an adapter cannot be closed", e);
     }
   }
 
@@ -335,8 +347,8 @@ public final class AdapterLoader implements AdapterLoads, AutoCloseable {
     } catch (InterruptedException e) {
       Thread.currentThread().interrupt();
     }
-    jobs.values().stream().filter(j -> j.open != null).forEach(j -> j.open.close());
-    toClose.forEach(OpenAdapter::close);
+    jobs.values().stream().filter(j -> j.open != null).forEach(j -> close(j.open));
+    toClose.forEach(AdapterLoader::close);
     host.close();
   }
 }

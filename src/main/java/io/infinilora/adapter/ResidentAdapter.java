@@ -56,7 +56,8 @@ public final class ResidentAdapter {
 
   /** Whether all layers are ready; any thread. */
   public boolean complete() {
-    return failure == null && ready.value() >= readyValue(layers() - 1);
+    // In this order: a load that fails says so before it raises the signal.
+    return ready.value() >= readyValue(layers() - 1) && failure == null;
   }
 
   /** Number of layers of the model. */

@@ -81,7 +81,18 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
     return attach
         .attach(vertx, this::onLoop, task -> driver.submit(task))
         .compose(this::attached)
-        .onFailure(e -> driver.close());
+        .recover(e -> closed(driver::close, e));
+  }
+
+  /** Ends what was begun, then fails. */
+  private Future<Void> closed(Runnable close, Throwable cause) {
+    return vertx
+        .executeBlocking(
+            () -> {
+              close.run();
+              return null;
+            })
+        .transform(done -> Future.failedFuture(cause));
   }
 
   private Future<Void> attached(LoraRuntime runtime) {
@@ -89,13 +100,7 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
       openStream(runtime);
       return Future.succeededFuture();
     } catch (RuntimeException | Error e) {
-      return vertx
-          .executeBlocking(
-              () -> {
-                runtime.close();
-                return null;
-              })
-          .transform(closed -> Future.failedFuture(e));
+      return closed(runtime::close, e);
     }
   }
 

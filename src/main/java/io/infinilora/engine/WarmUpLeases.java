@@ -5,6 +5,7 @@ import io.infinilora.core.InfiniLoraException;
 import io.vertx.core.Future;
 import io.vertx.core.Promise;
 import java.time.Duration;
+import java.util.ArrayList;
 import java.util.List;
 
 /**
@@ -14,6 +15,7 @@ import java.util.List;
 final class WarmUpLeases {
   private static final int ADAPTERS = 4;
 
+  private final List<LoraRuntime.Lease> asked = new ArrayList<>();
   private final List<Future<LoraRuntime.Lease>> leased;
 
   /** Asks for leases, unless there is no time at all. */
@@ -24,28 +26,33 @@ final class WarmUpLeases {
     leased = adapters.stream().map(id -> lease(lora, id, deadline)).toList();
   }
 
-  private static Future<LoraRuntime.Lease> lease(
-      LoraRuntime lora, AdapterId adapter, long deadlineNanos) {
+  private Future<LoraRuntime.Lease> lease(LoraRuntime lora, AdapterId adapter, long deadlineNanos) {
     Promise<Void> granted = Promise.promise();
-    LoraRuntime.Lease lease =
-        lora.lease(
-            adapter,
-            deadlineNanos,
-            new LoraRuntime.LeaseListener() {
-              @Override
-              public void granted() {
-                granted.complete();
-              }
-
-              @Override
-              public void failed(InfiniLoraException cause) {
-                granted.tryFail(cause); // Also comes when the lease is lost later.
-              }
-
-              @Override
-              public void revoked() {} // A warm-up ends soon enough.
-            });
+    LoraRuntime.Lease lease;
+    try {
+      lease = lora.lease(adapter, deadlineNanos, listener(granted));
+    } catch (InfiniLoraException e) {
+      return Future.failedFuture(e);
+    }
+    asked.add(lease);
     return granted.future().map(lease);
+  }
+
+  private static LoraRuntime.LeaseListener listener(Promise<Void> granted) {
+    return new LoraRuntime.LeaseListener() {
+      @Override
+      public void granted() {
+        granted.complete();
+      }
+
+      @Override
+      public void failed(InfiniLoraException cause) {
+        granted.tryFail(cause); // Also comes when the lease is lost later.
+      }
+
+      @Override
+      public void revoked() {} // A warm-up ends soon enough.
+    };
   }
 
   private List<LoraRuntime.Lease> granted() {
@@ -61,8 +68,8 @@ final class WarmUpLeases {
                     granted().stream().mapToInt(LoraRuntime.Lease::slot).toArray()));
   }
 
-  /** Ends them, when no step uses them any more. */
+  /** Ends all, granted or not, when no step uses them any more. */
   void release() {
-    granted().forEach(LoraRuntime.Lease::release);
+    asked.forEach(LoraRuntime.Lease::release);
   }
 }

@@ -109,7 +109,15 @@ public final class LoraShardVerticle extends VerticleBase {
   @Override
   public Future<?> start() {
     // Memory is reserved on a worker thread: that takes a while.
-    return vertx.executeBlocking(this::allocate).compose(v -> listen());
+    return vertx.executeBlocking(this::allocate).compose(v -> served());
+  }
+
+  /** Whoever cannot listen keeps nothing of what was allocated. */
+  private Future<Void> served() {
+    return Future.succeededFuture()
+        .compose(v -> listen())
+        .<Void>mapEmpty()
+        .recover(e -> stop().transform(stopped -> Future.failedFuture(e)));
   }
 
   private Void allocate() {

@@ -42,6 +42,7 @@ class AdapterLoaderTest {
                 switch (generation.id().name()) {
                   case "first" -> first(generation);
                   case "torn" -> torn();
+                  case "stuck" -> stuck(generation);
                   default -> other();
                 },
             0,
@@ -103,6 +104,32 @@ class AdapterLoaderTest {
         throw new IllegalStateException("torn, too");
       }
     };
+  }
+
+  /** Can be read to its end, but not closed. */
+  private OpenAdapter stuck(AdapterGeneration generation) {
+    OpenAdapter file = AdapterFiles.open(generation, checkpoint.spec(), LoraShard.WHOLE);
+    return new OpenAdapter() {
+      @Override
+      public LayerFactors layer(int layer) {
+        return file.layer(layer);
+      }
+
+      @Override
+      public void close() {
+        file.close();
+        throw new IllegalStateException("stuck");
+      }
+    };
+  }
+
+  @Test
+  void anAdapterIsThereThoughItsFileCannotBeClosed() {
+    ResidentAdapter stuck = loader.start(generation("stuck"), true);
+    loader.start(generation("other"), false);
+    otherOpened.orTimeout(10, TimeUnit.SECONDS).join();
+
+    assertThat(stuck.complete()).isTrue();
   }
 
   @Test

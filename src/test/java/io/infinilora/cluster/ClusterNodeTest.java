@@ -3,6 +3,9 @@ package io.infinilora.cluster;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import ch.qos.logback.classic.Logger;
+import ch.qos.logback.classic.spi.ILoggingEvent;
+import ch.qos.logback.core.read.ListAppender;
 import io.infinilora.config.ClusterConfig;
 import io.infinilora.config.HostPort;
 import io.infinilora.core.AdapterId;
@@ -27,6 +30,7 @@ import java.util.concurrent.TimeUnit;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
+import org.slf4j.LoggerFactory;
 
 @Timeout(60)
 class ClusterNodeTest {
@@ -91,6 +95,29 @@ class ClusterNodeTest {
 
     Object kept = await(reader.sharedData().getAsyncMap("adapters").compose(m -> m.get("pirate")));
     assertThat(kept).isEqualTo("here");
+  }
+
+  @Test
+  void membersThatLeaveOneAfterTheOtherAreNotComplainedOf() throws Exception {
+    ListAppender<ILoggingEvent> complaints = new ListAppender<>();
+    complaints.start();
+    Logger logger = (Logger) LoggerFactory.getLogger("org.infinispan.CLUSTER");
+    logger.addAppender(complaints);
+    try {
+      int first = freePort();
+      join("a", first, List.of());
+      join("b", freePort(), List.of(new HostPort("127.0.0.1", first)));
+      join("c", freePort(), List.of(new HostPort("127.0.0.1", first)));
+
+      for (Vertx member : List.copyOf(members)) {
+        await(member.close());
+      }
+      members.clear();
+    } finally {
+      logger.detachAppender(complaints);
+    }
+
+    assertThat(complaints.list).isEmpty();
   }
 
   @Test

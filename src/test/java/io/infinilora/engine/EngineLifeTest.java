@@ -19,6 +19,7 @@ import io.infinilora.weights.Checkpoint;
 import io.infinilora.weights.Checkpoints;
 import io.smallrye.mutiny.subscription.MultiSubscriber;
 import io.vertx.core.Future;
+import io.vertx.core.Promise;
 import io.vertx.core.Vertx;
 import java.lang.reflect.InvocationTargetException;
 import java.lang.reflect.Proxy;
@@ -29,6 +30,7 @@ import java.util.Optional;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.Flow;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.locks.LockSupport;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 
@@ -48,6 +50,10 @@ class EngineLifeTest {
   private final List<LoraRuntime> closed = new CopyOnWriteArrayList<>();
 
   private BaseModelVerticle engine(Backend device) {
+    return engine(device, (v, loop, driver) -> v.timer(1).map(t -> watched()));
+  }
+
+  private BaseModelVerticle engine(Backend device, LoraAttachment attachment) {
     vertx.exceptionHandler(uncaught::add);
     return new BaseModelVerticle(
         "base",
@@ -55,7 +61,7 @@ class EngineLifeTest {
         LIMITS,
         1,
         new Patience(Duration.ofMinutes(1), Duration.ofMinutes(1), Duration.ofMinutes(1)),
-        (v, loop, driver) -> v.timer(1).map(t -> watched()),
+        attachment,
         EngineMetrics.NONE);
   }
 
@@ -109,6 +115,24 @@ class EngineLifeTest {
     assertThatThrownBy(() -> await(vertx.deployVerticle(engine))).hasMessageContaining("no stream");
     assertThat(closed).hasSize(1); // The LoRA side was there already.
     assertThat(engine.adapters()).isEmpty();
+  }
+
+  /** A LoRA side that is not there may have left work to the driver; see {@link EventLoopWatch}. */
+  @Test
+  void nobodyWaitsOnTheEventLoopForTheDriverOfAnEngineThatDoesNotStart() {
+    LoraAttachment fails =
+        (v, loop, driver) -> {
+          Promise<LoraRuntime> runtime = Promise.promise();
+          driver.accept(
+              () -> {
+                loop.execute(() -> runtime.fail("no LoRA side"));
+                LockSupport.parkNanos(TimeUnit.SECONDS.toNanos(1));
+              });
+          return runtime.future();
+        };
+
+    assertThatThrownBy(() -> await(vertx.deployVerticle(engine(backend, fails))))
+        .hasMessageContaining("no LoRA side");
   }
 
   private LoraRuntime watched() {

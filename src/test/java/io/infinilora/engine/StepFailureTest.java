@@ -39,6 +39,8 @@ import io.infinilora.wire.WireCodecs;
 import io.vertx.core.Future;
 import io.vertx.core.Promise;
 import io.vertx.core.Vertx;
+import java.lang.reflect.InvocationTargetException;
+import java.lang.reflect.Proxy;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.List;
@@ -48,6 +50,9 @@ import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionException;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.function.BiConsumer;
+import java.util.function.BooleanSupplier;
+import java.util.function.Consumer;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
@@ -95,6 +100,7 @@ class StepFailureTest {
   private final Vertx vertx = watch.vertx();
   private final StepGate gate = new StepGate(EngineMetrics.NONE);
   private final Faults faults = new Faults();
+  private final AtomicInteger grants = new AtomicInteger();
   private final Checkpoint checkpoint = Checkpoints.open(MODEL);
   private final Backend backend = new CpuBackend();
   private BaseModelVerticle engine;
@@ -147,7 +153,7 @@ class StepFailureTest {
             LIMITS,
             1,
             new Patience(stepDeadline, Duration.ofMinutes(1), retry),
-            lora,
+            (vertx, loop, driver) -> lora.attach(vertx, loop, driver).map(this::counted),
             gate);
     await(vertx.deployVerticle(engine));
     for (String name : new String[] {"a1", "a2"}) {
@@ -254,11 +260,14 @@ class StepFailureTest {
 
   private void askAllWithAFault() {
     gate.allow(0);
+    int before = grants.get();
     neighbour = tokens(engine, 1, Optional.empty());
     culprit = tokens(engine, 2, Optional.of("a2"));
     waiting = tokens(engine, 3, Optional.of("a1"));
     gate.awaitHeld(); // The neighbour's first step has been computed.
-    until(1, 2); // At most two run at once, so the next step has the first two.
+    // At most two run at once, so the next step has the first two, as their adapters are there.
+    until(() -> engine.load().running() == 1 && engine.load().waiting() == 2);
+    until(() -> grants.get() == before + 2);
     faults.arm();
     gate.open();
   }
@@ -300,10 +309,53 @@ class StepFailureTest {
         .orTimeout(60, TimeUnit.SECONDS);
   }
 
-  /** Lets the event loops take turns until so many requests run and wait. */
-  private void until(int running, int waiting) {
+  /** The same, but it counts the leases that are granted: a server takes its time for that. */
+  private LoraRuntime counted(LoraRuntime runtime) {
+    return proxy(
+        LoraRuntime.class,
+        runtime,
+        (method, args) -> {
+          if (method.equals("lease")) {
+            args[2] = counted((LoraRuntime.LeaseListener) args[2]);
+          }
+        },
+        method -> {});
+  }
+
+  private LoraRuntime.LeaseListener counted(LoraRuntime.LeaseListener listener) {
+    return proxy(
+        LoraRuntime.LeaseListener.class,
+        listener,
+        (method, args) -> {},
+        method -> {
+          if (method.equals("granted")) {
+            grants.incrementAndGet();
+          }
+        });
+  }
+
+  private static <T> T proxy(
+      Class<T> type, T target, BiConsumer<String, Object[]> before, Consumer<String> after) {
+    return type.cast(
+        Proxy.newProxyInstance(
+            StepFailureTest.class.getClassLoader(),
+            new Class<?>[] {type},
+            (self, method, args) -> {
+              before.accept(method.getName(), args);
+              try {
+                return method.invoke(target, args);
+              } catch (InvocationTargetException e) {
+                throw e.getCause();
+              } finally {
+                after.accept(method.getName());
+              }
+            }));
+  }
+
+  /** Lets the event loops take turns until something is so. */
+  private void until(BooleanSupplier condition) {
     long deadline = System.nanoTime() + Duration.ofSeconds(60).toNanos();
-    while (engine.load().running() != running || engine.load().waiting() != waiting) {
+    while (!condition.getAsBoolean()) {
       assertThat(System.nanoTime()).as("time: %s", engine.load()).isLessThan(deadline);
       Promise<Void> turn = Promise.promise();
       vertx.runOnContext(turn::complete);

@@ -4,12 +4,16 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import io.infinilora.adapter.AdapterBudgets;
+import io.infinilora.adapter.SourceResolver;
 import io.infinilora.backend.Backend;
 import io.infinilora.backend.LoraMemory;
+import io.infinilora.backend.OpStream;
 import io.infinilora.backend.cpu.CpuBackend;
 import io.infinilora.config.Eviction;
+import io.infinilora.core.AdapterMemoryStats;
 import io.infinilora.core.LoraShard;
 import io.infinilora.loops.EventLoopWatch;
+import io.infinilora.metrics.LoraMetrics;
 import io.infinilora.weights.Checkpoint;
 import io.infinilora.weights.Checkpoints;
 import io.vertx.core.Future;
@@ -17,8 +21,11 @@ import io.vertx.core.Vertx;
 import java.lang.reflect.InvocationTargetException;
 import java.lang.reflect.Proxy;
 import java.nio.file.Path;
+import java.util.Optional;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.function.Consumer;
+import java.util.function.Supplier;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 
@@ -55,23 +62,60 @@ class LoraShardLifeTest {
     assertThat(open).hasValue(0);
   }
 
+  @Test
+  void aShardThatNobodyCanReachKeepsNothing() {
+    LoraMetrics faulty =
+        new LoraMetrics() {
+          @Override
+          public void watchMemory(String shard, Supplier<AdapterMemoryStats> stats) {
+            throw new IllegalStateException("a fault after memory and thread are there");
+          }
+        };
+    LoraShardVerticle shard =
+        new LoraShardVerticle(
+            checkpoint.spec(),
+            LoraShard.WHOLE,
+            watched(result -> {}),
+            new AdapterBudgets(1 << 20, 0, Eviction.LRU),
+            1,
+            SourceResolver.DIRECTORIES,
+            faulty,
+            Optional.empty());
+
+    assertThatThrownBy(() -> await(vertx.deployVerticle(shard))).hasMessageContaining("a fault");
+
+    assertThat(open).hasValue(0);
+  }
+
   private Backend withoutStreams() {
+    return watched(
+        method -> {
+          if (method.equals("openStream")) {
+            throw new IllegalStateException("no stream");
+          }
+        });
+  }
+
+  /** Counts what is open. */
+  private Backend watched(Consumer<String> after) {
     return proxy(
         Backend.class,
         backend,
         (method, result) -> {
+          after.accept(method);
           if (method.equals("loraMemory")) {
             open.incrementAndGet();
-            return proxy(LoraMemory.class, (LoraMemory) result, this::memory);
+            return proxy(LoraMemory.class, (LoraMemory) result, this::closes);
           }
           if (method.equals("openStream")) {
-            throw new IllegalStateException("no stream");
+            open.incrementAndGet();
+            return proxy(OpStream.class, (OpStream) result, this::closes);
           }
           return result;
         });
   }
 
-  private Object memory(String method, Object result) {
+  private Object closes(String method, Object result) {
     if (method.equals("close")) {
       open.decrementAndGet();
     }
