@@ -81,7 +81,7 @@ final class ShardAdmin {
                 new AdapterListing(0, tiers.list().stream().map(tiers::status).toList()));
         case ShardCall.Status s -> status(s.name());
       };
-    } catch (InfiniLoraException e) {
+    } catch (RuntimeException e) { // A fault of ours, too: somebody waits for an answer.
       return Future.failedFuture(e);
     }
   }

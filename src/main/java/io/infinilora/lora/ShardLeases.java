@@ -67,7 +67,7 @@ final class ShardLeases {
       AdapterCache.Claim claim =
           tiers.claim(request.adapter(), now, deadline, new Holder(message, lease, deadline));
       book.open(request.session(), lease, claim, now);
-    } catch (InfiniLoraException e) {
+    } catch (RuntimeException e) { // A fault of ours, too: somebody waits for an answer.
       WireFailures.fail(message, e);
     }
   }
