@@ -7,19 +7,13 @@ import io.infinilora.backend.AttentionParams;
 import io.infinilora.backend.BatchLayout;
 import io.infinilora.backend.KvCache;
 import io.infinilora.backend.KvLayout;
-import io.infinilora.backend.OpStream;
 import io.infinilora.backend.Precision;
 import io.infinilora.backend.RopeTable;
 import io.infinilora.backend.Tensor;
 import io.infinilora.backend.reference.TestData;
 import io.infinilora.core.RopeSpec;
 import java.util.Arrays;
-import java.util.Optional;
 import java.util.stream.IntStream;
-import org.junit.jupiter.api.AfterEach;
-import org.junit.jupiter.api.Assumptions;
-import org.junit.jupiter.api.BeforeEach;
-import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
@@ -27,8 +21,7 @@ import org.junit.jupiter.params.provider.CsvSource;
  * Attention of recorded, padded steps, whose rows several blocks share, is close to launches of its
  * own; in bits it may differ, since a bucket cuts keys in another way than a batch.
  */
-@Tag("gpu")
-class RecordedAttentionTest {
+class RecordedAttentionTest extends OnGpu {
   private static final int HEADS = 8;
   private static final int KV_HEADS = 2;
   private static final int BLOCK = 16;
@@ -40,37 +33,6 @@ class RecordedAttentionTest {
   private static final int CAPACITY = 12;
 
   private final TestData data = new TestData(11, Precision.BF16);
-  private CudaBackend backend;
-  private OpStream ops;
-
-  @BeforeEach
-  void open() {
-    Optional<String> obstacle = CudaProbe.obstacle(0);
-    Assumptions.assumeTrue(obstacle.isEmpty(), () -> obstacle.orElse(""));
-    backend = new CudaBackend(0, 2L << 30);
-    ops = backend.openStream("test", 1);
-  }
-
-  @AfterEach
-  void close() {
-    if (backend != null) {
-      ops.close();
-      backend.close();
-    }
-  }
-
-  private void write(double[][] values, Tensor to) {
-    int[] all = IntStream.range(0, to.rows()).toArray();
-    ops.embed(backend.embedding(TestData.f32(values)), all, to);
-  }
-
-  private float[][] download(Tensor t) {
-    float[][] rows = new float[t.rows()][t.cols()];
-    for (int r = 0; r < rows.length; r++) {
-      ops.read(t, r, rows[r]);
-    }
-    return rows;
-  }
 
   /** Positions that a sequence has before the first step: all but those of the steps, one, some. */
   private static int length(int sequence) {

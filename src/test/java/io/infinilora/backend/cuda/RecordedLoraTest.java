@@ -5,7 +5,6 @@ import static org.assertj.core.api.Assertions.assertThat;
 import io.infinilora.backend.BatchLayout;
 import io.infinilora.backend.ExpertLoraWeights;
 import io.infinilora.backend.LoraWeights;
-import io.infinilora.backend.OpStream;
 import io.infinilora.backend.Precision;
 import io.infinilora.backend.Routing;
 import io.infinilora.backend.RowGroups;
@@ -17,18 +16,12 @@ import io.infinilora.core.ModelSpec;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
-import java.util.Optional;
 import java.util.Random;
 import java.util.stream.IntStream;
-import org.junit.jupiter.api.AfterEach;
-import org.junit.jupiter.api.Assumptions;
-import org.junit.jupiter.api.BeforeEach;
-import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 
 /** Recorded steps compute what launches of their own compute, bit by bit, whatever the batch. */
-@Tag("gpu")
-class RecordedLoraTest {
+class RecordedLoraTest extends OnGpu {
   private static final int CAPACITY = 64;
   private static final int EXPERTS = 8;
   private static final int TOP_K = 2;
@@ -37,24 +30,6 @@ class RecordedLoraTest {
 
   private final TestData data = new TestData(3, Precision.BF16);
   private final Random random = new Random(4);
-  private CudaBackend backend;
-  private OpStream ops;
-
-  @BeforeEach
-  void open() {
-    Optional<String> obstacle = CudaProbe.obstacle(0);
-    Assumptions.assumeTrue(obstacle.isEmpty(), () -> obstacle.orElse(""));
-    backend = new CudaBackend(0, 2L << 30);
-    ops = backend.openStream("test", 1);
-  }
-
-  @AfterEach
-  void close() {
-    if (backend != null) {
-      ops.close();
-      backend.close();
-    }
-  }
 
   private LoraFactors pair(int rank, int in, int out) {
     return new LoraFactors(
@@ -71,21 +46,6 @@ class RecordedLoraTest {
       experts.add(e == 2 ? null : site);
     }
     return experts;
-  }
-
-  private Tensor upload(double[][] values) {
-    Tensor t = backend.tensor(values.length, values[0].length);
-    int[] all = IntStream.range(0, values.length).toArray();
-    ops.embed(backend.embedding(TestData.f32(values)), all, t);
-    return t;
-  }
-
-  private float[][] download(Tensor t) {
-    float[][] rows = new float[t.rows()][t.cols()];
-    for (int r = 0; r < rows.length; r++) {
-      ops.read(t, r, rows[r]);
-    }
-    return rows;
   }
 
   private static BatchLayout decode(int rows) {

@@ -4,7 +4,6 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import io.infinilora.backend.BatchLayout;
 import io.infinilora.backend.ExpertProjection;
-import io.infinilora.backend.OpStream;
 import io.infinilora.backend.Precision;
 import io.infinilora.backend.Projection;
 import io.infinilora.backend.Routing;
@@ -19,17 +18,11 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collections;
 import java.util.List;
-import java.util.Optional;
 import java.util.stream.IntStream;
-import org.junit.jupiter.api.AfterEach;
-import org.junit.jupiter.api.Assumptions;
-import org.junit.jupiter.api.BeforeEach;
-import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 
 /** Layers of experts with their norms: recorded, padded steps equal launches of their own. */
-@Tag("gpu")
-class RecordedNormTest {
+class RecordedNormTest extends OnGpu {
   private static final int EXPERTS = 24;
   private static final int TOP_K = 4;
   private static final int HIDDEN = 1044;
@@ -38,28 +31,10 @@ class RecordedNormTest {
   private static final int CAPACITY = 40;
 
   private final TestData data = new TestData(5, Precision.BF16);
-  private CudaBackend backend;
-  private OpStream ops;
 
   /** What a layer needs, and the norm of what comes after it. */
   private record Layer(
       Vec norm, Projection router, ExpertProjection up, ExpertProjection down, Vec next) {}
-
-  @BeforeEach
-  void open() {
-    Optional<String> obstacle = CudaProbe.obstacle(0);
-    Assumptions.assumeTrue(obstacle.isEmpty(), () -> obstacle.orElse(""));
-    backend = new CudaBackend(0, 1L << 30);
-    ops = backend.openStream("test", 1);
-  }
-
-  @AfterEach
-  void close() {
-    if (backend != null) {
-      ops.close();
-      backend.close();
-    }
-  }
 
   private Vec vec(int size) {
     return backend.vec(TestData.f32(data.matrix(1, size, 1)));
@@ -80,19 +55,6 @@ class RecordedNormTest {
             List.of(data.weights(DType.BF16, EXPERTS, HIDDEN)), List.of(vec(EXPERTS)));
     return new Layer(
         vec(HIDDEN), router, experts(HIDDEN, INNER), experts(INNER, HIDDEN), vec(HIDDEN));
-  }
-
-  private void write(double[][] values, Tensor to) {
-    int[] all = IntStream.range(0, to.rows()).toArray();
-    ops.embed(backend.embedding(TestData.f32(values)), all, to);
-  }
-
-  private float[][] download(Tensor t) {
-    float[][] rows = new float[t.rows()][t.cols()];
-    for (int r = 0; r < rows.length; r++) {
-      ops.read(t, r, rows[r]);
-    }
-    return rows;
   }
 
   private static BatchLayout decode(int rows) {
