@@ -1,10 +1,8 @@
 package io.infinilora.cli;
 
-import io.infinilora.backend.cuda.CudaProbe;
+import io.infinilora.backend.cuda.Gpu;
 import io.infinilora.fake.ChildProcess;
 import java.nio.file.Path;
-import java.util.Optional;
-import org.junit.jupiter.api.Assumptions;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
@@ -17,8 +15,7 @@ class LostServerTest {
 
   @BeforeAll
   static void findGpu() {
-    Optional<String> obstacle = CudaProbe.obstacle(0);
-    Assumptions.assumeTrue(obstacle.isEmpty(), () -> obstacle.orElse(""));
+    Gpu.require();
   }
 
   @Test

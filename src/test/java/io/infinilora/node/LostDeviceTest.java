@@ -1,11 +1,9 @@
 package io.infinilora.node;
 
-import io.infinilora.backend.cuda.CudaProbe;
+import io.infinilora.backend.cuda.Gpu;
 import io.infinilora.fake.ChildProcess;
 import java.io.IOException;
 import java.nio.file.Path;
-import java.util.Optional;
-import org.junit.jupiter.api.Assumptions;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.io.TempDir;
@@ -24,8 +22,7 @@ class LostDeviceTest {
 
   @BeforeAll
   static void findGpu() {
-    Optional<String> obstacle = CudaProbe.obstacle(0);
-    Assumptions.assumeTrue(obstacle.isEmpty(), () -> obstacle.orElse(""));
+    Gpu.require();
   }
 
   @ParameterizedTest

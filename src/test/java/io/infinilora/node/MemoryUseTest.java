@@ -2,11 +2,9 @@ package io.infinilora.node;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
-import io.infinilora.backend.cuda.CudaProbe;
+import io.infinilora.backend.cuda.Gpu;
 import java.util.HashMap;
 import java.util.Map;
-import java.util.Optional;
-import org.junit.jupiter.api.Assumptions;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -19,8 +17,7 @@ class MemoryUseTest {
 
   @BeforeAll
   static void findGpu() {
-    Optional<String> obstacle = CudaProbe.obstacle(0);
-    Assumptions.assumeTrue(obstacle.isEmpty(), () -> obstacle.orElse(""));
+    Gpu.require();
   }
 
   @ParameterizedTest

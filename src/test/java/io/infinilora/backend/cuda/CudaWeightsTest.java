@@ -2,7 +2,6 @@ package io.infinilora.backend.cuda;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
-import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import io.infinilora.backend.Vec;
 import io.infinilora.core.DType;
@@ -14,7 +13,6 @@ import java.lang.foreign.ValueLayout;
 import java.time.Duration;
 import java.util.Arrays;
 import java.util.List;
-import java.util.Optional;
 import java.util.SplittableRandom;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
@@ -38,9 +36,7 @@ class CudaWeightsTest {
 
   @BeforeEach
   void needsGpu() {
-    Optional<String> obstacle = CudaProbe.obstacle(0);
-    assumeTrue(obstacle.isEmpty(), () -> obstacle.orElseThrow());
-    assumeTrue(CudaProbe.freeMemory(0) > BUDGET, "the GPU is in use");
+    Gpu.require(BUDGET);
   }
 
   @AfterEach

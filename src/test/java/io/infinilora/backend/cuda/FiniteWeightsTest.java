@@ -2,7 +2,6 @@ package io.infinilora.backend.cuda;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
-import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import io.infinilora.backend.Backend;
 import io.infinilora.backend.Vec;
@@ -16,7 +15,6 @@ import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.Arrays;
 import java.util.List;
-import java.util.Optional;
 import java.util.SplittableRandom;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Tag;
@@ -152,8 +150,6 @@ class FiniteWeightsTest {
   }
 
   private static void needsGpu() {
-    Optional<String> obstacle = CudaProbe.obstacle(0);
-    assumeTrue(obstacle.isEmpty(), () -> obstacle.orElseThrow());
-    assumeTrue(CudaProbe.freeMemory(0) > BUDGET, "the GPU is in use");
+    Gpu.require(BUDGET);
   }
 }

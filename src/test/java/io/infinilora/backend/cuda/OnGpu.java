@@ -3,10 +3,8 @@ package io.infinilora.backend.cuda;
 import io.infinilora.backend.OpStream;
 import io.infinilora.backend.Tensor;
 import io.infinilora.backend.reference.TestData;
-import java.util.Optional;
 import java.util.stream.IntStream;
 import org.junit.jupiter.api.AfterEach;
-import org.junit.jupiter.api.Assumptions;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Tag;
 
@@ -20,8 +18,7 @@ abstract class OnGpu {
 
   @BeforeEach
   void open() {
-    Optional<String> obstacle = CudaProbe.obstacle(0);
-    Assumptions.assumeTrue(obstacle.isEmpty(), () -> obstacle.orElse(""));
+    Gpu.require();
     backend = new CudaBackend(0, BUDGET);
     ops = backend.openStream("test", 1);
   }

@@ -2,7 +2,6 @@ package io.infinilora.backend.cuda;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
-import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import io.infinilora.core.ByteSource;
 import io.infinilora.core.DType;
@@ -21,7 +20,6 @@ import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.Optional;
 import java.util.SplittableRandom;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ExecutionException;
@@ -42,9 +40,7 @@ class WeightUploaderTest {
 
   @BeforeEach
   void needsGpu() {
-    Optional<String> obstacle = CudaProbe.obstacle(0);
-    assumeTrue(obstacle.isEmpty(), () -> obstacle.orElseThrow());
-    assumeTrue(CudaProbe.freeMemory(0) > BUDGET, "the GPU is in use");
+    Gpu.require(BUDGET);
   }
 
   @Test
