@@ -95,34 +95,26 @@ public interface OpStream extends AutoCloseable {
   /**
    * What lies between the projections and attention: {@link #clamp} of q, k and v, {@link
    * #rmsNormHeads} of q and k, {@link #ropeAndStore}.
-   *
-   * @param bound 0 for no bound
-   * @param qNorm null for no norms
-   * @param kNorm likewise
-   * @param eps of the norms
    */
   default void prepareAttention(
       BatchLayout batch,
-      float bound,
-      Vec qNorm,
-      Vec kNorm,
-      float eps,
-      RopeTable rope,
+      AttentionPreparation preparation,
       Tensor q,
       Tensor k,
       Tensor v,
       KvCache cache,
       int layer) {
+    float bound = preparation.bound();
     if (bound > 0) {
       clamp(q, bound);
       clamp(k, bound);
       clamp(v, bound);
     }
-    if (qNorm != null) {
-      rmsNormHeads(q, qNorm, eps);
-      rmsNormHeads(k, kNorm, eps);
+    if (preparation.qNorm() != null) {
+      rmsNormHeads(q, preparation.qNorm(), preparation.eps());
+      rmsNormHeads(k, preparation.kNorm(), preparation.eps());
     }
-    ropeAndStore(batch, rope, q, k, v, cache, layer);
+    ropeAndStore(batch, preparation.rope(), q, k, v, cache, layer);
   }
 
   /**
@@ -145,11 +137,7 @@ public interface OpStream extends AutoCloseable {
    */
   default void attend(
       BatchLayout batch,
-      float bound,
-      Vec qNorm,
-      Vec kNorm,
-      float eps,
-      RopeTable rope,
+      AttentionPreparation preparation,
       Tensor q,
       Tensor k,
       Tensor v,
@@ -157,7 +145,7 @@ public interface OpStream extends AutoCloseable {
       int layer,
       AttentionParams params,
       Tensor out) {
-    prepareAttention(batch, bound, qNorm, kNorm, eps, rope, q, k, v, cache, layer);
+    prepareAttention(batch, preparation, q, k, v, cache, layer);
     attention(batch, q, cache, layer, params, out);
   }
 

@@ -1,6 +1,7 @@
 package io.infinilora.model;
 
 import io.infinilora.backend.AttentionParams;
+import io.infinilora.backend.AttentionPreparation;
 import io.infinilora.backend.BatchLayout;
 import io.infinilora.backend.Embedding;
 import io.infinilora.backend.KvCache;
@@ -121,11 +122,8 @@ public final class Transformer {
     lora.join(index, LoraSite.ATTENTION_IN, x, q, k, v);
     ops.attend(
         batch,
-        spec.attention().clipQkv(),
-        layer.qNorm(),
-        layer.kNorm(),
-        (float) spec.normEps(),
-        rope,
+        new AttentionPreparation(
+            rope, spec.attention().clipQkv(), layer.qNorm(), layer.kNorm(), (float) spec.normEps()),
         q,
         k,
         v,

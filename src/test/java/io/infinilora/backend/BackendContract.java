@@ -594,16 +594,17 @@ public abstract class BackendContract {
     Vec kNorm = norms ? vec(data.matrix(1, headDim, 1)[0]) : null;
     Vec sink = sinks ? vec(data.matrix(1, heads, 1)[0]) : null;
     RopeTable rope = backend.ropeTable(RopeSpec.plain(10000), headDim);
+    AttentionPreparation preparation = new AttentionPreparation(rope, bound, qNorm, kNorm, 1e-6f);
     KvLayout layout = new KvLayout(2, 40, blockSize, kvHeads, headDim);
     AttentionParams params = new AttentionParams(heads, kvHeads, headDim, 0.2f, window, sink);
     Attention parts =
         (batch, tq, tk, tv, cache, out) -> {
-          ops.prepareAttention(batch, bound, qNorm, kNorm, 1e-6f, rope, tq, tk, tv, cache, 1);
+          ops.prepareAttention(batch, preparation, tq, tk, tv, cache, 1);
           ops.attention(batch, tq, cache, 1, params, out);
         };
     Attention inOne =
         (batch, tq, tk, tv, cache, out) ->
-            ops.attend(batch, bound, qNorm, kNorm, 1e-6f, rope, tq, tk, tv, cache, 1, params, out);
+            ops.attend(batch, preparation, tq, tk, tv, cache, 1, params, out);
     int[] chunks = {1, 1, 60, 1, 1, 1, 1, 7, 1, 1, 1};
     assertThat(attend(q, k, v, layout, inOne, chunks))
         .isDeepEqualTo(attend(q, k, v, layout, parts, chunks));
@@ -634,7 +635,7 @@ public abstract class BackendContract {
     AttentionParams params = new AttentionParams(heads, kvHeads, headDim, 0.1f, window, vec(sink));
     Attention parts =
         (batch, tq, tk, tv, cache, out) -> {
-          ops.prepareAttention(batch, 0, null, null, 0, rope, tq, tk, tv, cache, 1);
+          ops.prepareAttention(batch, AttentionPreparation.of(rope), tq, tk, tv, cache, 1);
           if (batch.isDecode()) {
             ops.attention(batch, tq, cache, 1, params, out);
           }
@@ -642,9 +643,9 @@ public abstract class BackendContract {
     Attention inOne =
         (batch, tq, tk, tv, cache, out) -> {
           if (batch.isDecode()) {
-            ops.attend(batch, 0, null, null, 0, rope, tq, tk, tv, cache, 1, params, out);
+            ops.attend(batch, AttentionPreparation.of(rope), tq, tk, tv, cache, 1, params, out);
           } else {
-            ops.prepareAttention(batch, 0, null, null, 0, rope, tq, tk, tv, cache, 1);
+            ops.prepareAttention(batch, AttentionPreparation.of(rope), tq, tk, tv, cache, 1);
           }
         };
     int[] chunks = {known, 1, 1, 1, 1, 1};

@@ -1,10 +1,10 @@
 package io.infinilora.backend.cuda;
 
 import io.infinilora.backend.AttentionParams;
+import io.infinilora.backend.AttentionPreparation;
 import io.infinilora.backend.BatchLayout;
 import io.infinilora.backend.KvCache;
 import io.infinilora.backend.KvLayout;
-import io.infinilora.backend.RopeTable;
 import io.infinilora.backend.Tensor;
 import io.infinilora.backend.Vec;
 
@@ -136,19 +136,14 @@ final class AttentionOps {
   void prepare(
       DeviceBatch onDevice,
       BatchLayout batch,
-      float bound,
-      Vec qNorm,
-      Vec kNorm,
-      float eps,
-      RopeTable rope,
+      AttentionPreparation preparation,
       Tensor queries,
       Tensor keys,
       Tensor values,
       KvCache kvCache,
       int layer) {
     CudaKvCache cache = cache(kvCache, layer);
-    RopeTask task =
-        ropeTask(batch, bound, qNorm, kNorm, eps, rope, queries, keys, values, cache.layout());
+    RopeTask task = ropeTask(batch, preparation, queries, keys, values, cache.layout());
     tables(batch, cache);
     if (batch.rows() > 0) {
       prepare(onDevice, task, cache, layer);
@@ -175,11 +170,7 @@ final class AttentionOps {
   void attend(
       DeviceBatch onDevice,
       BatchLayout batch,
-      float bound,
-      Vec qNorm,
-      Vec kNorm,
-      float eps,
-      RopeTable rope,
+      AttentionPreparation preparation,
       Tensor queries,
       Tensor keys,
       Tensor values,
@@ -188,34 +179,29 @@ final class AttentionOps {
       AttentionParams params,
       Tensor result) {
     CudaKvCache cache = cache(kvCache, layer);
-    RopeTask preparation =
-        ropeTask(batch, bound, qNorm, kNorm, eps, rope, queries, keys, values, cache.layout());
+    RopeTask rope = ropeTask(batch, preparation, queries, keys, values, cache.layout());
     AttentionTask task = task(batch, queries, cache, layer, params, result);
     tables(batch, cache);
     if (batch.rows() == 0) {
       return;
     }
     if (batch.isDecode() && DecodeAttention.fuses(params.headDim())) {
-      decode.fused(onDevice, task, preparation);
+      decode.fused(onDevice, task, rope);
     } else {
-      prepare(onDevice, preparation, cache, layer);
+      prepare(onDevice, rope, cache, layer);
       attention(onDevice, batch, task);
     }
   }
 
   private RopeTask ropeTask(
       BatchLayout batch,
-      float bound,
-      Vec qNorm,
-      Vec kNorm,
-      float eps,
-      RopeTable rope,
+      AttentionPreparation preparation,
       Tensor queries,
       Tensor keys,
       Tensor values,
       KvLayout layout) {
     int dim = layout.headDim();
-    if (!(rope instanceof CudaRopeTable table)) {
+    if (!(preparation.rope() instanceof CudaRopeTable table)) {
       throw new IllegalArgumentException("the rotation belongs to another backend");
     }
     checks.owned(table.owner(), "the rotation");
@@ -229,9 +215,13 @@ final class AttentionOps {
         q.cols() % k.cols() == 0,
         () -> "q of %d columns for keys of %d".formatted(q.cols(), k.cols()));
     checks.that(!q.wide() && !k.wide() && !v.wide(), () -> "q, k and v must be bf16");
-    long qWeights = qNorm == null ? 0 : checks.vec(qNorm, dim, "the norm of q").address();
-    long kWeights = kNorm == null ? 0 : checks.vec(kNorm, dim, "the norm of k").address();
-    return new RopeTask(q, k, v, table, bound, qWeights, kWeights, eps);
+    long qNorm = norm(preparation.qNorm(), dim, "the norm of q");
+    long kNorm = norm(preparation.kNorm(), dim, "the norm of k");
+    return new RopeTask(q, k, v, table, preparation.bound(), qNorm, kNorm, preparation.eps());
+  }
+
+  private long norm(Vec weights, int dim, String what) {
+    return weights == null ? 0 : checks.vec(weights, dim, what).address();
   }
 
   private AttentionTask task(

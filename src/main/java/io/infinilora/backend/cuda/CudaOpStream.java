@@ -1,6 +1,7 @@
 package io.infinilora.backend.cuda;
 
 import io.infinilora.backend.AttentionParams;
+import io.infinilora.backend.AttentionPreparation;
 import io.infinilora.backend.BatchLayout;
 import io.infinilora.backend.Embedding;
 import io.infinilora.backend.ExpertLoraWeights;
@@ -149,24 +150,19 @@ final class CudaOpStream implements OpStream {
   @Override
   public void prepareAttention(
       BatchLayout batch,
-      float bound,
-      Vec qNorm,
-      Vec kNorm,
-      float eps,
-      RopeTable rope,
+      AttentionPreparation preparation,
       Tensor q,
       Tensor k,
       Tensor v,
       KvCache cache,
       int layer) {
-    attention.prepare(
-        batches.get(batch), batch, bound, qNorm, kNorm, eps, rope, q, k, v, cache, layer);
+    attention.prepare(batches.get(batch), batch, preparation, q, k, v, cache, layer);
   }
 
   @Override
   public void ropeAndStore(
       BatchLayout batch, RopeTable rope, Tensor q, Tensor k, Tensor v, KvCache cache, int layer) {
-    prepareAttention(batch, 0, null, null, 0, rope, q, k, v, cache, layer);
+    prepareAttention(batch, AttentionPreparation.of(rope), q, k, v, cache, layer);
   }
 
   @Override
@@ -178,11 +174,7 @@ final class CudaOpStream implements OpStream {
   @Override
   public void attend(
       BatchLayout batch,
-      float bound,
-      Vec qNorm,
-      Vec kNorm,
-      float eps,
-      RopeTable rope,
+      AttentionPreparation preparation,
       Tensor q,
       Tensor k,
       Tensor v,
@@ -190,21 +182,7 @@ final class CudaOpStream implements OpStream {
       int layer,
       AttentionParams params,
       Tensor out) {
-    attention.attend(
-        batches.get(batch),
-        batch,
-        bound,
-        qNorm,
-        kNorm,
-        eps,
-        rope,
-        q,
-        k,
-        v,
-        cache,
-        layer,
-        params,
-        out);
+    attention.attend(batches.get(batch), batch, preparation, q, k, v, cache, layer, params, out);
   }
 
   @Override

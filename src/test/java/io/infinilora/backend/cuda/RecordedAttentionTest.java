@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.offset;
 
 import io.infinilora.backend.AttentionParams;
+import io.infinilora.backend.AttentionPreparation;
 import io.infinilora.backend.BatchLayout;
 import io.infinilora.backend.KvCache;
 import io.infinilora.backend.KvLayout;
@@ -106,11 +107,7 @@ class RecordedAttentionTest extends OnGpu {
             () ->
                 ops.attend(
                     batch,
-                    0,
-                    null,
-                    null,
-                    0,
-                    rope,
+                    AttentionPreparation.of(rope),
                     q.first(rows),
                     k.first(rows),
                     v.first(rows),
