@@ -7,7 +7,6 @@ import io.infinilora.backend.TransferContract;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
-import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Tag;
 
@@ -16,44 +15,19 @@ import org.junit.jupiter.api.Tag;
 class CudaBackendTest extends TransferContract {
   private static final long BUDGET = 4L << 30;
 
-  /** Tensors live as long as their backend. */
-  private static final long SHARED_BUDGET = 32L << 30;
-
-  /** Asked for to test the kernels for other devices; takes some ten seconds per backend. */
-  private static final boolean COMPILED_BY_DRIVER = "1".equals(System.getenv("CUDA_FORCE_PTX_JIT"));
-
-  private static CudaBackend shared;
-
   @BeforeAll
   static void findGpu() {
     Gpu.require();
   }
 
-  @AfterAll
-  static void closeShared() {
-    if (shared != null) {
-      shared.close();
-      shared = null;
-    }
-  }
-
-  /** One for all tests where the driver has to compile the kernels for each. */
   @Override
   protected Backend acquire() {
-    if (!COMPILED_BY_DRIVER) {
-      return create();
-    }
-    if (shared == null) {
-      shared = new CudaBackend(0, SHARED_BUDGET);
-    }
-    return shared;
+    return Gpu.acquire(BUDGET);
   }
 
   @Override
   protected void release(Backend backend) {
-    if (backend != shared) {
-      backend.close();
-    }
+    Gpu.release((CudaBackend) backend);
   }
 
   @Override

@@ -19,7 +19,7 @@ abstract class OnGpu {
   @BeforeEach
   void open() {
     Gpu.require();
-    backend = new CudaBackend(0, BUDGET);
+    backend = Gpu.acquire(BUDGET);
     ops = backend.openStream("test", 1);
   }
 
@@ -27,7 +27,7 @@ abstract class OnGpu {
   void close() {
     if (backend != null) {
       ops.close();
-      backend.close();
+      Gpu.release(backend);
     }
   }
 
