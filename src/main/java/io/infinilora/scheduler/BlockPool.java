@@ -90,10 +90,10 @@ final class BlockPool {
     }
     Set<Integer> unreachable = prefixes.unreachable();
     for (int block = 0; block < size(); block++) {
-      check(
-          references[block] == expected[block],
-          block,
-          "has %d references, %d expected".formatted(references[block], expected[block]));
+      if (references[block] != expected[block]) {
+        String counts = "has %d references, %d expected";
+        throw fault(block, counts.formatted(references[block], expected[block]));
+      }
       check(seen[block] == (references[block] == 0), block, "is lost or used while available");
       check(!unreachable.contains(block), block, "is cached behind an evicted prefix");
     }
@@ -101,7 +101,11 @@ final class BlockPool {
 
   private static void check(boolean condition, int block, String problem) {
     if (!condition) {
-      throw new IllegalStateException("KV block " + block + " " + problem);
+      throw fault(block, problem);
     }
+  }
+
+  private static IllegalStateException fault(int block, String problem) {
+    return new IllegalStateException("KV block " + block + " " + problem);
   }
 }

@@ -219,6 +219,18 @@ public final class Scheduler {
   }
 
   /**
+   * Checks that no block is in use, as it has to be when nothing runs. Takes constant time.
+   *
+   * @throws IllegalStateException saying how many are
+   */
+  public void checkIdle() {
+    if (tables.pool().inUse() != 0) {
+      throw new IllegalStateException(
+          "%d KV blocks are in use by nobody".formatted(tables.pool().inUse()));
+    }
+  }
+
+  /**
    * Checks that every block is accounted for: referenced by running sequences exactly as often as
    * counted, and by nobody when nothing runs. Takes time linear in the number of blocks.
    *

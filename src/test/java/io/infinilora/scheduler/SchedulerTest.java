@@ -247,6 +247,19 @@ class SchedulerTest {
   }
 
   @Test
+  void blocksInUseAreNoticedWhereNothingShouldRun() {
+    Scheduler scheduler = new Scheduler(ROOMY);
+    scheduler.checkIdle();
+    scheduler.add(Sequences.counting("a", 11, 4));
+    step(scheduler);
+    assertThatThrownBy(scheduler::checkIdle)
+        .isInstanceOf(IllegalStateException.class)
+        .hasMessage("2 KV blocks are in use by nobody");
+    scheduler.abort("a");
+    scheduler.checkIdle();
+  }
+
+  @Test
   void aFailedDecodeIsTriedAgainFromTheLastTokenWithoutLossOrDuplicate() {
     Scheduler scheduler = new Scheduler(ROOMY);
     Sequence a = Sequences.counting("a", 3, 3);
