@@ -711,6 +711,13 @@ public abstract class BackendContract {
   }
 
   @Test
+  void budgetsCountWhatCachesTake() {
+    KvLayout odd = new KvLayout(2, 3, 16, 2, 24);
+    KvCache cache = backend.kvCache(odd);
+    assertThat(backend.kvBytes(odd)).isEqualTo(3 * cache.bytesPerBlock());
+  }
+
+  @Test
   void leftoversOfAFreedBlockAreNotRead() {
     KvLayout layout = new KvLayout(1, 1, 16, 1, 16);
     KvCache cache = backend.kvCache(layout);

@@ -6,6 +6,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.assertj.core.api.Assertions.within;
 
+import io.infinilora.backend.KvLayout;
 import io.infinilora.config.ByteSize;
 import io.infinilora.config.EngineConfig;
 import io.infinilora.config.InfiniLoraConfig;
@@ -67,8 +68,7 @@ class EngineTest {
       int prefillChunk,
       boolean prefixCache,
       EngineMetrics metrics) {
-    long bytesPerBlock =
-        2L * 2 * 2 * 24 * 16 * Float.BYTES; // K and V, 2 layers, 2 heads of 24, 16 positions.
+    long bytesPerBlock = KvBytes.ofBlock(new KvLayout(2, 1, 16, 2, 24));
     EventLoopWatch watch = new EventLoopWatch();
     watches.add(watch);
     node =

@@ -4,6 +4,7 @@ import static io.infinilora.node.Generations.await;
 import static io.infinilora.node.Generations.greedy;
 import static org.assertj.core.api.Assertions.assertThat;
 
+import io.infinilora.backend.KvLayout;
 import io.infinilora.config.ByteSize;
 import io.infinilora.config.EngineConfig;
 import io.infinilora.config.InfiniLoraConfig;
@@ -129,13 +130,10 @@ class InvarianceTest {
 
   private void start(
       LoraMode mode, Path adapters, int kvBlocks, int batchedTokens, int chunk, boolean prefix) {
+    ModelSpec.Attention attention = spec.attention();
     long bytesPerBlock =
-        2L
-            * spec.layers()
-            * spec.attention().kvHeads()
-            * spec.attention().headDim()
-            * KV_BLOCK
-            * Float.BYTES;
+        KvBytes.ofBlock(
+            new KvLayout(spec.layers(), 1, KV_BLOCK, attention.kvHeads(), attention.headDim()));
     EngineConfig engine =
         new EngineConfig(
             Optional.of(2),

@@ -17,6 +17,8 @@ import io.infinilora.backend.Signal;
 import io.infinilora.backend.Tensor;
 import io.infinilora.backend.Vec;
 import io.infinilora.backend.decode.RowDecoder;
+import io.infinilora.core.ErrorCode;
+import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.LayerFactors;
 import io.infinilora.core.LoraFactors;
 import io.infinilora.core.RopeSpec;
@@ -216,12 +218,20 @@ public final class CpuBackend implements Backend {
 
   @Override
   public long kvBytes(KvLayout layout) {
-    return layout.elements() * Float.BYTES;
+    return CpuKvCache.bytes(layout);
   }
 
   @Override
   public KvCache kvCache(KvLayout layout) {
-    return new CpuKvCache(this, layout);
+    try {
+      return new CpuKvCache(this, layout);
+    } catch (OutOfMemoryError e) {
+      throw new InfiniLoraException(
+          ErrorCode.BAD_CONFIG,
+          "keys and values of %.1f GiB (engine.kvMemory) cannot be allocated"
+              .formatted(kvBytes(layout) / (double) (1L << 30)),
+          e);
+    }
   }
 
   @Override

@@ -25,9 +25,21 @@ final class CpuKvCache implements KvCache {
     this.positionStride = Memory.roundUp(layout.blockSize(), Memory.LANES);
     this.valueStride = Memory.roundUp(layout.headDim(), TileKernels.PANEL);
     this.keyBytes = (long) layout.headDim() * positionStride * Float.BYTES;
-    this.headBytes = keyBytes + (long) layout.blockSize() * valueStride * Float.BYTES;
+    this.headBytes = headBytes(layout);
     this.layerBytes = Math.multiplyExact((long) layout.blocks() * layout.kvHeads(), headBytes);
-    this.address = owner.allocate(Math.multiplyExact(layerBytes, layout.layers()));
+    this.address = owner.allocate(bytes(layout));
+  }
+
+  /** Bytes of a cache of this shape, padding included. */
+  static long bytes(KvLayout layout) {
+    long heads = Math.multiplyExact((long) layout.layers() * layout.kvHeads(), layout.blocks());
+    return Math.multiplyExact(heads, headBytes(layout));
+  }
+
+  private static long headBytes(KvLayout layout) {
+    long keys = (long) layout.headDim() * Memory.roundUp(layout.blockSize(), Memory.LANES);
+    long values = (long) layout.blockSize() * Memory.roundUp(layout.headDim(), TileKernels.PANEL);
+    return (keys + values) * Float.BYTES;
   }
 
   @Override
