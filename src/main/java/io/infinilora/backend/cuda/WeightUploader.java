@@ -40,6 +40,10 @@ final class WeightUploader implements AutoCloseable {
 
   // Guarded by this.
   private ExecutorService fillers;
+
+  /** Written before the threads begin that read it. */
+  private StagingMemory memory;
+
   private boolean closed;
 
   WeightUploader(CudaDevice device) {
@@ -47,7 +51,8 @@ final class WeightUploader implements AutoCloseable {
   }
 
   /**
-   * Makes what copying needs, unless it is there: a LoRA server has no weights.
+   * Begins to make what copying needs, on other threads, unless it is there: a LoRA server has no
+   * weights.
    *
    * @throws IllegalStateException if the uploader is closed
    */
@@ -61,12 +66,13 @@ final class WeightUploader implements AutoCloseable {
           JCudaDriver.cuStreamCreate(stream, CUstream_flags.CU_STREAM_NON_BLOCKING),
           "cuStreamCreate");
       int threads = Math.min(MAX_THREADS, Runtime.getRuntime().availableProcessors());
+      memory = new StagingMemory(device, threads, BUFFERS * BUFFER_BYTES);
       fillers =
           Executors.newFixedThreadPool(
               threads, Thread.ofPlatform().daemon().name("uploader-", 0).factory());
       // Each begins with what it needs first, while the caller finds out what to copy.
       for (int i = 0; i < threads; i++) {
-        fillers.execute(this::makeBuffers);
+        fillers.execute(() -> makeBuffers());
       }
     }
   }
@@ -79,9 +85,9 @@ final class WeightUploader implements AutoCloseable {
     }
   }
 
-  /** Made by the thread that fills them, at the same time as the others'. */
   private CopyBuffers buffers() {
-    CopyBuffers buffers = new CopyBuffers(device, BUFFERS, BUFFER_BYTES);
+    device.makeCurrent();
+    CopyBuffers buffers = new CopyBuffers(device, BUFFERS, memory.take());
     all.add(buffers);
     return buffers;
   }
@@ -184,6 +190,7 @@ final class WeightUploader implements AutoCloseable {
       // Of a device that is lost, too: what is the host's stays until it is freed.
       all.forEach(CopyBuffers::close);
       all.clear();
+      memory.close();
     }
     closed = true;
   }
