@@ -5,6 +5,7 @@ import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Future;
 import java.util.concurrent.FutureTask;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.function.LongFunction;
 
 /**
  * Page-locked host memory in equal parts, one for each thread that copies. A thread of its own asks
@@ -15,10 +16,14 @@ final class StagingMemory implements AutoCloseable {
   private final FutureTask<PinnedMemory> memory;
   private final AtomicInteger taken = new AtomicInteger();
 
-  /** Begins to make it. */
-  StagingMemory(CudaDevice device, int parts, long partBytes) {
+  /**
+   * Begins to make it.
+   *
+   * @param driver gives so many bytes
+   */
+  StagingMemory(LongFunction<PinnedMemory> driver, int parts, long partBytes) {
     this.partBytes = partBytes;
-    memory = new FutureTask<>(() -> device.pinnedUnset(parts * partBytes));
+    memory = new FutureTask<>(() -> driver.apply(parts * partBytes));
     Thread.ofPlatform().daemon().name("uploader-memory").start(memory);
   }
 

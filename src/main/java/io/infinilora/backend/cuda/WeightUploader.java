@@ -66,7 +66,7 @@ final class WeightUploader implements AutoCloseable {
           JCudaDriver.cuStreamCreate(stream, CUstream_flags.CU_STREAM_NON_BLOCKING),
           "cuStreamCreate");
       int threads = Math.min(MAX_THREADS, Runtime.getRuntime().availableProcessors());
-      memory = new StagingMemory(device, threads, BUFFERS * BUFFER_BYTES);
+      memory = new StagingMemory(device::pinnedUnset, threads, BUFFERS * BUFFER_BYTES);
       fillers =
           Executors.newFixedThreadPool(
               threads, Thread.ofPlatform().daemon().name("uploader-", 0).factory());
