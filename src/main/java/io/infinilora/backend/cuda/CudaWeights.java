@@ -58,6 +58,7 @@ final class CudaWeights implements AutoCloseable {
       long[] size = {REHEARSAL.paddedOut(), REHEARSAL.in()};
       TensorView tensor = new TensorView("rehearsal", DType.BF16, size, data, "memory");
       List<WeightMatrix> matrices = List.of(WeightMatrix.of(tensor));
+      device.zero(address, data.byteSize());
       projection(matrices, Collections.singletonList(null), shape(matrices), address);
       uploader.floats(tensor.sliceRows(0, 1), address);
     } catch (RuntimeException e) {
