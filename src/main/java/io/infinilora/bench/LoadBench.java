@@ -6,6 +6,7 @@ import io.infinilora.backend.cuda.CudaProbe;
 import io.infinilora.model.TransformerLoader;
 import io.infinilora.weights.Checkpoint;
 import io.infinilora.weights.Checkpoints;
+import io.infinilora.weights.ParameterMemory;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -23,6 +24,9 @@ import java.util.stream.Stream;
 public final class LoadBench {
   private static final int LAYERS = 16;
   private static final int ROUNDS = 4;
+
+  /** Of the sizes of what devices hold. */
+  private static final int MULTIPLE = 8;
 
   private LoadBench() {}
 
@@ -53,9 +57,19 @@ public final class LoadBench {
 
   private static double load(Path directory, CudaBackend backend) {
     try (Checkpoint checkpoint = Checkpoints.open(directory)) {
+      requireRoom(checkpoint, backend);
       long start = System.nanoTime();
       TransformerLoader.load(checkpoint, backend);
       return (System.nanoTime() - start) / 1e9;
+    }
+  }
+
+  /** As a node does before it loads. */
+  private static void requireRoom(Checkpoint checkpoint, CudaBackend backend) {
+    long bytes = ParameterMemory.bytes(checkpoint.spec(), MULTIPLE);
+    if (bytes > backend.freeMemory().orElseThrow()) {
+      throw new IllegalArgumentException(
+          checkpoint.describe() + " has more than " + backend.describe());
     }
   }
 
