@@ -33,6 +33,9 @@ final class WeightUploader implements AutoCloseable {
   /** Threads that fill buffers; more of them wait for memory. */
   private static final int MAX_THREADS = 16;
 
+  /** One processor in so many is left to threads that wait for the device, and to the compiler. */
+  private static final int SPARE = 8;
+
   private final CudaDevice device;
   private final CUstream stream = new CUstream();
   private final Queue<CopyBuffers> all = new ConcurrentLinkedQueue<>();
@@ -65,7 +68,8 @@ final class WeightUploader implements AutoCloseable {
       device.check(
           JCudaDriver.cuStreamCreate(stream, CUstream_flags.CU_STREAM_NON_BLOCKING),
           "cuStreamCreate");
-      int threads = Math.min(MAX_THREADS, Runtime.getRuntime().availableProcessors());
+      int processors = Runtime.getRuntime().availableProcessors();
+      int threads = Math.min(MAX_THREADS, processors - processors / SPARE);
       memory = new StagingMemory(device::pinnedUnset, threads, BUFFERS * BUFFER_BYTES);
       fillers =
           Executors.newFixedThreadPool(
