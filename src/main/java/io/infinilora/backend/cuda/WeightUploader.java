@@ -76,7 +76,7 @@ final class WeightUploader implements AutoCloseable {
               threads, Thread.ofPlatform().daemon().name("uploader-", 0).factory());
       // Each begins with what it needs first, while the caller finds out what to copy.
       for (int i = 0; i < threads; i++) {
-        fillers.execute(() -> makeBuffers());
+        fillers.execute(this::makeBuffers);
       }
     }
   }
