@@ -54,6 +54,12 @@ public interface Backend extends AutoCloseable {
   Vec vec(TensorView view);
 
   /**
+   * Says that a model's weights will come: what copying them takes is made meanwhile, on threads of
+   * the backend's. Returns at once; need not be called.
+   */
+  default void prepareForWeights() {}
+
+  /**
    * Announces a model's matrices, so that memory for them can be set aside at once.
    *
    * @param bytes of all of them in bf16, both sides rounded up to multiples of 8, each to one of

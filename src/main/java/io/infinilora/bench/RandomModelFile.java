@@ -3,6 +3,7 @@ package io.infinilora.bench;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.channels.FileChannel;
@@ -10,12 +11,14 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.SplittableRandom;
 import java.util.stream.IntStream;
 
 /**
  * Writes a llama model of random weights in bf16, with the shapes of Llama-3.1-8B but for the
- * number of layers: a file to measure loading with.
+ * number of layers: files to measure loading with, several as large models have them.
  */
 final class RandomModelFile {
   private static final int HIDDEN = 4096;
@@ -25,24 +28,38 @@ final class RandomModelFile {
   private static final int VOCAB = 128256;
   private static final int BLOCK_BYTES = 16 << 20;
 
+  /** As many as the largest matrix fits in; several threads write at the same time. */
+  private static final long FILE_BYTES = 1L << 30;
+
   private final ObjectMapper json = new ObjectMapper();
-  private final ObjectNode header = json.createObjectNode();
+  private final List<Part> parts = new ArrayList<>();
   private final int layers;
   private final int hidden;
   private final int intermediate;
   private final int vocab;
-  private long bytes;
+  private final long fileBytes;
+
+  /** One file: its header and the bytes of its tensors. */
+  private static final class Part {
+    final ObjectNode header;
+    long bytes;
+
+    Part(ObjectNode header) {
+      this.header = header;
+    }
+  }
 
   private RandomModelFile(int layers, int part) {
     this.layers = layers;
+    fileBytes = FILE_BYTES / part / part;
     hidden = HIDDEN / part;
     intermediate = INTERMEDIATE / part;
     vocab = VOCAB / part;
   }
 
   /**
-   * Writes {@code model.safetensors} and then {@code config.json} to a directory without them, made
-   * if there is none.
+   * Writes safetensors with their index and then {@code config.json} to a directory without them,
+   * made if there is none.
    */
   static void write(Path directory, int layers) throws IOException {
     write(directory, layers, 1);
@@ -70,7 +87,7 @@ final class RandomModelFile {
       tensor(layer + ".mlp.up_proj.weight", intermediate, hidden);
       tensor(layer + ".mlp.down_proj.weight", hidden, intermediate);
     }
-    writeTensors(directory.resolve("model.safetensors"));
+    writeFiles(directory);
     // Last, since whoever finds it takes the model as it is.
     Files.writeString(directory.resolve("config.json"), config());
   }
@@ -95,25 +112,50 @@ final class RandomModelFile {
   }
 
   private void tensor(String name, int... shape) {
-    ObjectNode entry = header.putObject(name);
+    long size = IntStream.of(shape).asLongStream().reduce(Short.BYTES, Math::multiplyExact);
+    if (parts.isEmpty() || parts.getLast().bytes + size > fileBytes) {
+      parts.add(new Part(json.createObjectNode()));
+    }
+    Part part = parts.getLast();
+    ObjectNode entry = part.header.putObject(name);
     entry.put("dtype", "BF16");
     IntStream.of(shape).forEach(entry.putArray("shape")::add);
-    long size = IntStream.of(shape).asLongStream().reduce(Short.BYTES, Math::multiplyExact);
-    entry.putArray("data_offsets").add(bytes).add(bytes + size);
-    bytes += size;
+    entry.putArray("data_offsets").add(part.bytes).add(part.bytes + size);
+    part.bytes += size;
   }
 
-  private void writeTensors(Path path) throws IOException {
-    byte[] text = header.toString().getBytes(StandardCharsets.UTF_8);
-    ByteBuffer head = ByteBuffer.allocate((8 + text.length + 63) / 64 * 64);
-    head.order(ByteOrder.LITTLE_ENDIAN).putLong(head.capacity() - 8).put(text);
-    while (head.hasRemaining()) {
-      head.put((byte) ' ');
-    }
+  private void writeFiles(Path directory) throws IOException {
     ByteBuffer block = ByteBuffer.allocateDirect(BLOCK_BYTES);
     SplittableRandom random = new SplittableRandom(1);
     while (block.hasRemaining()) {
       block.putShort((short) (0x3C00 | random.nextInt(0x80))); // Numbers about 0.01.
+    }
+    ObjectNode index = json.createObjectNode();
+    ObjectNode places = index.putObject("weight_map");
+    IntStream.range(0, parts.size())
+        .forEach(
+            i ->
+                parts
+                    .get(i)
+                    .header
+                    .fieldNames()
+                    .forEachRemaining(name -> places.put(name, file(i))));
+    IntStream.range(0, parts.size())
+        .parallel()
+        .forEach(i -> write(parts.get(i), directory.resolve(file(i)), block.duplicate()));
+    Files.writeString(directory.resolve("model.safetensors.index.json"), index.toString());
+  }
+
+  private String file(int i) {
+    return "model-%05d-of-%05d.safetensors".formatted(i + 1, parts.size());
+  }
+
+  private static void write(Part part, Path path, ByteBuffer block) {
+    byte[] text = part.header.toString().getBytes(StandardCharsets.UTF_8);
+    ByteBuffer head = ByteBuffer.allocate((8 + text.length + 63) / 64 * 64);
+    head.order(ByteOrder.LITTLE_ENDIAN).putLong(head.capacity() - 8).put(text);
+    while (head.hasRemaining()) {
+      head.put((byte) ' ');
     }
     try (FileChannel file =
         FileChannel.open(path, StandardOpenOption.CREATE_NEW, StandardOpenOption.WRITE)) {
@@ -121,10 +163,12 @@ final class RandomModelFile {
       while (head.hasRemaining()) {
         file.write(head);
       }
-      for (long left = bytes; left > 0; ) {
+      for (long left = part.bytes; left > 0; ) {
         block.clear().limit((int) Math.min(left, BLOCK_BYTES));
         left -= file.write(block);
       }
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
     }
   }
 }

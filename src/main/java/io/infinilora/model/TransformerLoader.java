@@ -95,14 +95,15 @@ public final class TransformerLoader {
   private Transformer load(ExecutorService packers)
       throws ExecutionException, InterruptedException {
     backend.expectWeights(ParameterMemory.matrixBytes(spec, MULTIPLE, ALIGNMENT));
+    // First, since it keeps a device busy while the first layers find out what they need.
+    Future<Embedding> table =
+        packers.submit(() -> backend.embedding(checkpoint.matrix(Param.EMBEDDING, 0).tensor()));
     List<Future<Transformer.Layer>> packed = new ArrayList<>();
     for (int i = 0; i < spec.layers(); i++) {
       int layer = i;
       packed.add(packers.submit(() -> layer(layer)));
     }
     // While the last layers are packed, which leave threads idle.
-    Future<Embedding> table =
-        packers.submit(() -> backend.embedding(checkpoint.matrix(Param.EMBEDDING, 0).tensor()));
     Future<Projection> own =
         spec.tiedEmbeddings() ? null : packers.submit(() -> projection(0, Param.LM_HEAD));
     RopeTable rope = backend.ropeTable(spec.rope(), spec.attention().headDim());
@@ -118,6 +119,8 @@ public final class TransformerLoader {
 
   private Transformer.Layer layer(int i) {
     ModelSpec.Attention a = spec.attention();
+    Vec attentionNorm = vec(Param.ATTENTION_NORM, i);
+    Vec mlpNorm = vec(Param.MLP_NORM, i);
     Projection qkv =
         a.qkvBias()
             ? projection(
@@ -134,13 +137,13 @@ public final class TransformerLoader {
         new AttentionParams(
             a.heads(), a.kvHeads(), a.headDim(), a.scale(), a.windows().get(i), sinks);
     return new Transformer.Layer(
-        vec(Param.ATTENTION_NORM, i),
+        attentionNorm,
         qkv,
         a.qkNorm() ? vec(Param.Q_NORM, i) : null,
         a.qkNorm() ? vec(Param.K_NORM, i) : null,
         attention,
         output,
-        vec(Param.MLP_NORM, i),
+        mlpNorm,
         spec.mlp().moe() == null ? dense(i) : moe(i, spec.mlp().moe()));
   }
 

@@ -66,9 +66,9 @@ public final class Node implements ServingNode {
     this.vertx = vertx;
     this.config = config;
     this.sources = sources;
-    checkpoint = sources.open();
+    backend = Backends.open(config.device(), threads(config));
+    checkpoint = open(sources, backend);
     AdapterSources adapterSources = AdapterSources.of(config, downloads);
-    backend = open(config, checkpoint, threads(config));
     ModelSpec spec = checkpoint.spec();
     loraServer = new LoraServerPart(config, spec, backend, adapterSources, metrics);
     try {
@@ -97,6 +97,17 @@ public final class Node implements ServingNode {
               metrics);
     } catch (RuntimeException | Error e) {
       release();
+      throw e;
+    }
+  }
+
+  /** The model, opened while the device prepares for it; closes the device if it is refused. */
+  private static Checkpoint open(NodeSources sources, Backend backend) {
+    try {
+      backend.prepareForWeights();
+      return sources.open();
+    } catch (RuntimeException | Error e) {
+      backend.close();
       throw e;
     }
   }

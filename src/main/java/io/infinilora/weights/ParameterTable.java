@@ -18,7 +18,22 @@ final class ParameterTable {
   private static final int DENSE = -1;
 
   /** Where a parameter belongs; layer 0 for those outside layers. */
-  private record Key(Param param, int layer, int expert) {}
+  private record Key(Param param, int layer, int expert) {
+
+    /** The compiler's own takes 7 ms when it is first called, and all who load layers wait. */
+    @Override
+    public boolean equals(Object other) {
+      return other instanceof Key key
+          && param == key.param
+          && layer == key.layer
+          && expert == key.expert;
+    }
+
+    @Override
+    public int hashCode() {
+      return 31 * (31 * param.hashCode() + layer) + expert;
+    }
+  }
 
   private final ModelSpec spec;
   private final TensorLayout layout;

@@ -1,5 +1,6 @@
 package io.infinilora.backend.cuda;
 
+import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
 import java.util.List;
 
@@ -8,15 +9,19 @@ import java.util.List;
  * its thread, lest its lines wander between the cores' caches. One thread at a time.
  */
 final class CopyBuffers implements AutoCloseable {
-  private final StagingMemory memory;
   private final List<CopyBuffer> buffers = new ArrayList<>();
   private int next;
 
-  CopyBuffers(CudaDevice device, int count, long bytes) {
-    memory = new StagingMemory(device, count * bytes);
+  /**
+   * Buffers of equal size.
+   *
+   * @param memory page-locked, for as long as copies are under way
+   */
+  CopyBuffers(CudaDevice device, int count, MemorySegment memory) {
+    long bytes = memory.byteSize() / count;
     try {
       for (int i = 0; i < count; i++) {
-        buffers.add(new CopyBuffer(device, memory.segment().asSlice(i * bytes, bytes)));
+        buffers.add(new CopyBuffer(device, memory.asSlice(i * bytes, bytes)));
       }
     } catch (RuntimeException | Error e) {
       close();
@@ -35,6 +40,5 @@ final class CopyBuffers implements AutoCloseable {
   @Override
   public void close() {
     buffers.forEach(CopyBuffer::close);
-    memory.close();
   }
 }

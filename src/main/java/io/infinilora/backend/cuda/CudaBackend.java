@@ -140,6 +140,12 @@ public final class CudaBackend implements Backend {
   }
 
   @Override
+  public void prepareForWeights() {
+    checkOpen();
+    weights.prepare();
+  }
+
+  @Override
   public void expectWeights(long bytes) {
     checkOpen();
     weights.expect(bytes);

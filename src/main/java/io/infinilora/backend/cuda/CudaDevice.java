@@ -305,6 +305,13 @@ final class CudaDevice implements AutoCloseable {
 
   /** Page-locked host memory, zeroed. */
   PinnedMemory pinned(long bytes) {
+    PinnedMemory memory = pinnedUnset(bytes);
+    memory.segment().fill((byte) 0);
+    return memory;
+  }
+
+  /** Page-locked host memory of any contents. */
+  PinnedMemory pinnedUnset(long bytes) {
     makeCurrent();
     HostPointer pointer = new HostPointer();
     check(
@@ -313,9 +320,7 @@ final class CudaDevice implements AutoCloseable {
             Math.max(bytes, 1),
             JCudaDriver.CU_MEMHOSTALLOC_PORTABLE | JCudaDriver.CU_MEMHOSTALLOC_DEVICEMAP),
         "cuMemHostAlloc(%d bytes of page-locked host memory)".formatted(bytes));
-    MemorySegment segment = MemorySegment.ofAddress(pointer.address()).reinterpret(bytes);
-    segment.fill((byte) 0);
-    return new PinnedMemory(this, segment);
+    return new PinnedMemory(this, MemorySegment.ofAddress(pointer.address()).reinterpret(bytes));
   }
 
   void free(PinnedMemory memory) {

@@ -4,14 +4,21 @@ import io.infinilora.backend.Embedding;
 import io.infinilora.backend.ExpertProjection;
 import io.infinilora.backend.Projection;
 import io.infinilora.backend.Vec;
+import io.infinilora.core.DType;
 import io.infinilora.core.TensorView;
 import io.infinilora.core.WeightMatrix;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.util.Collections;
 import java.util.List;
 import java.util.Objects;
 
 /** Brings a model's parameters to the device. Thread-safe; creators block until all has arrived. */
 final class CudaWeights implements AutoCloseable {
   private static final String WEIGHTS = "weights";
+
+  /** The smallest. */
+  private static final StackedOutputs REHEARSAL = new StackedOutputs(8, List.of(8));
 
   private final CudaBackend owner;
   private final CudaDevice device;
@@ -20,6 +27,9 @@ final class CudaWeights implements AutoCloseable {
   private final DeviceSlabs vectors;
   private final WeightMemory matrices;
 
+  /** Null before there is one; guarded by this. */
+  private Thread rehearsal;
+
   CudaWeights(CudaBackend owner, CudaDevice device) {
     this.owner = owner;
     this.device = device;
@@ -27,6 +37,33 @@ final class CudaWeights implements AutoCloseable {
     finite = new FiniteWeights(device);
     vectors = new DeviceSlabs(bytes -> device.allocate(bytes, WEIGHTS).address());
     matrices = new WeightMemory(bytes -> device.allocateUnset(bytes, WEIGHTS).address());
+  }
+
+  /** See {@link io.infinilora.backend.Backend#prepareForWeights}. */
+  synchronized void prepare() {
+    uploader.prepare();
+    if (rehearsal == null) {
+      long address = device.allocateUnset(REHEARSAL.bytes(), WEIGHTS).address();
+      rehearsal = Thread.ofPlatform().daemon().name("rehearsal").start(() -> rehearse(address));
+    }
+  }
+
+  /**
+   * Brings a matrix that nobody needs to the device. Classes, a kernel and the driver's own
+   * beginnings take tens of milliseconds the first time, which need not be the first layer's.
+   */
+  private void rehearse(long address) {
+    try (Arena arena = Arena.ofShared()) {
+      MemorySegment data = arena.allocate(REHEARSAL.bytes());
+      long[] size = {REHEARSAL.paddedOut(), REHEARSAL.in()};
+      TensorView tensor = new TensorView("rehearsal", DType.BF16, size, data, "memory");
+      List<WeightMatrix> matrices = List.of(WeightMatrix.of(tensor));
+      device.zero(address, data.byteSize());
+      projection(matrices, Collections.singletonList(null), shape(matrices), address);
+      uploader.floats(tensor.sliceRows(0, 1), address);
+    } catch (RuntimeException e) {
+      // The first that is needed fails likewise, and somebody waits for it.
+    }
   }
 
   /** See {@link io.infinilora.backend.Backend#expectWeights}. */
@@ -80,7 +117,11 @@ final class CudaWeights implements AutoCloseable {
             "bias of " + biases.get(i).size() + " for " + w.tensor());
       }
     }
-    long weights = allocate(shape, 1);
+    return projection(matrices, biases, shape, allocate(shape, 1));
+  }
+
+  private Projection projection(
+      List<WeightMatrix> matrices, List<Vec> biases, StackedOutputs shape, long weights) {
     try (WeightUploader.Upload upload = uploader.begin()) {
       add(matrices, shape, weights, upload);
       long stacked = stack(List.of(biases), shape, upload);
@@ -167,9 +208,26 @@ final class CudaWeights implements AutoCloseable {
     }
   }
 
+  private synchronized void awaitRehearsal() {
+    if (rehearsal != null) {
+      boolean interrupted = false;
+      while (rehearsal.isAlive()) {
+        try {
+          rehearsal.join();
+        } catch (InterruptedException e) {
+          interrupted = true;
+        }
+      }
+      if (interrupted) {
+        Thread.currentThread().interrupt();
+      }
+    }
+  }
+
   /** Frees what loading needed; the weights go with the device. */
   @Override
   public void close() {
+    awaitRehearsal();
     try {
       uploader.close();
     } finally {

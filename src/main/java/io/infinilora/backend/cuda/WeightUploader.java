@@ -33,6 +33,9 @@ final class WeightUploader implements AutoCloseable {
   /** Threads that fill buffers; more of them wait for memory. */
   private static final int MAX_THREADS = 16;
 
+  /** One processor in so many is left to threads that wait for the device, and to the compiler. */
+  private static final int SPARE = 8;
+
   private final CudaDevice device;
   private final CUstream stream = new CUstream();
   private final Queue<CopyBuffers> all = new ConcurrentLinkedQueue<>();
@@ -40,6 +43,10 @@ final class WeightUploader implements AutoCloseable {
 
   // Guarded by this.
   private ExecutorService fillers;
+
+  /** Written before the threads begin that read it. */
+  private StagingMemory memory;
+
   private boolean closed;
 
   WeightUploader(CudaDevice device) {
@@ -47,7 +54,8 @@ final class WeightUploader implements AutoCloseable {
   }
 
   /**
-   * Makes what copying needs, unless it is there: a LoRA server has no weights.
+   * Begins to make what copying needs, on other threads, unless it is there: a LoRA server has no
+   * weights.
    *
    * @throws IllegalStateException if the uploader is closed
    */
@@ -60,7 +68,9 @@ final class WeightUploader implements AutoCloseable {
       device.check(
           JCudaDriver.cuStreamCreate(stream, CUstream_flags.CU_STREAM_NON_BLOCKING),
           "cuStreamCreate");
-      int threads = Math.min(MAX_THREADS, Runtime.getRuntime().availableProcessors());
+      int processors = Runtime.getRuntime().availableProcessors();
+      int threads = Math.min(MAX_THREADS, processors - processors / SPARE);
+      memory = new StagingMemory(device::pinnedUnset, threads, BUFFERS * BUFFER_BYTES);
       fillers =
           Executors.newFixedThreadPool(
               threads, Thread.ofPlatform().daemon().name("uploader-", 0).factory());
@@ -79,9 +89,9 @@ final class WeightUploader implements AutoCloseable {
     }
   }
 
-  /** Made by the thread that fills them, at the same time as the others'. */
   private CopyBuffers buffers() {
-    CopyBuffers buffers = new CopyBuffers(device, BUFFERS, BUFFER_BYTES);
+    device.makeCurrent();
+    CopyBuffers buffers = new CopyBuffers(device, BUFFERS, memory.take());
     all.add(buffers);
     return buffers;
   }
@@ -184,6 +194,7 @@ final class WeightUploader implements AutoCloseable {
       // Of a device that is lost, too: what is the host's stays until it is freed.
       all.forEach(CopyBuffers::close);
       all.clear();
+      memory.close();
     }
     closed = true;
   }

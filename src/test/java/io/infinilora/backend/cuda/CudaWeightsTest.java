@@ -117,16 +117,48 @@ class CudaWeightsTest {
     }
   }
 
+  /** As when the model that would have been loaded is refused. */
+  @Test
+  void nothingIsLeftOfPreparations() throws InterruptedException {
+    for (int i = 0; i < 3; i++) {
+      CudaBackend backend = new CudaBackend(0, BUDGET);
+      backend.prepareForWeights();
+      backend.prepareForWeights();
+      Thread.sleep(20 * i);
+      backend.close();
+      requireNoThreads();
+      assertThatThrownBy(backend::prepareForWeights).isInstanceOf(IllegalStateException.class);
+    }
+  }
+
+  private static void requireNoThreads() throws InterruptedException {
+    for (Thread thread : Thread.getAllStackTraces().keySet()) {
+      if (thread.getName().startsWith("uploader-") || thread.getName().equals("rehearsal")) {
+        assertThat(thread.join(Duration.ofSeconds(10))).as("%s ends", thread).isTrue();
+      }
+    }
+  }
+
+  @Test
+  void matricesArriveWhilePreparationsGoOn() {
+    try (CudaBackend backend = new CudaBackend(0, BUDGET)) {
+      backend.prepareForWeights();
+      backend.expectWeights(EXPECTED);
+      for (int i = 0; i < 8; i++) {
+        List<WeightMatrix> matrices = List.of(matrix(DType.BF16, 16, IN));
+        CudaProjection projection = (CudaProjection) backend.projection(matrices, none(1));
+        check(backend.device(), projection.weights(), projection.shape(), List.of(matrices));
+      }
+      assertThat(backend.vec(matrix(DType.F32, 1, IN).tensor()).size()).isEqualTo(IN);
+    }
+  }
+
   @Test
   void nothingIsLeftOfTheUploader() throws InterruptedException {
     CudaBackend backend = new CudaBackend(0, BUDGET);
     backend.expectWeights(EXPECTED);
     backend.close();
-    for (Thread thread : Thread.getAllStackTraces().keySet()) {
-      if (thread.getName().startsWith("uploader-")) {
-        assertThat(thread.join(Duration.ofSeconds(10))).as("%s ends", thread).isTrue();
-      }
-    }
+    requireNoThreads();
     assertThatThrownBy(() -> backend.expectWeights(EXPECTED))
         .isInstanceOf(IllegalStateException.class);
   }
