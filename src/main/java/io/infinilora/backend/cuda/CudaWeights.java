@@ -18,7 +18,7 @@ final class CudaWeights implements AutoCloseable {
   private static final String WEIGHTS = "weights";
 
   /** The smallest. */
-  private static final StackedOutputs REHEARSAL = new StackedOutputs(8, List.of(8));
+  private static final StackedOutputs WARM_UP = new StackedOutputs(8, List.of(8));
 
   private final CudaBackend owner;
   private final CudaDevice device;
@@ -28,7 +28,7 @@ final class CudaWeights implements AutoCloseable {
   private final WeightMemory matrices;
 
   /** Null before there is one; guarded by this. */
-  private Thread rehearsal;
+  private Thread warmUp;
 
   CudaWeights(CudaBackend owner, CudaDevice device) {
     this.owner = owner;
@@ -42,9 +42,9 @@ final class CudaWeights implements AutoCloseable {
   /** See {@link io.infinilora.backend.Backend#prepareForWeights}. */
   synchronized void prepare() {
     uploader.prepare();
-    if (rehearsal == null) {
-      long address = device.allocateUnset(REHEARSAL.bytes(), WEIGHTS).address();
-      rehearsal = Thread.ofPlatform().daemon().name("rehearsal").start(() -> rehearse(address));
+    if (warmUp == null) {
+      long address = device.allocateUnset(WARM_UP.bytes(), WEIGHTS).address();
+      warmUp = Thread.ofPlatform().daemon().name("weights-warm-up").start(() -> warmUp(address));
     }
   }
 
@@ -52,11 +52,11 @@ final class CudaWeights implements AutoCloseable {
    * Brings a matrix that nobody needs to the device. Classes, a kernel and the driver's own
    * beginnings take tens of milliseconds the first time, which need not be the first layer's.
    */
-  private void rehearse(long address) {
+  private void warmUp(long address) {
     try (Arena arena = Arena.ofShared()) {
-      MemorySegment data = arena.allocate(REHEARSAL.bytes());
-      long[] size = {REHEARSAL.paddedOut(), REHEARSAL.in()};
-      TensorView tensor = new TensorView("rehearsal", DType.BF16, size, data, "memory");
+      MemorySegment data = arena.allocate(WARM_UP.bytes());
+      long[] size = {WARM_UP.paddedOut(), WARM_UP.in()};
+      TensorView tensor = new TensorView("warm-up", DType.BF16, size, data, "memory");
       List<WeightMatrix> matrices = List.of(WeightMatrix.of(tensor));
       device.zero(address, data.byteSize());
       projection(matrices, Collections.singletonList(null), shape(matrices), address);
@@ -208,12 +208,12 @@ final class CudaWeights implements AutoCloseable {
     }
   }
 
-  private synchronized void awaitRehearsal() {
-    if (rehearsal != null) {
+  private synchronized void awaitWarmUp() {
+    if (warmUp != null) {
       boolean interrupted = false;
-      while (rehearsal.isAlive()) {
+      while (warmUp.isAlive()) {
         try {
-          rehearsal.join();
+          warmUp.join();
         } catch (InterruptedException e) {
           interrupted = true;
         }
@@ -227,7 +227,7 @@ final class CudaWeights implements AutoCloseable {
   /** Frees what loading needed; the weights go with the device. */
   @Override
   public void close() {
-    awaitRehearsal();
+    awaitWarmUp();
     try {
       uploader.close();
     } finally {

@@ -133,7 +133,7 @@ class CudaWeightsTest {
 
   private static void requireNoThreads() throws InterruptedException {
     for (Thread thread : Thread.getAllStackTraces().keySet()) {
-      if (thread.getName().startsWith("uploader-") || thread.getName().equals("rehearsal")) {
+      if (thread.getName().startsWith("uploader-") || thread.getName().equals("weights-warm-up")) {
         assertThat(thread.join(Duration.ofSeconds(10))).as("%s ends", thread).isTrue();
       }
     }
