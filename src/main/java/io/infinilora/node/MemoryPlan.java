@@ -1,6 +1,5 @@
 package io.infinilora.node;
 
-import io.infinilora.backend.cuda.CudaBackend;
 import io.infinilora.config.ByteSize;
 import io.infinilora.config.EngineConfig;
 import io.infinilora.config.InfiniLoraConfig;
@@ -68,8 +67,7 @@ record MemoryPlan(long budget, long weights, long adapters, long workspace, long
    *
    * @param budget bytes that may be used
    * @param bytesPerBlock bytes of keys and values of {@code blockSize} tokens
-   * @throws InfiniLoraException BAD_CONFIG with all needs if they exceed the budget, or if a step
-   *     may have more rows than a GPU's grid has blocks
+   * @throws InfiniLoraException BAD_CONFIG with all needs if they exceed the budget
    */
   static MemoryPlan of(
       InfiniLoraConfig config, ModelSpec spec, long budget, long bytesPerBlock, int blockSize) {
@@ -78,12 +76,6 @@ record MemoryPlan(long budget, long weights, long adapters, long workspace, long
     long weights = base ? ParameterMemory.bytes(spec, MULTIPLE) + gaps(spec) : 0;
     long adapters = stores(config) * config.lora().deviceMemory().bytes();
     long rows = engine.maxBatchedTokens();
-    if (rows > CudaBackend.MOST_ROWS) {
-      throw new InfiniLoraException(
-          ErrorCode.BAD_CONFIG,
-          "engine.maxBatchedTokens must be at most %d on a GPU, not %d"
-              .formatted(CudaBackend.MOST_ROWS, rows));
-    }
     long workspace =
         (base ? activations(spec, rows) + baseStream(spec, rows) + RECORDER_BYTES + ENDS : 0)
             + disaggregated(config, spec, rows);

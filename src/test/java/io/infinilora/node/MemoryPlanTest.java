@@ -178,15 +178,6 @@ class MemoryPlanTest {
   }
 
   @Test
-  void moreRowsThanAGridHasBlocksAreRefusedByTheirName() {
-    plan(1000 * GIB, "engine.maxBatchedTokens=65535");
-    assertThatThrownBy(() -> plan(1000 * GIB, "engine.maxBatchedTokens=65536"))
-        .isInstanceOfSatisfying(
-            InfiniLoraException.class, e -> assertThat(e.code()).isEqualTo(ErrorCode.BAD_CONFIG))
-        .hasMessage("engine.maxBatchedTokens must be at most 65535 on a GPU, not 65536");
-  }
-
-  @Test
   void aContextThatIsAskedForIsTheLeast() {
     assertThatThrownBy(() -> plan(59 * GIB, "engine.contextLength=40000"))
         .hasMessageContaining("keys and values     3.66 GiB  (the least");
