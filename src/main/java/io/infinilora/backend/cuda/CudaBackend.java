@@ -59,6 +59,11 @@ public final class CudaBackend implements Backend {
     return device;
   }
 
+  /** What its operators need beside tensors. */
+  public ScratchSizes scratchSizes() {
+    return new ScratchSizes(device.hopper(), device.multiprocessors());
+  }
+
   @Override
   public OptionalLong freeMemory() {
     return OptionalLong.of(device.budget() - device.usedBytes());
