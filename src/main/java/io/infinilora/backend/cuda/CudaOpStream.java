@@ -69,10 +69,12 @@ final class CudaOpStream implements OpStream {
   public void step(BatchLayout batch, Object key, Runnable operators) {
     stream.bind();
     boolean decode = batch.isDecode() && batch.rows() > 0;
+    boolean small = key != null && decode && batch.rows() <= StepBucket.MAX_ROWS;
+    StepBucket bucket = small ? bucket(batch) : null;
     step = batch;
     try {
-      if (key != null && decode && batch.rows() <= StepBucket.MAX_ROWS) {
-        stream.recorder().run(bucket(batch), batch, key, () -> inStep(batch, operators));
+      if (bucket != null && StepRecorder.holds(bucket)) {
+        stream.recorder().run(bucket, batch, key, () -> inStep(batch, operators));
       } else {
         operators.run();
       }
