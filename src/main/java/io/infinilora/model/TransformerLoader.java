@@ -4,8 +4,10 @@ import io.infinilora.backend.AttentionParams;
 import io.infinilora.backend.Backend;
 import io.infinilora.backend.Embedding;
 import io.infinilora.backend.ExpertProjection;
+import io.infinilora.backend.NormParams;
 import io.infinilora.backend.Projection;
 import io.infinilora.backend.RopeTable;
+import io.infinilora.backend.Router;
 import io.infinilora.backend.Vec;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
@@ -113,7 +115,7 @@ public final class TransformerLoader {
     }
     Embedding embedding = table.get();
     Projection head = own == null ? backend.projection(embedding) : own.get();
-    return new Transformer(spec, embedding, rope, layers, vec(Param.FINAL_NORM, 0), head);
+    return new Transformer(spec, embedding, rope, layers, norm(Param.FINAL_NORM, 0), head);
   }
 
   private Transformer.Layer layer(int i) {
@@ -134,14 +136,18 @@ public final class TransformerLoader {
         new AttentionParams(
             a.heads(), a.kvHeads(), a.headDim(), a.scale(), a.windows().get(i), sinks);
     return new Transformer.Layer(
-        vec(Param.ATTENTION_NORM, i),
+        norm(Param.ATTENTION_NORM, i),
         qkv,
         a.qkNorm() ? vec(Param.Q_NORM, i) : null,
         a.qkNorm() ? vec(Param.K_NORM, i) : null,
         attention,
         output,
-        vec(Param.MLP_NORM, i),
+        norm(Param.MLP_NORM, i),
         spec.mlp().moe() == null ? dense(i) : moe(i, spec.mlp().moe()));
+  }
+
+  private NormParams norm(Param weight, int layer) {
+    return new NormParams(spec.norm(), vec(weight, layer), (float) spec.normEps());
   }
 
   private MlpBlock dense(int layer) {
@@ -157,8 +163,7 @@ public final class TransformerLoader {
             ? projection(layer, List.of(Param.ROUTER), List.of(Param.ROUTER_BIAS))
             : projection(layer, Param.ROUTER);
     return new MoeMlp(
-        moe,
-        router,
+        new Router(router, moe),
         experts(layer, List.of(Param.GATE, Param.UP), List.of(Param.GATE_BIAS, Param.UP_BIAS)),
         experts(layer, List.of(Param.DOWN), List.of(Param.DOWN_BIAS)),
         spec.mlp().activation());
