@@ -46,16 +46,16 @@ public interface OpStream extends AutoCloseable {
    * @param y the residual stream
    * @param out not {@code x} nor {@code y}
    */
-  default void addNorm(Tensor x, Tensor y, ModelSpec.Norm norm, Vec weight, float eps, Tensor out) {
+  default void addNorm(Tensor x, Tensor y, NormParams norm, Tensor out) {
     add(x, y);
-    norm(y, norm, weight, eps, out);
+    norm(y, norm, out);
   }
 
   /** {@link #rmsNorm} or {@link #layerNorm}. */
-  default void norm(Tensor x, ModelSpec.Norm norm, Vec weight, float eps, Tensor out) {
-    switch (norm) {
-      case RMS -> rmsNorm(x, weight, eps, out);
-      case LAYER -> layerNorm(x, weight, eps, out);
+  default void norm(Tensor x, NormParams norm, Tensor out) {
+    switch (norm.kind()) {
+      case RMS -> rmsNorm(x, norm.weight(), norm.eps(), out);
+      case LAYER -> layerNorm(x, norm.weight(), norm.eps(), out);
     }
   }
 
@@ -164,19 +164,18 @@ public interface OpStream extends AutoCloseable {
    * Chooses experts by the router itself: {@link #project}, then {@link #route(Tensor,
    * ModelSpec.Moe, Routing)}.
    *
-   * @param router one output of {@code experts} features
    * @param x {@code [rows, in]}
    * @param logits {@code [rows, experts]} of room; what it holds afterwards is not defined
    * @param out routing of {@code rows} rows
    */
-  default void route(Projection router, Tensor x, ModelSpec.Moe moe, Tensor logits, Routing out) {
-    project(router, x, logits);
-    route(logits, moe, out);
+  default void route(Router router, Tensor x, Tensor logits, Routing out) {
+    project(router.projection(), x, logits);
+    route(logits, router.moe(), out);
   }
 
   /**
-   * The beginning of a block of experts: {@link #addNorm}, then {@link #route(Projection, Tensor,
-   * ModelSpec.Moe, Tensor, Routing)} of its result.
+   * The beginning of a block of experts: {@link #addNorm}, then {@link #route(Router, Tensor,
+   * Tensor, Routing)} of its result.
    *
    * @param x what is added to y
    * @param y the residual stream
@@ -187,16 +186,13 @@ public interface OpStream extends AutoCloseable {
   default void addNormRoute(
       Tensor x,
       Tensor y,
-      ModelSpec.Norm norm,
-      Vec weight,
-      float eps,
+      NormParams norm,
       Tensor out,
-      Projection router,
-      ModelSpec.Moe moe,
+      Router router,
       Tensor logits,
       Routing routing) {
-    addNorm(x, y, norm, weight, eps, out);
-    route(router, out, moe, logits, routing);
+    addNorm(x, y, norm, out);
+    route(router, out, logits, routing);
   }
 
   /** {@code out[i] = from[rows[i]]}. */
@@ -248,7 +244,6 @@ public interface OpStream extends AutoCloseable {
    * @param experts with one output
    * @param sum {@code [rows, out]} of room; what it holds afterwards is not defined
    * @param y the residual stream
-   * @param weight of the norm
    * @param out the norm of y; not {@code sum} nor {@code y}
    */
   default void expertCombineAddNorm(
@@ -259,12 +254,10 @@ public interface OpStream extends AutoCloseable {
       Routing routing,
       Tensor sum,
       Tensor y,
-      ModelSpec.Norm norm,
-      Vec weight,
-      float eps,
+      NormParams norm,
       Tensor out) {
     expertCombine(activation, experts, routing, gate, up, sum);
-    addNorm(sum, y, norm, weight, eps, out);
+    addNorm(sum, y, norm, out);
   }
 
   /** {@code out[i] = x[rows[i]]}. */

@@ -9,6 +9,11 @@ import java.util.stream.Stream;
  * The membership protocols: TCP between known places, or those that DNS names. A process that dies
  * is noticed when its sockets close and is out after {@value #VERIFY_MILLIS} ms; one that hangs or
  * cannot be reached is out after {@value #SILENCE_MILLIS} ms more.
+ *
+ * <p>Multicasts of others than members are dropped without a warning (JGRP000011). A member that
+ * leaves, if it led the caches, says where they are without it, one message after the other, and
+ * then that it leaves. Nothing keeps these messages in order, so the leave may overtake the last
+ * ones. Nobody misses them: who leads next works all of that out anew.
  */
 final class JGroupsStack {
   /** Where the socket listens whose end means the end of the process, from the member's port. */
@@ -33,7 +38,8 @@ final class JGroupsStack {
           <FD_SOCK2 bind_addr="%s" offset="%d" port_range="0"/>
           <FD_ALL3 timeout="%d" interval="%d"/>
           <VERIFY_SUSPECT2 timeout="%d"/>
-          <pbcast.NAKACK2 use_mcast_xmit="false" xmit_interval="200" resend_last_seqno="true"/>
+          <pbcast.NAKACK2 use_mcast_xmit="false" xmit_interval="200" resend_last_seqno="true"
+                          log_discard_msgs="false"/>
           <UNICAST3 conn_close_timeout="5000" xmit_interval="200"/>
           <pbcast.STABLE desired_avg_gossip="5000" max_bytes="1M"/>
           <pbcast.GMS print_local_addr="false" join_timeout="%d"/>

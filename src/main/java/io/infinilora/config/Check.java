@@ -13,6 +13,12 @@ final class Check {
     }
   }
 
+  static void atMost(String key, int max, int value) {
+    if (value > max) {
+      throw error("%s must be at most %d, not %d".formatted(key, max, value));
+    }
+  }
+
   static void between(String key, int min, int max, int value) {
     if (value < min || value > max) {
       throw error("%s must be between %d and %d, not %d".formatted(key, min, max, value));

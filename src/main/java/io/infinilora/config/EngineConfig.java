@@ -15,7 +15,8 @@ import java.util.Optional;
  * @param maxRunning most sequences computed at once
  * @param maxWaiting most requests in the queue; a further one is refused, unless it would be the
  *     only one of its adapter
- * @param maxBatchedTokens most rows of a step; at least {@code maxRunning}
+ * @param maxBatchedTokens most rows of a step; at least {@code maxRunning}, at most {@link
+ *     #MOST_BATCHED_TOKENS}
  * @param prefillChunk most prompt tokens of one sequence in one step
  * @param prefixCache whether equal prefixes share keys and values
  * @param policy who is served first
@@ -45,6 +46,12 @@ public record EngineConfig(
 
   /** 512 rows. */
   public static final int DEFAULT_MAX_BATCHED_TOKENS = 512;
+
+  /**
+   * Most rows of a step on any device: where a kernel has a block of its grid for each row, CUDA
+   * has no more of them.
+   */
+  public static final int MOST_BATCHED_TOKENS = 65_535;
 
   /** 256 tokens. */
   public static final int DEFAULT_PREFILL_CHUNK = 256;
@@ -82,6 +89,7 @@ public record EngineConfig(
     kvMemory.ifPresent(value -> Check.positive("engine.kvMemory", value));
     Check.atLeast("engine.maxRunning", 1, maxRunning);
     Check.atLeast("engine.maxWaiting", 1, maxWaiting);
+    Check.atMost("engine.maxBatchedTokens", MOST_BATCHED_TOKENS, maxBatchedTokens);
     Check.tokenBudget("engine.maxBatchedTokens", maxBatchedTokens, "engine.maxRunning", maxRunning);
     Check.atLeast("engine.prefillChunk", 1, prefillChunk);
     if (stepDeadline.isZero()) {

@@ -17,6 +17,7 @@ import java.time.Duration;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.function.BiConsumer;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -34,8 +35,20 @@ final class AdapterChanges {
   private final ServedAdapters served;
   private final SavedAdapters saved;
   private final Turns turns;
+  private final BiConsumer<LoraShard, AdapterId> doubtful;
 
-  AdapterChanges(ShardCalls shards, ServedAdapters served, SavedAdapters saved, Turns turns) {
+  /**
+   * Changes of what is served.
+   *
+   * @param doubtful is told of a shard that may still have what all were to take back
+   */
+  AdapterChanges(
+      ShardCalls shards,
+      ServedAdapters served,
+      SavedAdapters saved,
+      Turns turns,
+      BiConsumer<LoraShard, AdapterId> doubtful) {
+    this.doubtful = doubtful;
     this.shards = shards;
     this.served = served;
     this.saved = saved;
@@ -118,7 +131,10 @@ final class AdapterChanges {
         .transform(done -> Future.failedFuture(cause));
   }
 
-  /** Does not fail: a shard that has ended gets what is served when it begins again. */
+  /**
+   * Does not fail: a shard that has ended gets what is served when it begins again, and one that
+   * only cannot be reached is looked after.
+   */
   private Future<Void> revert(LoraShard shard, AdapterId id, int attempts) {
     return shards
         .ask(shard, new ShardCall.Revert(id), AT_HAND)
@@ -130,6 +146,7 @@ final class AdapterChanges {
                 return revert(shard, id, attempts - 1);
               }
               log.error("LoRA shard {} does not say that {} is taken back", shard, id, cause);
+              doubtful.accept(shard, id);
               return Future.succeededFuture();
             });
   }

@@ -61,7 +61,9 @@ public final class LoraServerVerticle extends VerticleBase {
     shards = new ShardCalls(vertx, grid);
     served = new ServedAdapters(vertx);
     Turns turns = new Turns();
-    changes = new AdapterChanges(shards, served, saved, turns);
+    changes =
+        new AdapterChanges(
+            shards, served, saved, turns, (shard, id) -> restoration.doubtful(shard, id));
     restoration = new Restoration(vertx, shards, served, saved, turns, changes, this::open);
   }
 

@@ -1,6 +1,7 @@
 package io.infinilora.lora;
 
 import io.infinilora.backend.Backend;
+import io.infinilora.config.EngineConfig;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.LoraShard;
@@ -28,9 +29,6 @@ import java.util.function.Consumer;
  * theirs, and where their steps go. Thread-safe.
  */
 final class RemoteBases {
-  /** Far more than a scheduler puts into a step; bounds what one hello can ask for. */
-  static final int MOST_ROWS = 1 << 16;
-
   private static final DeliveryOptions LOCAL = new DeliveryOptions().setLocalOnly(true);
 
   private final Vertx vertx;
@@ -97,10 +95,12 @@ final class RemoteBases {
           "base model %s is not the one of this LoRA server: it has %s, the server %s"
               .formatted(hello.base(), hello.shapes(), shapes));
     }
-    if (hello.rows() < 1 || hello.rows() > MOST_ROWS || !layout.fits(hello.rows())) {
+    int most = Math.min(EngineConfig.MOST_BATCHED_TOKENS, layout.mostRows());
+    if (hello.rows() < 1 || hello.rows() > most) {
       throw new InfiniLoraException(
           ErrorCode.BAD_CONFIG,
-          "base model %s announces steps of %d rows".formatted(hello.base(), hello.rows()));
+          "base model %s announces steps of %d rows (its engine.maxBatchedTokens), this LoRA server takes 1 to %d"
+              .formatted(hello.base(), hello.rows(), most));
     }
     synchronized (this) {
       if (!closed) {

@@ -285,6 +285,54 @@ final class Restoration {
             });
   }
 
+  /**
+   * A shard that cannot be reached may still have a generation that was taken back. As soon as it
+   * answers, unless it has begun again by then, its name means there what is served.
+   */
+  void doubtful(LoraShard shard, AdapterId id) {
+    shards.incarnation(shard).ifPresent(incarnation -> settleLater(shard, incarnation, id));
+  }
+
+  private void settleLater(LoraShard shard, UUID incarnation, AdapterId id) {
+    whileItCounts(
+        shard,
+        incarnation,
+        RETRY_MILLIS,
+        () ->
+            turns
+                .take(id.name(), () -> settle(shard, id))
+                .onSuccess(
+                    v -> log.info("LoRA shard {} has what is served of {}", shard, id.name()))
+                .onFailure(cause -> settleLater(shard, incarnation, id)));
+  }
+
+  private Future<?> settle(LoraShard shard, AdapterId id) {
+    if (served.find(id.name()).filter(a -> a.id().equals(id)).isPresent()) {
+      return Future.succeededFuture(); // All shards have it after all.
+    }
+    // First of all: the generation before may not be what its files hold now.
+    return shards
+        .ask(shard, new ShardCall.Revert(id), LISTING_TIMEOUT)
+        .compose(v -> listing(shard))
+        .compose(held -> settle(shard, id.name(), held));
+  }
+
+  /** A change that came meanwhile, and failed as well, may have made the revert too late. */
+  private Future<?> settle(LoraShard shard, String name, AdapterListing held) {
+    Optional<AdapterId> here =
+        held.adapters().stream()
+            .map(AdapterStatus::id)
+            .filter(a -> a.name().equals(name))
+            .findAny();
+    Optional<AdapterId> should = served.find(name).map(AdapterStatus::id);
+    if (here.equals(should)) {
+      return Future.succeededFuture();
+    }
+    return should.isPresent()
+        ? restore(shard, should.get()).<Void>mapEmpty().recover(cause -> lost(should.get(), cause))
+        : shards.ask(shard, new ShardCall.Withdraw(name));
+  }
+
   private Future<?> restore(LoraShard shard, AdapterId id) {
     Optional<AdapterStatus> found = served.find(id.name()).filter(a -> a.id().equals(id));
     if (found.isEmpty()) {

@@ -1,9 +1,9 @@
 package io.infinilora.model;
 
+import io.infinilora.backend.NormParams;
 import io.infinilora.backend.OpStream;
 import io.infinilora.backend.Projection;
 import io.infinilora.backend.Tensor;
-import io.infinilora.backend.Vec;
 import io.infinilora.core.Activation;
 import io.infinilora.core.LoraSite;
 
@@ -20,8 +20,8 @@ record DenseMlp(Projection gateUp, Projection down, Activation activation) imple
   public void forward(
       int layer,
       ResidualStream stream,
-      Vec norm,
-      Vec next,
+      NormParams norm,
+      NormParams next,
       Workspace workspace,
       LoraPort lora,
       OpStream ops) {

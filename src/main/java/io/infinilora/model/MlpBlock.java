@@ -1,7 +1,7 @@
 package io.infinilora.model;
 
+import io.infinilora.backend.NormParams;
 import io.infinilora.backend.OpStream;
-import io.infinilora.backend.Vec;
 
 /** The feed-forward half of a layer. */
 interface MlpBlock {
@@ -19,8 +19,8 @@ interface MlpBlock {
   void forward(
       int layer,
       ResidualStream stream,
-      Vec norm,
-      Vec next,
+      NormParams norm,
+      NormParams next,
       Workspace workspace,
       LoraPort lora,
       OpStream ops);

@@ -1,11 +1,11 @@
 package io.infinilora.model;
 
 import io.infinilora.backend.ExpertProjection;
+import io.infinilora.backend.NormParams;
 import io.infinilora.backend.OpStream;
-import io.infinilora.backend.Projection;
+import io.infinilora.backend.Router;
 import io.infinilora.backend.Routing;
 import io.infinilora.backend.Tensor;
-import io.infinilora.backend.Vec;
 import io.infinilora.core.Activation;
 import io.infinilora.core.LoraSite;
 import io.infinilora.core.ModelSpec;
@@ -14,26 +14,20 @@ import io.infinilora.core.ModelSpec;
  * Routed experts: {@code sum_j w_j down_e(activation(gate_e x, up_e x))} over the chosen experts e
  * of a row with their weights w.
  *
- * @param moe how experts are chosen
- * @param router logits of the experts
+ * @param router chooses the experts
  * @param gateUp gate and up of all experts, which share their input
  * @param down down of all experts
  * @param activation what joins gate and up
  */
-record MoeMlp(
-    ModelSpec.Moe moe,
-    Projection router,
-    ExpertProjection gateUp,
-    ExpertProjection down,
-    Activation activation)
+record MoeMlp(Router router, ExpertProjection gateUp, ExpertProjection down, Activation activation)
     implements MlpBlock {
 
   @Override
   public void forward(
       int layer,
       ResidualStream stream,
-      Vec norm,
-      Vec next,
+      NormParams norm,
+      NormParams next,
       Workspace workspace,
       LoraPort lora,
       OpStream ops) {
@@ -41,27 +35,16 @@ record MoeMlp(
     Tensor out = stream.blockOut();
     Tensor logits = workspace.routerLogits().first(x.rows());
     Routing routing = workspace.routing().first(x.rows());
-    Tensor gate = workspace.gate().first(x.rows() * moe.topK());
-    Tensor up = workspace.up().first(x.rows() * moe.topK());
-    ops.addNormRoute(
-        out, stream.residual(), stream.norm(), norm, stream.eps(), x, router, moe, logits, routing);
+    Tensor gate = workspace.gate().first(x.rows() * routing.topK());
+    Tensor up = workspace.up().first(x.rows() * routing.topK());
+    ops.addNormRoute(out, stream.residual(), norm, x, router, logits, routing);
     lora.publishRouted(layer, LoraSite.MLP_IN, x, routing);
     ops.expertProject(gateUp, routing, x, gate, up);
     lora.joinRouted(layer, LoraSite.MLP_IN, x, routing, gate, up);
     if (!lora.reads(layer, LoraSite.MLP_OUT)) {
       if (next != null) {
         ops.expertCombineAddNorm(
-            activation,
-            gate,
-            up,
-            down,
-            routing,
-            out,
-            stream.residual(),
-            stream.norm(),
-            next,
-            stream.eps(),
-            x);
+            activation, gate, up, down, routing, out, stream.residual(), next, x);
       } else {
         ops.expertCombine(activation, down, routing, gate, up, out);
         stream.add(null, ops);
@@ -77,6 +60,8 @@ record MoeMlp(
 
   @Override
   public long bytesPerRow() {
-    return router.bytes() + (gateUp.bytes() + down.bytes()) / moe.experts() * moe.topK();
+    ModelSpec.Moe moe = router.moe();
+    return router.projection().bytes()
+        + (gateUp.bytes() + down.bytes()) / moe.experts() * moe.topK();
   }
 }

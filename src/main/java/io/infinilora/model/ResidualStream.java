@@ -1,9 +1,8 @@
 package io.infinilora.model;
 
+import io.infinilora.backend.NormParams;
 import io.infinilora.backend.OpStream;
 import io.infinilora.backend.Tensor;
-import io.infinilora.backend.Vec;
-import io.infinilora.core.ModelSpec;
 
 /**
  * What passes between the blocks of a step.
@@ -11,22 +10,19 @@ import io.infinilora.core.ModelSpec;
  * @param residual the residual stream, {@code [rows, hidden]}
  * @param normed its norm: a block's input
  * @param blockOut a block's result, not yet added
- * @param norm of which kind
- * @param eps of the norms
  */
-record ResidualStream(
-    Tensor residual, Tensor normed, Tensor blockOut, ModelSpec.Norm norm, float eps) {
+record ResidualStream(Tensor residual, Tensor normed, Tensor blockOut) {
 
   /**
    * The end of a block: adds its result.
    *
    * @param next norm of the next block's input; null if there is none
    */
-  void add(Vec next, OpStream ops) {
+  void add(NormParams next, OpStream ops) {
     if (next == null) {
       ops.add(blockOut, residual);
     } else {
-      ops.addNorm(blockOut, residual, norm, next, eps, normed);
+      ops.addNorm(blockOut, residual, next, normed);
     }
   }
 }

@@ -5,6 +5,7 @@ import io.infinilora.backend.AttentionPreparation;
 import io.infinilora.backend.BatchLayout;
 import io.infinilora.backend.Embedding;
 import io.infinilora.backend.KvCache;
+import io.infinilora.backend.NormParams;
 import io.infinilora.backend.OpStream;
 import io.infinilora.backend.Projection;
 import io.infinilora.backend.RopeTable;
@@ -23,9 +24,12 @@ import java.util.Objects;
 public final class Transformer {
   private final ModelSpec spec;
   private final Embedding embedding;
-  private final RopeTable rope;
   private final List<Layer> layers;
-  private final Vec finalNorm;
+
+  /** Of each layer. */
+  private final List<AttentionPreparation> preparations;
+
+  private final NormParams finalNorm;
   private final Projection head;
 
   /**
@@ -35,13 +39,13 @@ public final class Transformer {
    * @param kNorm likewise
    */
   record Layer(
-      Vec attentionNorm,
+      NormParams attentionNorm,
       Projection qkv,
       Vec qNorm,
       Vec kNorm,
       AttentionParams attention,
       Projection output,
-      Vec mlpNorm,
+      NormParams mlpNorm,
       MlpBlock mlp) {}
 
   Transformer(
@@ -49,12 +53,17 @@ public final class Transformer {
       Embedding embedding,
       RopeTable rope,
       List<Layer> layers,
-      Vec finalNorm,
+      NormParams finalNorm,
       Projection head) {
     this.spec = Objects.requireNonNull(spec);
     this.embedding = embedding;
-    this.rope = rope;
     this.layers = List.copyOf(layers);
+    float bound = spec.attention().clipQkv();
+    float eps = (float) spec.normEps();
+    preparations =
+        layers.stream()
+            .map(l -> new AttentionPreparation(rope, bound, l.qNorm(), l.kNorm(), eps))
+            .toList();
     this.finalNorm = finalNorm;
     this.head = head;
   }
@@ -86,17 +95,14 @@ public final class Transformer {
         new ResidualStream(
             workspace.residual().first(rows),
             workspace.normed().first(rows),
-            workspace.blockOut().first(rows),
-            spec.norm(),
-            (float) spec.normEps());
+            workspace.blockOut().first(rows));
     Tensor residual = stream.residual();
     ops.embed(embedding, batch.tokens(), residual);
-    Vec first = layers.getFirst().attentionNorm();
-    ops.norm(residual, stream.norm(), first, stream.eps(), stream.normed());
+    ops.norm(residual, layers.getFirst().attentionNorm(), stream.normed());
     for (int i = 0; i < layers.size(); i++) {
       Layer layer = layers.get(i);
       attention(i, layer, batch, stream.normed(), stream.blockOut(), workspace, cache, lora, ops);
-      Vec next = i + 1 < layers.size() ? layers.get(i + 1).attentionNorm() : null;
+      NormParams next = i + 1 < layers.size() ? layers.get(i + 1).attentionNorm() : null;
       layer.mlp().forward(i, stream, layer.mlpNorm(), next, workspace, lora, ops);
     }
     return residual;
@@ -120,17 +126,7 @@ public final class Transformer {
     lora.publish(index, LoraSite.ATTENTION_IN, x);
     ops.project(layer.qkv(), x, q, k, v);
     lora.join(index, LoraSite.ATTENTION_IN, x, q, k, v);
-    ops.attend(
-        batch,
-        new AttentionPreparation(
-            rope, spec.attention().clipQkv(), layer.qNorm(), layer.kNorm(), (float) spec.normEps()),
-        q,
-        k,
-        v,
-        cache,
-        index,
-        layer.attention(),
-        attended);
+    ops.attend(batch, preparations.get(index), q, k, v, cache, index, layer.attention(), attended);
     lora.publish(index, LoraSite.ATTENTION_OUT, attended);
     ops.project(layer.output(), attended, out);
     lora.join(index, LoraSite.ATTENTION_OUT, attended, out);
@@ -148,7 +144,7 @@ public final class Transformer {
     Tensor logits = workspace.logits().first(rows.length);
     Tensor normed = workspace.lastNormed().first(rows.length);
     ops.gather(residual, rows, last);
-    ops.norm(last, spec.norm(), finalNorm, (float) spec.normEps(), normed);
+    ops.norm(last, finalNorm, normed);
     ops.project(head, normed, logits);
     return logits;
   }

@@ -4,8 +4,10 @@ import io.infinilora.backend.AttentionParams;
 import io.infinilora.backend.Backend;
 import io.infinilora.backend.Embedding;
 import io.infinilora.backend.ExpertProjection;
+import io.infinilora.backend.NormParams;
 import io.infinilora.backend.Projection;
 import io.infinilora.backend.RopeTable;
+import io.infinilora.backend.Router;
 import io.infinilora.backend.Vec;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
@@ -114,13 +116,13 @@ public final class TransformerLoader {
     }
     Embedding embedding = table.get();
     Projection head = own == null ? backend.projection(embedding) : own.get();
-    return new Transformer(spec, embedding, rope, layers, vec(Param.FINAL_NORM, 0), head);
+    return new Transformer(spec, embedding, rope, layers, norm(Param.FINAL_NORM, 0), head);
   }
 
   private Transformer.Layer layer(int i) {
     ModelSpec.Attention a = spec.attention();
-    Vec attentionNorm = vec(Param.ATTENTION_NORM, i);
-    Vec mlpNorm = vec(Param.MLP_NORM, i);
+    NormParams attentionNorm = norm(Param.ATTENTION_NORM, i);
+    NormParams mlpNorm = norm(Param.MLP_NORM, i);
     Projection qkv =
         a.qkvBias()
             ? projection(
@@ -147,6 +149,10 @@ public final class TransformerLoader {
         spec.mlp().moe() == null ? dense(i) : moe(i, spec.mlp().moe()));
   }
 
+  private NormParams norm(Param weight, int layer) {
+    return new NormParams(spec.norm(), vec(weight, layer), (float) spec.normEps());
+  }
+
   private MlpBlock dense(int layer) {
     return new DenseMlp(
         projection(layer, Param.GATE, Param.UP),
@@ -160,8 +166,7 @@ public final class TransformerLoader {
             ? projection(layer, List.of(Param.ROUTER), List.of(Param.ROUTER_BIAS))
             : projection(layer, Param.ROUTER);
     return new MoeMlp(
-        moe,
-        router,
+        new Router(router, moe),
         experts(layer, List.of(Param.GATE, Param.UP), List.of(Param.GATE_BIAS, Param.UP_BIAS)),
         experts(layer, List.of(Param.DOWN), List.of(Param.DOWN_BIAS)),
         spec.mlp().activation());

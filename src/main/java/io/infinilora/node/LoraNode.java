@@ -1,6 +1,7 @@
 package io.infinilora.node;
 
 import io.infinilora.backend.Backend;
+import io.infinilora.backend.cuda.CudaBackend;
 import io.infinilora.config.ClusterConfig;
 import io.infinilora.config.InfiniLoraConfig;
 import io.infinilora.core.AdapterAdmin;
@@ -62,9 +63,10 @@ final class LoraNode implements ServingNode {
                 .orElse(config.lora().shards().shards().size());
     backend = Node.open(config, checkpoint, threads + FRAME_LOOPS);
     try {
-      backend
-          .freeMemory()
-          .ifPresent(bytes -> MemoryPlan.ofLoraServer(config, checkpoint.spec(), bytes));
+      if (backend instanceof CudaBackend cuda) {
+        MemoryPlan.ofLoraServer(
+            config, checkpoint.spec(), cuda.scratchSizes(), cuda.freeMemory().orElseThrow());
+      }
     } catch (RuntimeException | Error e) {
       release();
       throw e;

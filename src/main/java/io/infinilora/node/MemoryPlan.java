@@ -1,6 +1,6 @@
 package io.infinilora.node;
 
-import io.infinilora.backend.cuda.CudaBackend;
+import io.infinilora.backend.cuda.ScratchSizes;
 import io.infinilora.config.ByteSize;
 import io.infinilora.config.EngineConfig;
 import io.infinilora.config.InfiniLoraConfig;
@@ -9,8 +9,6 @@ import io.infinilora.config.SchedulerConfig;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.LoraMode;
-import io.infinilora.core.LoraSite;
-import io.infinilora.core.LoraTarget;
 import io.infinilora.core.ModelSpec;
 import io.infinilora.weights.ParameterMemory;
 import java.util.List;
@@ -28,7 +26,7 @@ import java.util.List;
 record MemoryPlan(long budget, long weights, long adapters, long workspace, long keysAndValues) {
 
   /** The device's rows and matrices begin at multiples of this many elements. */
-  private static final int MULTIPLE = 8;
+  static final int MULTIPLE = 8;
 
   /** Vectors and matrices begin at multiples of so many bytes. */
   private static final int ALIGNMENT = 256;
@@ -36,59 +34,46 @@ record MemoryPlan(long budget, long weights, long adapters, long workspace, long
   /** Small vectors share pieces of memory of this size. */
   private static final long SLAB_BYTES = 1L << 20;
 
-  /** Most rows whose logits are computed at once; see {@code BaseModel}. */
-  private static final int LOGIT_ROWS = 64;
-
-  /** Staging of one stream, and its matrix library. */
-  private static final long STREAM_BYTES = (3 * 4L + 32) << 20;
-
-  /** For the arrays of recorded steps. */
-  private static final long RECORDER_BYTES = 8L << 20;
-
-  /** What tensors take beyond their elements, a few bytes each, and there are a few dozen. */
-  private static final long ENDS = 64L << 10;
-
-  /** Of each of a stream's two pieces of memory for intermediate results. */
-  private static final long LEAST_SCRATCH = 16L << 20;
-
-  /** Staging grows to four times the largest payload, and what it had before is kept. */
-  private static final int STAGES = 8;
-
-  /** Adapters of higher ranks may need more than is planned. */
-  private static final int RANK = 64;
-
-  /** Columns whose products with adapters are summed up apart, where blocks cannot share them. */
-  private static final int CHUNK = 512;
-
   /** With less room for tokens than this, a GPU serves nobody: 1024. */
   private static final int LEAST_TOKENS = 1024;
 
   /**
    * Plans.
    *
+   * @param sizes what the device's operators need
    * @param budget bytes that may be used
    * @param bytesPerBlock bytes of keys and values of {@code blockSize} tokens
-   * @throws InfiniLoraException BAD_CONFIG with all needs if they exceed the budget, or if a step
-   *     may have more rows than a GPU's grid has blocks
+   * @throws InfiniLoraException BAD_CONFIG with all needs if they exceed the budget
    */
   static MemoryPlan of(
-      InfiniLoraConfig config, ModelSpec spec, long budget, long bytesPerBlock, int blockSize) {
+      InfiniLoraConfig config,
+      ModelSpec spec,
+      ScratchSizes sizes,
+      long budget,
+      long bytesPerBlock,
+      int blockSize) {
     boolean base = config.role() != Role.LORA;
     EngineConfig engine = config.engine();
     long weights = base ? ParameterMemory.bytes(spec, MULTIPLE) + gaps(spec) : 0;
     long adapters = stores(config) * config.lora().deviceMemory().bytes();
-    long rows = engine.maxBatchedTokens();
-    if (rows > CudaBackend.MOST_ROWS) {
-      throw new InfiniLoraException(
-          ErrorCode.BAD_CONFIG,
-          "engine.maxBatchedTokens must be at most %d on a GPU, not %d"
-              .formatted(CudaBackend.MOST_ROWS, rows));
-    }
-    long workspace =
-        (base ? activations(spec, rows) + baseStream(spec, rows) + RECORDER_BYTES + ENDS : 0)
-            + disaggregated(config, spec, rows);
-    long left = budget - weights - adapters - workspace;
+    WorkspacePlan steps =
+        new WorkspacePlan(
+            spec, sizes, engine.maxBatchedTokens(), config.loraMode() == LoraMode.COUPLED);
+    long shards = disaggregated(config, steps);
     long least = bytesPerBlock * Math.ceilDiv(least(engine, spec), blockSize);
+    long workspace = shards;
+    if (base) {
+      // What long sequences need is bounded by the room of keys and values, and taken from it.
+      long most = budget - weights - adapters - shards - steps.base(0, 0);
+      long blocks = engine.kvMemory().map(ByteSize::bytes).orElse(most) / bytesPerBlock;
+      int context = engine.contextLength().orElse(spec.maxPositions());
+      blocks = Math.clamp(blocks, 1, Math.ceilDiv(context, blockSize));
+      int sequences = engine.maxRunning();
+      workspace +=
+          steps.base(
+              steps.attention(blocks, blockSize, sequences), steps.tables(blocks, sequences));
+    }
+    long left = budget - weights - adapters - workspace;
     long keysAndValues =
         base ? engine.kvMemory().map(ByteSize::bytes).orElse(Math.max(left, least)) : 0;
     MemoryPlan plan = new MemoryPlan(budget, weights, adapters, workspace, keysAndValues);
@@ -102,8 +87,9 @@ record MemoryPlan(long budget, long weights, long adapters, long workspace, long
   }
 
   /** Plans a process without a base model; likewise. */
-  static MemoryPlan ofLoraServer(InfiniLoraConfig config, ModelSpec spec, long budget) {
-    return of(config, spec, budget, 0, SchedulerConfig.DEFAULT_BLOCK_SIZE);
+  static MemoryPlan ofLoraServer(
+      InfiniLoraConfig config, ModelSpec spec, ScratchSizes sizes, long budget) {
+    return of(config, spec, sizes, budget, 0, SchedulerConfig.DEFAULT_BLOCK_SIZE);
   }
 
   /**
@@ -133,116 +119,20 @@ record MemoryPlan(long budget, long weights, long adapters, long workspace, long
   }
 
   /** Shards, what lies between them and the base model, and payloads from other processes. */
-  private static long disaggregated(InfiniLoraConfig config, ModelSpec spec, long rows) {
+  private static long disaggregated(InfiniLoraConfig config, WorkspacePlan steps) {
     if (config.loraMode() != LoraMode.DISAGGREGATED) {
       return 0;
     }
-    long terms =
-        config.lora().shards().expertShards() > 1 && spec.mlp().moe() != null
-            ? Short.BYTES * rows * chosen(spec) * padded(spec.hidden())
-            : 0;
-    long shard = exchange(spec, rows) + terms + loraStream(spec, rows) + ENDS;
+    boolean divided = config.lora().shards().expertShards() > 1;
     return switch (config.role()) {
-      case BASE -> shards(config) * terms + payloads(spec, rows) + ENDS;
-      case LORA -> shards(config) * (shard + payloads(spec, rows));
-      default -> shards(config) * shard;
+      case BASE -> shards(config) * steps.terms(divided) + steps.payloads() + steps.ends();
+      case LORA -> shards(config) * (steps.shard(divided) + steps.payloads());
+      default -> shards(config) * steps.shard(divided);
     };
-  }
-
-  /** Staging of rows that come from another process. */
-  private static long payloads(ModelSpec spec, long rows) {
-    long widest = chosen(spec) * padded(spec.hidden());
-    for (LoraSite site : LoraSite.all()) {
-      widest = Math.max(widest, spec.inRows(site) * padded(spec.inWidth(site)));
-    }
-    return STAGES * Short.BYTES * rows * widest;
   }
 
   private static long shards(InfiniLoraConfig config) {
     return config.cluster().shards().map(List::size).orElse(config.lora().shards().shards().size());
-  }
-
-  /** See {@code Workspace}. */
-  private static long activations(ModelSpec spec, long rows) {
-    ModelSpec.Attention attention = spec.attention();
-    ModelSpec.Moe moe = spec.mlp().moe();
-    long perRow =
-        8L * padded(spec.hidden())
-            + 4L * padded(attention.qWidth())
-            + 4L * padded(attention.kvWidth())
-            + 4L * spec.inRows(LoraSite.MLP_OUT) * padded(spec.mlp().intermediate())
-            + (moe == null ? 0 : 4L * padded(moe.experts()) + 32L * moe.topK());
-    long perLogitRow = 6L * padded(spec.hidden()) + 4L * padded(spec.vocab());
-    return rows * perRow + Math.min(rows, LOGIT_ROWS) * perLogitRow;
-  }
-
-  private static long baseStream(ModelSpec spec, long rows) {
-    return STREAM_BYTES + grown(scratch(spec, rows)) + grown(sorted(spec, rows));
-  }
-
-  private static long loraStream(ModelSpec spec, long rows) {
-    return STREAM_BYTES + grown(adapterScratch(spec, rows)) + LEAST_SCRATCH;
-  }
-
-  /** Memory for intermediate results grows to what is needed, in steps of a quarter at most. */
-  private static long grown(long bytes) {
-    long step = Math.max(1, Long.highestOneBit(bytes) / 4);
-    return Math.max(LEAST_SCRATCH, Math.ceilDiv(bytes, step) * step);
-  }
-
-  /**
-   * The largest intermediate result of an operator: what experts put out, before it is summed up,
-   * in float32 (on Hopper half of it, of many rows); logits that are sorted, if blocks cannot share
-   * them; or products of adapters.
-   */
-  private static long scratch(ModelSpec spec, long rows) {
-    long terms =
-        spec.mlp().moe() == null ? 0 : Float.BYTES * rows * chosen(spec) * padded(spec.hidden());
-    long logits = Float.BYTES * Math.min(rows, LOGIT_ROWS) * padded(spec.vocab());
-    return Math.max(Math.max(terms, logits), adapterScratch(spec, rows));
-  }
-
-  /** Rows in the order of their experts, beside {@link #scratch}. */
-  private static long sorted(ModelSpec spec, long rows) {
-    return spec.mlp().moe() == null
-        ? 0
-        : Short.BYTES
-            * rows
-            * chosen(spec)
-            * Math.max(padded(spec.hidden()), padded(spec.mlp().intermediate()));
-  }
-
-  /** Products of rows and the narrow matrix of an adapter, and of experts' adapters their terms. */
-  private static long adapterScratch(ModelSpec spec, long rows) {
-    long most = 0;
-    for (LoraSite site : LoraSite.all()) {
-      long sums = Math.ceilDiv(spec.inWidth(site), CHUNK);
-      long products = Float.BYTES * sums * RANK * site.targets().size();
-      long terms = spec.routed(site) ? Short.BYTES * padded(spec.hidden()) : 0;
-      long perRow = products + terms;
-      most = Math.max(most, rows * (spec.routed(site) ? chosen(spec) : 1) * perRow);
-    }
-    return most;
-  }
-
-  private static long chosen(ModelSpec spec) {
-    return spec.inRows(LoraSite.MLP_OUT);
-  }
-
-  /** See {@code LoraExchange}. */
-  private static long exchange(ModelSpec spec, long rows) {
-    long elements = 0;
-    for (LoraSite site : LoraSite.all()) {
-      elements += spec.inRows(site) * padded(spec.inWidth(site));
-      for (LoraTarget target : site.targets()) {
-        elements += spec.outRows(target) * padded(spec.outWidth(target));
-      }
-    }
-    return Short.BYTES * rows * elements;
-  }
-
-  private static long padded(int cols) {
-    return Math.ceilDiv(cols, MULTIPLE) * (long) MULTIPLE;
   }
 
   private long needed() {

@@ -1,6 +1,7 @@
 package io.infinilora.node;
 
 import io.infinilora.backend.Backend;
+import io.infinilora.backend.cuda.CudaBackend;
 import io.infinilora.config.EngineConfig;
 import io.infinilora.config.InfiniLoraConfig;
 import io.infinilora.config.Role;
@@ -32,7 +33,6 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
-import java.util.OptionalLong;
 
 /**
  * A node with a base model in this JVM. In role {@code all}, and mode {@code disaggregated}, it has
@@ -124,12 +124,16 @@ public final class Node implements ServingNode {
 
   /** Empty for a device without memory of its own. */
   private Optional<MemoryPlan> memoryPlan(ModelSpec spec, long blockBytes) {
-    OptionalLong free = backend.freeMemory();
-    return free.isEmpty()
-        ? Optional.empty()
-        : Optional.of(
+    return backend instanceof CudaBackend cuda
+        ? Optional.of(
             MemoryPlan.of(
-                config, spec, free.getAsLong(), blockBytes, SchedulerConfig.DEFAULT_BLOCK_SIZE));
+                config,
+                spec,
+                cuda.scratchSizes(),
+                cuda.freeMemory().orElseThrow(),
+                blockBytes,
+                SchedulerConfig.DEFAULT_BLOCK_SIZE))
+        : Optional.empty();
   }
 
   private static long kvMemory(EngineConfig engine) {

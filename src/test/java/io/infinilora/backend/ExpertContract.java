@@ -216,7 +216,7 @@ public abstract class ExpertContract extends SamplingContract {
             Collections.singletonList(biased ? vec(bias) : null));
     ModelSpec.Moe moe = new ModelSpec.Moe(experts, topK, true, true, false, false);
     Routing routing = backend.routing(rows, topK, experts);
-    ops.route(router, upload(x), moe, backend.wideTensor(rows, experts), routing);
+    ops.route(new Router(router, moe), upload(x), backend.wideTensor(rows, experts), routing);
     holds(routing, ReferenceExperts.route(logits, moe));
   }
 
@@ -256,7 +256,7 @@ public abstract class ExpertContract extends SamplingContract {
       int rows, int experts, int in, int topK, boolean wide, ModelSpec.Norm norm) {
     double[][] x = data.matrix(rows, in, 1);
     double[][] y = data.matrix(rows, in, 3);
-    Vec weight = vec(data.matrix(1, in, 1)[0]);
+    NormParams params = new NormParams(norm, vec(data.matrix(1, in, 1)[0]), 1e-5f);
     Projection router =
         backend.projection(
             List.of(data.weights(DType.BF16, experts, in)),
@@ -268,13 +268,13 @@ public abstract class ExpertContract extends SamplingContract {
       Tensor expectedSum = residual(y, wide);
       Tensor expectedNorm = backend.tensor(rows, in);
       Routing expected = backend.routing(rows, topK, experts);
-      ops.addNorm(added, expectedSum, norm, weight, 1e-5f, expectedNorm);
-      ops.route(router, expectedNorm, moe, logits, expected);
+      ops.addNorm(added, expectedSum, params, expectedNorm);
+      ops.route(new Router(router, moe), expectedNorm, logits, expected);
 
       Tensor sum = residual(y, wide);
       Tensor normed = backend.tensor(rows, in);
       Routing routing = backend.routing(rows, topK, experts);
-      ops.addNormRoute(added, sum, norm, weight, 1e-5f, normed, router, moe, logits, routing);
+      ops.addNormRoute(added, sum, params, normed, new Router(router, moe), logits, routing);
       assertThat(download(sum)).as("sum").isDeepEqualTo(download(expectedSum));
       alike(download(normed), download(expectedNorm), "norm");
       assertThat(packed(routing)).as("routing, mode %d", mode).isEqualTo(packed(expected));
@@ -318,17 +318,17 @@ public abstract class ExpertContract extends SamplingContract {
     Activation activation = rows % 2 == 0 ? Activation.SWIGLU_CLAMPED : Activation.SWIGLU;
     Tensor x = upload(gates);
     ops.gatedActivation(activation, x, up, x);
-    Vec weight = vec(data.matrix(1, out, 1)[0]);
+    NormParams params = new NormParams(norm, vec(data.matrix(1, out, 1)[0]), 1e-5f);
     Tensor room = backend.tensor(rows, out);
     Tensor expectedSum = residual(y, wide);
     Tensor expectedNorm = backend.tensor(rows, out);
     ops.expertCombine(down, routing, x, room);
-    ops.addNorm(room, expectedSum, norm, weight, 1e-5f, expectedNorm);
+    ops.addNorm(room, expectedSum, params, expectedNorm);
 
     Tensor sum = residual(y, wide);
     Tensor normed = backend.tensor(rows, out);
     ops.expertCombineAddNorm(
-        activation, upload(gates), up, down, routing, room, sum, norm, weight, 1e-5f, normed);
+        activation, upload(gates), up, down, routing, room, sum, params, normed);
     alike(download(sum), download(expectedSum), "sum");
     alike(download(normed), download(expectedNorm), "norm");
   }
@@ -635,7 +635,7 @@ public abstract class ExpertContract extends SamplingContract {
     ExpertProjection p = backend.expertProjection(experts(DType.F32, 24, 36), noBiases(1));
     ops.expertProject(p, none, backend.tensor(0, 24), backend.tensor(0, 36));
     ops.expertCombine(p, none, backend.tensor(0, 24), backend.tensor(0, 36));
-    Vec weight = vec(new double[36]);
+    NormParams norm = new NormParams(ModelSpec.Norm.RMS, vec(new double[36]), 1e-5f);
     ops.expertCombineAddNorm(
         Activation.SWIGLU,
         backend.tensor(0, 24),
@@ -644,20 +644,17 @@ public abstract class ExpertContract extends SamplingContract {
         none,
         backend.tensor(0, 36),
         backend.wideTensor(0, 36),
-        ModelSpec.Norm.RMS,
-        weight,
-        1e-5f,
+        norm,
         backend.tensor(0, 36));
     ops.addNormRoute(
         backend.tensor(0, 36),
         backend.wideTensor(0, 36),
-        ModelSpec.Norm.RMS,
-        weight,
-        1e-5f,
+        norm,
         backend.tensor(0, 36),
-        backend.projection(
-            List.of(data.weights(DType.F32, EXPERTS, 36)), Collections.singletonList(null)),
-        moe,
+        new Router(
+            backend.projection(
+                List.of(data.weights(DType.F32, EXPERTS, 36)), Collections.singletonList(null)),
+            moe),
         backend.wideTensor(0, EXPERTS),
         none);
     ops.layerNorm(backend.tensor(0, 8), vec(new double[8]), 1e-5f, backend.tensor(0, 8));
@@ -727,33 +724,32 @@ public abstract class ExpertContract extends SamplingContract {
   void wrongNormsOfExpertsAreRefused() {
     ModelSpec.Moe moe = moe(2, true, true);
     ExpertProjection p = backend.expertProjection(experts(DType.F32, 24, 36), noBiases(1));
-    Projection router =
+    Projection projection =
         backend.projection(
             List.of(data.weights(DType.F32, EXPERTS, 36)), Collections.singletonList(null));
+    Router router = new Router(projection, moe);
+    Router more = new Router(projection, moe(3, true, true));
     Routing routing = route(logits(3, Load.SPREAD), moe);
     Tensor logits = backend.wideTensor(3, EXPERTS);
     Tensor x = backend.tensor(3, 36);
     Tensor y = backend.wideTensor(3, 36);
     Tensor out = backend.tensor(3, 36);
-    ModelSpec.Norm rms = ModelSpec.Norm.RMS;
-    Vec weight = vec(new double[36]);
-    Vec shorter = vec(new double[35]);
+    NormParams norm = new NormParams(ModelSpec.Norm.RMS, vec(new double[36]), 0);
+    NormParams shorter = new NormParams(ModelSpec.Norm.RMS, vec(new double[35]), 0);
     Tensor in = backend.tensor(6, 24);
     Tensor narrow = backend.tensor(3, 35);
     Routing fewer = routing.first(2);
     List<Runnable> wrong =
         List.of(
-            () -> ops.addNormRoute(x, y, rms, shorter, 0, out, router, moe, logits, routing),
-            () -> ops.addNormRoute(narrow, y, rms, weight, 0, out, router, moe, logits, routing),
-            () -> ops.addNormRoute(x, y, rms, weight, 0, out, router, moe, logits, fewer),
-            () ->
-                ops.addNormRoute(
-                    x, y, rms, weight, 0, out, router, moe(3, true, true), logits, routing),
+            () -> ops.addNormRoute(x, y, shorter, out, router, logits, routing),
+            () -> ops.addNormRoute(narrow, y, norm, out, router, logits, routing),
+            () -> ops.addNormRoute(x, y, norm, out, router, logits, fewer),
+            () -> ops.addNormRoute(x, y, norm, out, more, logits, routing),
             () -> combineAddNorm(p, routing, in, x, y, shorter, out),
-            () -> combineAddNorm(p, routing, in, narrow, y, weight, out),
-            () -> combineAddNorm(p, routing, in, x, y.first(2), weight, out),
-            () -> combineAddNorm(p, routing, x, x, y, weight, out),
-            () -> combineAddNorm(p, fewer, in, x, y, weight, out));
+            () -> combineAddNorm(p, routing, in, narrow, y, norm, out),
+            () -> combineAddNorm(p, routing, in, x, y.first(2), norm, out),
+            () -> combineAddNorm(p, routing, x, x, y, norm, out),
+            () -> combineAddNorm(p, fewer, in, x, y, norm, out));
     for (int i = 0; i < wrong.size(); i++) {
       Runnable call = wrong.get(i);
       assertThatThrownBy(call::run).as("call %d", i).isInstanceOf(IllegalArgumentException.class);
@@ -761,10 +757,15 @@ public abstract class ExpertContract extends SamplingContract {
   }
 
   private void combineAddNorm(
-      ExpertProjection p, Routing r, Tensor gate, Tensor sum, Tensor y, Vec weight, Tensor out) {
+      ExpertProjection p,
+      Routing r,
+      Tensor gate,
+      Tensor sum,
+      Tensor y,
+      NormParams norm,
+      Tensor out) {
     Tensor up = backend.tensor(6, 24);
-    ops.expertCombineAddNorm(
-        Activation.SWIGLU, gate, up, p, r, sum, y, ModelSpec.Norm.RMS, weight, 0, out);
+    ops.expertCombineAddNorm(Activation.SWIGLU, gate, up, p, r, sum, y, norm, out);
   }
 
   private void apply(boolean combine, ExpertProjection p, Routing routing, Tensor x, Tensor y) {

@@ -27,6 +27,7 @@ import java.util.Optional;
 import java.util.UUID;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
@@ -101,8 +102,11 @@ class ClusterNodeTest {
   void membersThatLeaveOneAfterTheOtherAreNotComplainedOf() throws Exception {
     ListAppender<ILoggingEvent> complaints = new ListAppender<>();
     complaints.start();
-    Logger logger = (Logger) LoggerFactory.getLogger("org.infinispan.CLUSTER");
-    logger.addAppender(complaints);
+    List<Logger> loggers =
+        Stream.of("org.infinispan.CLUSTER", "org.jgroups.protocols.pbcast.NAKACK2")
+            .map(name -> (Logger) LoggerFactory.getLogger(name))
+            .toList();
+    loggers.forEach(logger -> logger.addAppender(complaints));
     try {
       int first = freePort();
       join("a", first, List.of());
@@ -114,7 +118,7 @@ class ClusterNodeTest {
       }
       members.clear();
     } finally {
-      logger.detachAppender(complaints);
+      loggers.forEach(logger -> logger.detachAppender(complaints));
     }
 
     assertThat(complaints.list).isEmpty();

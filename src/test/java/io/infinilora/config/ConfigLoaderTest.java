@@ -335,6 +335,7 @@ class ConfigLoaderTest {
         "device.index|-1|device.index must be at least 0, not -1",
         "device.memory|0B|device.memory must be greater than 0",
         "engine.maxRunning|0|engine.maxRunning must be at least 1, not 0",
+        "engine.maxBatchedTokens|65536|engine.maxBatchedTokens must be at most 65535, not 65536",
         "engine.maxWaiting|0|engine.maxWaiting must be at least 1, not 0",
         "engine.prefillChunk|0|engine.prefillChunk must be at least 1, not 0",
         "adapter|=b|adapter: \"\" is no name for an adapter; it must not be empty nor hold spaces, commas or \"=\"",

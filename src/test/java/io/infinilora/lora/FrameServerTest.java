@@ -6,6 +6,7 @@ import io.infinilora.adapter.AdapterBudgets;
 import io.infinilora.adapter.SourceResolver;
 import io.infinilora.backend.Backend;
 import io.infinilora.backend.cpu.CpuBackend;
+import io.infinilora.config.EngineConfig;
 import io.infinilora.config.Eviction;
 import io.infinilora.core.LoraShard;
 import io.infinilora.core.LoraSite;
@@ -169,9 +170,9 @@ class FrameServerTest {
         .contains(other.toString(), "any more");
     assertThat(refusal(new Hello(1, incarnation, ROWS, "s", "b", "3 layers")))
         .contains("it has 3 layers", shapes);
-    for (int rows : new int[] {0, -1, RemoteBases.MOST_ROWS + 1}) {
+    for (int rows : new int[] {0, -1, EngineConfig.MOST_BATCHED_TOKENS + 1}) {
       assertThat(refusal(new Hello(1, incarnation, rows, "s", "b", shapes)))
-          .contains("steps of " + rows + " rows");
+          .contains("steps of " + rows + " rows", "engine.maxBatchedTokens", "1 to 65535");
     }
   }
 

@@ -5,7 +5,9 @@ import static org.assertj.core.api.Assertions.offset;
 
 import io.infinilora.backend.Backend;
 import io.infinilora.backend.ExpertProjection;
+import io.infinilora.backend.NormParams;
 import io.infinilora.backend.OpStream;
+import io.infinilora.backend.Router;
 import io.infinilora.backend.Routing;
 import io.infinilora.backend.Tensor;
 import io.infinilora.backend.Vec;
@@ -39,8 +41,8 @@ class MoeMlpTest {
   private Backend backend;
   private OpStream ops;
   private MoeMlp mlp;
-  private Vec norm;
-  private Vec next;
+  private NormParams norm;
+  private NormParams next;
   private double[][] before;
   private double[][] added;
 
@@ -92,15 +94,16 @@ class MoeMlpTest {
     ops = backend.openStream("test", 1);
     mlp =
         new MoeMlp(
-            MOE,
-            backend.projection(
-                List.of(data.weights(DType.F32, MOE.experts(), HIDDEN)),
-                Collections.singletonList(null)),
+            new Router(
+                backend.projection(
+                    List.of(data.weights(DType.F32, MOE.experts(), HIDDEN)),
+                    Collections.singletonList(null)),
+                MOE),
             experts(HIDDEN, INNER, INNER),
             experts(INNER, HIDDEN),
             Activation.SWIGLU);
-    norm = vec();
-    next = vec();
+    norm = norm();
+    next = norm();
     before = data.matrix(ROWS, HIDDEN, 1);
     added = data.matrix(ROWS, HIDDEN, 1);
   }
@@ -111,8 +114,9 @@ class MoeMlpTest {
     backend.close();
   }
 
-  private Vec vec() {
-    return backend.vec(TestData.f32(data.matrix(1, HIDDEN, 1)));
+  private NormParams norm() {
+    Vec weight = backend.vec(TestData.f32(data.matrix(1, HIDDEN, 1)));
+    return new NormParams(ModelSpec.Norm.RMS, weight, 1e-5f);
   }
 
   private ExpertProjection experts(int in, int... outs) {
@@ -142,7 +146,7 @@ class MoeMlpTest {
     return rows;
   }
 
-  private ResidualStream run(LoraPort port, Vec following) {
+  private ResidualStream run(LoraPort port, NormParams following) {
     Workspace workspace =
         new Workspace(
             upload(before),
@@ -160,12 +164,7 @@ class MoeMlpTest {
             null,
             null);
     ResidualStream stream =
-        new ResidualStream(
-            workspace.residual(),
-            workspace.normed(),
-            workspace.blockOut(),
-            ModelSpec.Norm.RMS,
-            1e-5f);
+        new ResidualStream(workspace.residual(), workspace.normed(), workspace.blockOut());
     mlp.forward(3, stream, norm, following, workspace, port, ops);
     return stream;
   }
@@ -177,7 +176,7 @@ class MoeMlpTest {
   @ParameterizedTest
   @CsvSource({"true", "false"})
   void sitesThatNobodyReadsMayBeLeftOut(boolean last) {
-    Vec following = last ? null : next;
+    NormParams following = last ? null : next;
     Port inOnly = new Port(EnumSet.of(LoraSite.MLP_IN));
     ResidualStream expected = run(inOnly, following);
     // Reads both, but adds nothing at the second.
@@ -202,7 +201,7 @@ class MoeMlpTest {
   @ParameterizedTest
   @CsvSource({"true", "false"})
   void whatIsAddedAtTheSecondSiteReachesTheResidualStream(boolean last) {
-    Vec following = last ? null : next;
+    NormParams following = last ? null : next;
     List<float[]> without = download(run(LoraPort.NONE, following).residual());
     List<float[]> with =
         download(run(new Port(EnumSet.of(LoraSite.MLP_OUT)), following).residual());

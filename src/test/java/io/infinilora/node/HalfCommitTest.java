@@ -26,6 +26,8 @@ import io.infinilora.wire.ShardNotice;
 import io.vertx.core.Future;
 import io.vertx.core.Vertx;
 import io.vertx.core.eventbus.DeliveryContext;
+import io.vertx.core.eventbus.ReplyException;
+import io.vertx.core.eventbus.ReplyFailure;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.Comparator;
@@ -34,6 +36,7 @@ import java.util.Optional;
 import java.util.Random;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.locks.LockSupport;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -51,6 +54,9 @@ class HalfCommitTest {
   /** The shard that has forgotten what it prepared when it is to commit; -1 for none. */
   private volatile int forgetful = -1;
 
+  /** The shard that no taking back of a commit reaches; -1 for none. */
+  private volatile int expelled = -1;
+
   @BeforeEach
   void start() {
     node = await(Node.start(vertx, settings(), EngineMetrics.NONE));
@@ -67,6 +73,13 @@ class HalfCommitTest {
         && forgetful >= 0
         && context.message().address().equals(address(forgetful))) {
       vertx.eventBus().send(context.message().address(), new ShardCall.Abort(commit.id()));
+    }
+    if (context.body() instanceof ShardCall.Revert
+        && expelled >= 0
+        && context.message().address().equals(address(expelled))) {
+      // What a sender hears when a cluster has expelled the only consumer.
+      context.message().reply(new ReplyException(ReplyFailure.NO_HANDLERS, "expelled"));
+      return;
     }
     context.next();
   }
@@ -128,6 +141,52 @@ class HalfCommitTest {
 
     assertThat(at(0)).isEqualTo(served);
     assertThat(at(1)).isEqualTo(served);
+  }
+
+  /** It keeps what it has until it is back, and nobody needs to load the name again. */
+  @Test
+  void aShardThatIsExpelledMeanwhileGoesBackToTheOldGenerationWhenItReturns() {
+    load("x", "a1");
+    List<AdapterId> old = at(0);
+    List<Integer> before = tokens("x");
+    forgetful = 0;
+    expelled = 1;
+    assertThatThrownBy(() -> load("x", "a2")).isInstanceOf(InfiniLoraException.class);
+    assertThatThrownBy(() -> load("y", "a2")).isInstanceOf(InfiniLoraException.class);
+    assertThat(at(0)).isEqualTo(old);
+    assertThat(at(1)).hasSize(2).doesNotContainAnyElementsOf(old);
+
+    expelled = -1;
+
+    awaitAt(1, old);
+    assertThat(at(0)).isEqualTo(old);
+    assertThat(tokens("x")).isEqualTo(before);
+  }
+
+  /** What is loaded while it is away is not taken back. */
+  @Test
+  void aShardThatReturnsKeepsWhatWasLoadedMeanwhile() throws InterruptedException {
+    load("x", "a1");
+    forgetful = 0;
+    expelled = 1;
+    assertThatThrownBy(() -> load("x", "a2")).isInstanceOf(InfiniLoraException.class);
+    forgetful = -1;
+    load("x", "a2");
+    List<AdapterId> now = at(0);
+
+    expelled = -1;
+    Thread.sleep(4_000); // Longer than it takes to look after the shard again.
+
+    assertThat(at(0)).isEqualTo(now);
+    assertThat(at(1)).isEqualTo(now);
+  }
+
+  private void awaitAt(int shard, List<AdapterId> adapters) {
+    long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(20);
+    while (!at(shard).equals(adapters) && System.nanoTime() - deadline < 0) {
+      LockSupport.parkNanos(TimeUnit.MILLISECONDS.toNanos(50));
+    }
+    assertThat(at(shard)).isEqualTo(adapters);
   }
 
   private void load(String name, String adapter) {

@@ -3,6 +3,7 @@ package io.infinilora.node;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import io.infinilora.backend.cuda.ScratchSizes;
 import io.infinilora.config.ConfigLoader;
 import io.infinilora.config.InfiniLoraConfig;
 import io.infinilora.core.Activation;
@@ -27,15 +28,21 @@ class MemoryPlanTest {
   private static final long BLOCK_BYTES = 2L * LAYERS * 4 * 128 * BLOCK_SIZE * 2;
   private static final long GIB = 1L << 30;
 
+  private static final ScratchSizes HOPPER = new ScratchSizes(true, 132);
+
   private static final ModelSpec SPEC = spec(false);
 
   private static ModelSpec spec(boolean tied) {
+    return spec(tied, 40_960);
+  }
+
+  private static ModelSpec spec(boolean tied, int positions) {
     return new ModelSpec(
         "qwen3_moe",
         LAYERS,
         HIDDEN,
         VOCAB,
-        40_960,
+        positions,
         new ModelSpec.Attention(
             32, 4, 128, false, false, true, false, 0, Collections.nCopies(LAYERS, 0)),
         new ModelSpec.Mlp(
@@ -58,7 +65,7 @@ class MemoryPlanTest {
   }
 
   private static MemoryPlan plan(long budget, String... settings) {
-    return MemoryPlan.of(config(settings), SPEC, budget, BLOCK_BYTES, BLOCK_SIZE);
+    return MemoryPlan.of(config(settings), SPEC, HOPPER, budget, BLOCK_BYTES, BLOCK_SIZE);
   }
 
   @Test
@@ -126,7 +133,7 @@ class MemoryPlanTest {
     long pieces = Math.ceilDiv(alone, 1L << 20) << 20;
     long stacked = layers * 4 * (3 * 16 + 8 + experts + experts * 24L);
     long rope = 8 * 4;
-    MemoryPlan plan = MemoryPlan.of(config(), small, 80 * GIB, BLOCK_BYTES, BLOCK_SIZE);
+    MemoryPlan plan = MemoryPlan.of(config(), small, HOPPER, 80 * GIB, BLOCK_BYTES, BLOCK_SIZE);
     assertThat(plan.weights())
         .isGreaterThanOrEqualTo(
             ParameterMemory.matrixBytes(small, 8, 256) + pieces + stacked + rope);
@@ -134,7 +141,8 @@ class MemoryPlanTest {
 
   @Test
   void aTiedHeadTakesNoMemory() {
-    MemoryPlan tied = MemoryPlan.of(config(), spec(true), 80 * GIB, BLOCK_BYTES, BLOCK_SIZE);
+    MemoryPlan tied =
+        MemoryPlan.of(config(), spec(true), HOPPER, 80 * GIB, BLOCK_BYTES, BLOCK_SIZE);
     assertThat(tied.weights()).isEqualTo(plan(80 * GIB).weights() - 2L * VOCAB * HIDDEN);
   }
 
@@ -177,13 +185,38 @@ class MemoryPlanTest {
         .hasMessageContaining("keys and values     0.09 GiB  (the least");
   }
 
+  /** Of 32 rows, the keys of each cut into 64 parts, 34 MB, instead of terms, 33.5 MB. */
   @Test
-  void moreRowsThanAGridHasBlocksAreRefusedByTheirName() {
-    plan(1000 * GIB, "engine.maxBatchedTokens=65535");
-    assertThatThrownBy(() -> plan(1000 * GIB, "engine.maxBatchedTokens=65536"))
-        .isInstanceOfSatisfying(
-            InfiniLoraException.class, e -> assertThat(e.code()).isEqualTo(ErrorCode.BAD_CONFIG))
-        .hasMessage("engine.maxBatchedTokens must be at most 65535 on a GPU, not 65536");
+  void longContextsHaveRoomForWhatBlocksThatShareThemFind() {
+    ModelSpec longer = spec(false, 1 << 18);
+    long of128k = workspace(longer, "engine.contextLength=131072");
+    assertThat(of128k).isGreaterThan(workspace(longer, "engine.contextLength=1024"));
+    assertThat(workspace(longer, "engine.contextLength=262144")).isGreaterThan(of128k + of128k / 8);
+    // Tables of 2 MiB and more grow out of their staging.
+    assertThat(workspace(longer, "engine.maxRunning=256", "engine.contextLength=131072") - of128k)
+        .isBetween(8L * 256 * 8192 * 4, 9L * 256 * 8192 * 4);
+    // More than the KV cache holds is never computed.
+    assertThat(workspace(longer, "engine.kvMemory=1GiB")).isLessThan(of128k);
+  }
+
+  @Test
+  void termsOfManyRowsTakeHalfOnHopper() {
+    long terms = 4L * 8192 * 8 * HIDDEN;
+    long rows = 2L * 8192 * 8 * HIDDEN; // In the order of their experts.
+    ScratchSizes other = new ScratchSizes(false, 132);
+    long there = workspace(other, SPEC, "engine.maxBatchedTokens=8192", "loraMode=none");
+    long here = workspace(HOPPER, SPEC, "engine.maxBatchedTokens=8192", "loraMode=none");
+    assertThat(there - here).isEqualTo(terms - terms / 2 - rows + (16 << 20));
+  }
+
+  private static long workspace(ScratchSizes sizes, ModelSpec spec, String... settings) {
+    return MemoryPlan.of(config(settings), spec, sizes, 200 * GIB, BLOCK_BYTES, BLOCK_SIZE)
+        .workspace();
+  }
+
+  private static long workspace(ModelSpec spec, String... settings) {
+    return MemoryPlan.of(config(settings), spec, HOPPER, 200 * GIB, BLOCK_BYTES, BLOCK_SIZE)
+        .workspace();
   }
 
   @Test

@@ -1,7 +1,7 @@
 package io.infinilora.backend.cuda;
 
+import io.infinilora.backend.NormParams;
 import io.infinilora.backend.Tensor;
-import io.infinilora.backend.Vec;
 import io.infinilora.core.ModelSpec;
 
 /**
@@ -13,17 +13,17 @@ record AddedNorm(CudaTensor x, CudaTensor y, CudaVec weight, float eps, CudaTens
   static final int MAX_COLS = 4096;
 
   /** Whether other kernels can have such a norm in them. */
-  static boolean fits(ModelSpec.Norm norm, Tensor y) {
-    return norm == ModelSpec.Norm.RMS && y.cols() <= MAX_COLS;
+  static boolean fits(NormParams norm, Tensor y) {
+    return norm.kind() == ModelSpec.Norm.RMS && y.cols() <= MAX_COLS;
   }
 
-  static AddedNorm of(CudaChecks checks, Tensor x, Tensor y, Vec weight, float eps, Tensor out) {
+  static AddedNorm of(CudaChecks checks, Tensor x, Tensor y, NormParams norm, Tensor out) {
     CudaTensor from = checks.tensor(x, "addNorm x");
     CudaTensor sum = checks.sameShape(y, from, "addNorm y");
-    CudaVec w = checks.vec(weight, from.cols(), "addNorm weight");
+    CudaVec w = checks.vec(norm.weight(), from.cols(), "addNorm weight");
     CudaTensor to = checks.sameShape(out, from, "addNorm out");
     checks.that(
         to.address() != from.address() && to.address() != sum.address(), () -> "addNorm in place");
-    return new AddedNorm(from, sum, w, eps, to);
+    return new AddedNorm(from, sum, w, norm.eps(), to);
   }
 }

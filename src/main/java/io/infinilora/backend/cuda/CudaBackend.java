@@ -33,9 +33,6 @@ import java.util.OptionalLong;
  * device back, and all memory with it: streams must be closed before, and nothing be loading.
  */
 public final class CudaBackend implements Backend {
-  /** Most rows of a step: some kernels have a block of their grid for each. */
-  public static final int MOST_ROWS = Launch.MAX_GRID;
-
   /** Readable bytes behind a tensor: kernels read inputs in wider pieces than rows. */
   private static final long SLACK = 256;
 
@@ -60,6 +57,11 @@ public final class CudaBackend implements Backend {
 
   CudaDevice device() {
     return device;
+  }
+
+  /** What its operators need beside tensors. */
+  public ScratchSizes scratchSizes() {
+    return new ScratchSizes(device.hopper(), device.multiprocessors());
   }
 
   @Override

@@ -8,9 +8,11 @@ import io.infinilora.backend.ExpertLoraWeights;
 import io.infinilora.backend.ExpertProjection;
 import io.infinilora.backend.KvCache;
 import io.infinilora.backend.LoraWeights;
+import io.infinilora.backend.NormParams;
 import io.infinilora.backend.OpStream;
 import io.infinilora.backend.Projection;
 import io.infinilora.backend.RopeTable;
+import io.infinilora.backend.Router;
 import io.infinilora.backend.Routing;
 import io.infinilora.backend.RowGroups;
 import io.infinilora.backend.SampleResult;
@@ -69,10 +71,12 @@ final class CudaOpStream implements OpStream {
   public void step(BatchLayout batch, Object key, Runnable operators) {
     stream.bind();
     boolean decode = batch.isDecode() && batch.rows() > 0;
+    boolean small = key != null && decode && batch.rows() <= StepBucket.MAX_ROWS;
+    StepBucket bucket = small ? bucket(batch) : null;
     step = batch;
     try {
-      if (key != null && decode && batch.rows() <= StepBucket.MAX_ROWS) {
-        stream.recorder().run(bucket(batch), batch, key, () -> inStep(batch, operators));
+      if (bucket != null && StepRecorder.holds(bucket)) {
+        stream.recorder().run(bucket, batch, key, () -> inStep(batch, operators));
       } else {
         operators.run();
       }
@@ -104,22 +108,22 @@ final class CudaOpStream implements OpStream {
 
   @Override
   public void rmsNorm(Tensor x, Vec weight, float eps, Tensor out) {
-    norm(x, ModelSpec.Norm.RMS, weight, eps, out);
+    elements.norm(x, ModelSpec.Norm.RMS, weight, eps, out);
   }
 
   @Override
   public void layerNorm(Tensor x, Vec weight, float eps, Tensor out) {
-    norm(x, ModelSpec.Norm.LAYER, weight, eps, out);
+    elements.norm(x, ModelSpec.Norm.LAYER, weight, eps, out);
   }
 
   @Override
-  public void norm(Tensor x, ModelSpec.Norm norm, Vec weight, float eps, Tensor out) {
-    elements.norm(x, norm, weight, eps, out);
+  public void norm(Tensor x, NormParams norm, Tensor out) {
+    elements.norm(x, norm.kind(), norm.weight(), norm.eps(), out);
   }
 
   @Override
-  public void addNorm(Tensor x, Tensor y, ModelSpec.Norm norm, Vec weight, float eps, Tensor out) {
-    elements.addNorm(x, y, norm, weight, eps, out);
+  public void addNorm(Tensor x, Tensor y, NormParams norm, Tensor out) {
+    elements.addNorm(x, y, norm, out);
   }
 
   @Override
@@ -191,9 +195,9 @@ final class CudaOpStream implements OpStream {
   }
 
   @Override
-  public void route(Projection router, Tensor x, ModelSpec.Moe moe, Tensor logits, Routing out) {
-    if (!routings.route(router, x, moe, out, rowCount())) {
-      OpStream.super.route(router, x, moe, logits, out);
+  public void route(Router router, Tensor x, Tensor logits, Routing out) {
+    if (!routings.route(router, x, out, rowCount())) {
+      OpStream.super.route(router, x, logits, out);
     }
   }
 
@@ -201,18 +205,15 @@ final class CudaOpStream implements OpStream {
   public void addNormRoute(
       Tensor x,
       Tensor y,
-      ModelSpec.Norm norm,
-      Vec weight,
-      float eps,
+      NormParams norm,
       Tensor out,
-      Projection router,
-      ModelSpec.Moe moe,
+      Router router,
       Tensor logits,
       Routing routing) {
     if (!AddedNorm.fits(norm, y)
         || !routings.addNormRoute(
-            AddedNorm.of(checks, x, y, weight, eps, out), router, moe, routing, rowCount())) {
-      OpStream.super.addNormRoute(x, y, norm, weight, eps, out, router, moe, logits, routing);
+            AddedNorm.of(checks, x, y, norm, out), router, routing, rowCount())) {
+      OpStream.super.addNormRoute(x, y, norm, out, router, logits, routing);
     }
   }
 
@@ -259,19 +260,17 @@ final class CudaOpStream implements OpStream {
       Routing routing,
       Tensor sum,
       Tensor y,
-      ModelSpec.Norm norm,
-      Vec weight,
-      float eps,
+      NormParams norm,
       Tensor out) {
     if (AddedNorm.fits(norm, y) && experts.combinesWithNorm(weights, y.rows(), routing.topK())) {
-      AddedNorm after = AddedNorm.of(checks, sum, y, weight, eps, out);
+      AddedNorm after = AddedNorm.of(checks, sum, y, norm, out);
       if (!experts.expertCombineAddNorm(activation, weights, routing, gate, up, after)) {
         elements.gatedActivation(activation, gate, up, gate);
         experts.expertCombineAddNorm(weights, routing, gate, after);
       }
     } else {
       OpStream.super.expertCombineAddNorm(
-          activation, gate, up, weights, routing, sum, y, norm, weight, eps, out);
+          activation, gate, up, weights, routing, sum, y, norm, out);
     }
   }
 

@@ -1,6 +1,7 @@
 package io.infinilora.backend.cuda;
 
 import io.infinilora.backend.AttentionParams;
+import io.infinilora.core.ModelSpec;
 
 /**
  * Launches attention of one row per sequence, also together with what is done to its rows before
@@ -36,6 +37,9 @@ final class DecodeAttention {
   private static final int FUSED_MULTIPLE = 16;
 
   private static final int COMBINE_THREADS = 128;
+
+  /** Of a part, beside its row: the largest score, and the sum. */
+  private static final int SUMS = 2;
 
   private final CudaStream stream;
   private final Variant[] variants;
@@ -82,21 +86,60 @@ final class DecodeAttention {
     launch(fused[variant(task.params().headDim())], batch, task, rope);
   }
 
+  /** Blocks of a sequence, if its keys are not cut. */
+  private static int blocks(int heads, int kvHeads) {
+    return kvHeads * Math.ceilDiv(heads / kvHeads, HEADS);
+  }
+
+  private static DecodeSplits splits(
+      Variant variant, int multiprocessors, int positions, int window, long blocks) {
+    return DecodeSplits.of(
+        variant.shape(),
+        DecodeSplits.tiles(positions, window),
+        blocks,
+        (long) variant.blocks() * multiprocessors);
+  }
+
+  /** Whether splits need no memory to become one result. */
+  private static boolean together(DecodeSplits splits, boolean hopper) {
+    return splits.most() == 1 || (splits.together() && hopper);
+  }
+
+  /** Bytes of the results of splits that are no cluster. */
+  static long partialBytes(
+      ScratchSizes device,
+      ModelSpec.Attention attention,
+      int window,
+      int positions,
+      int sequences) {
+    int heads = attention.heads();
+    DecodeSplits splits =
+        splits(
+            (device.hopper() ? HOPPER : PORTABLE)[variant(attention.headDim())],
+            device.multiprocessors(),
+            positions,
+            window,
+            (long) sequences * blocks(heads, attention.kvHeads()));
+    long parts = together(splits, device.hopper()) ? 0 : (long) sequences * heads * splits.most();
+    return parts * (CudaTensor.padded(attention.headDim()) + SUMS) * Float.BYTES;
+  }
+
   private void launch(Kernel kernel, DeviceBatch batch, AttentionTask task, RopeTask rope) {
     AttentionParams params = task.params();
     Variant variant = variants[variant(params.headDim())];
     int sequences = batch.sequences();
-    int blocks = params.kvHeads() * Math.ceilDiv(params.heads() / params.kvHeads(), HEADS);
+    int blocks = blocks(params.heads(), params.kvHeads());
     DecodeSplits splits =
-        DecodeSplits.of(
-            variant.shape(),
-            DecodeSplits.tiles(batch.tableStride() * task.cache().blockSize(), params.window()),
-            (long) sequences * blocks,
-            (long) variant.blocks() * stream.device().multiprocessors());
-    boolean together = splits.most() == 1 || (splits.together() && stream.device().hopper());
+        splits(
+            variant,
+            stream.device().multiprocessors(),
+            batch.tableStride() * task.cache().blockSize(),
+            params.window(),
+            (long) sequences * blocks);
+    boolean together = together(splits, stream.device().hopper());
     long parts = together ? 0 : (long) sequences * params.heads() * splits.most();
     long partialBytes = parts * CudaTensor.padded(params.headDim()) * Float.BYTES;
-    long partials = together ? 0 : stream.scratch(partialBytes + parts * 2 * Float.BYTES);
+    long partials = together ? 0 : stream.scratch(partialBytes + parts * SUMS * Float.BYTES);
     Launch launch =
         task.begin(stream, kernel, batch)
             .pointer(batch.rowStart())

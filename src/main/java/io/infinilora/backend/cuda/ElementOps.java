@@ -1,6 +1,7 @@
 package io.infinilora.backend.cuda;
 
 import io.infinilora.backend.Embedding;
+import io.infinilora.backend.NormParams;
 import io.infinilora.backend.Tensor;
 import io.infinilora.backend.Vec;
 import io.infinilora.core.Activation;
@@ -95,9 +96,9 @@ final class ElementOps {
   }
 
   /** See {@link io.infinilora.backend.OpStream#addNorm}. */
-  void addNorm(Tensor x, Tensor y, ModelSpec.Norm norm, Vec weight, float eps, Tensor out) {
-    AddedNorm n = AddedNorm.of(checks, x, y, weight, eps, out);
-    launchNorm(n.x(), n.y(), norm, n.weight(), eps, n.out());
+  void addNorm(Tensor x, Tensor y, NormParams norm, Tensor out) {
+    AddedNorm n = AddedNorm.of(checks, x, y, norm, out);
+    launchNorm(n.x(), n.y(), norm.kind(), n.weight(), n.eps(), n.out());
   }
 
   private void launchNorm(

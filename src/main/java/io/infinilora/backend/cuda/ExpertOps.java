@@ -304,8 +304,13 @@ final class ExpertOps {
     return routed == routing.topK();
   }
 
-  private boolean isMany(CudaExpertProjection w, int routed) {
-    return routed >= MANY_ROWS_PER_EXPERT * w.experts();
+  private static boolean isMany(CudaExpertProjection w, int routed) {
+    return routed > fewRouted(w.experts());
+  }
+
+  /** Most routed rows that are few. */
+  static int fewRouted(int experts) {
+    return MANY_ROWS_PER_EXPERT * experts - 1;
   }
 
   private void multiply(

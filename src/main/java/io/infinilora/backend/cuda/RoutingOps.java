@@ -1,6 +1,6 @@
 package io.infinilora.backend.cuda;
 
-import io.infinilora.backend.Projection;
+import io.infinilora.backend.Router;
 import io.infinilora.backend.Routing;
 import io.infinilora.backend.Tensor;
 import io.infinilora.core.ModelSpec;
@@ -107,13 +107,13 @@ final class RoutingOps {
    * @param rowCount as above
    * @return whether it was done
    */
-  boolean route(
-      Projection projection, Tensor in, ModelSpec.Moe moe, Routing result, long rowCount) {
-    if (!isFused(projection, in.rows(), moe)) {
+  boolean route(Router chosenBy, Tensor in, Routing result, long rowCount) {
+    ModelSpec.Moe moe = chosenBy.moe();
+    if (!isFused(chosenBy, in.rows())) {
       return false;
     }
     CudaTensor x = checks.tensor(in, "x");
-    CudaProjection router = router(projection, x, moe);
+    CudaProjection router = projection(chosenBy, x);
     CudaRouting out = checks.routing(result, x.rows(), moe.topK(), moe.experts(), "the routing");
     Launch launch =
         stream
@@ -133,14 +133,14 @@ final class RoutingOps {
    * @param rowCount as above
    * @return whether it was done
    */
-  boolean addNormRoute(
-      AddedNorm norm, Projection projection, ModelSpec.Moe moe, Routing result, long rowCount) {
+  boolean addNormRoute(AddedNorm norm, Router chosenBy, Routing result, long rowCount) {
+    ModelSpec.Moe moe = chosenBy.moe();
     CudaTensor x = norm.out();
     int rows = stream.launchRows(x.rows());
-    if (rows > NORM_ROUTER_ROWS || !isFused(projection, x.rows(), moe)) {
+    if (rows > NORM_ROUTER_ROWS || !isFused(chosenBy, x.rows())) {
       return false;
     }
-    CudaProjection router = router(projection, x, moe);
+    CudaProjection router = projection(chosenBy, x);
     CudaRouting out = checks.routing(result, x.rows(), moe.topK(), moe.experts(), "the routing");
     int row = (router.shape().paddedIn() + NORM_ROW_PADDING) * x.elementBytes();
     Launch launch =
@@ -159,9 +159,10 @@ final class RoutingOps {
     return true;
   }
 
-  private boolean isFused(Projection projection, int inRows, ModelSpec.Moe moe) {
+  private boolean isFused(Router router, int inRows) {
+    ModelSpec.Moe moe = router.moe();
     int rows = stream.launchRows(inRows);
-    return projection instanceof CudaProjection
+    return router.projection() instanceof CudaProjection
         && rows > 0
         && rows <= FEW_ROWS
         && rows * moe.topK() <= ROUTER_THREADS
@@ -169,15 +170,16 @@ final class RoutingOps {
         && stream.device().hopper();
   }
 
-  private CudaProjection router(Projection projection, CudaTensor x, ModelSpec.Moe moe) {
-    CudaProjection router = (CudaProjection) projection;
-    checks.owned(router.owner(), "the router");
+  private CudaProjection projection(Router router, CudaTensor x) {
+    int experts = router.moe().experts();
+    CudaProjection projection = (CudaProjection) router.projection();
+    checks.owned(projection.owner(), "the router");
     checks.that(
-        router.outputs() == 1 && router.out(0) == moe.experts(),
-        () -> "the router has other outputs than %d experts".formatted(moe.experts()));
-    checks.tensor(x, x.rows(), router.in(), "x");
+        projection.outputs() == 1 && projection.out(0) == experts,
+        () -> "the router has other outputs than %d experts".formatted(experts));
+    checks.tensor(x, x.rows(), projection.in(), "x");
     checks.that(!x.wide(), () -> "x is float32, but products take bf16");
-    return router;
+    return projection;
   }
 
   /** Completes a launch whose arguments so far say what the router's input is. */

@@ -90,7 +90,7 @@ final class SamplingOps {
     }
     long adjustments = params + 8L * SamplePlan.PARAMS_WORDS * plan.general();
     long greedyRows = adjustments + 8L * SamplePlan.ADJUSTMENT_WORDS * plan.adjustments();
-    int blocks = clusters && t.cols() > ONE_BLOCK ? BLOCKS : 1;
+    int blocks = blocks(clusters, t.cols());
     stream
         .launch(argmax)
         .pointer(t.address())
@@ -110,8 +110,8 @@ final class SamplingOps {
 
   private void launchGeneral(
       CudaTensor t, int blocks, long params, long adjustments, long outcomes) {
-    int part = Float.BYTES * rounded(Math.ceilDiv(t.cols(), blocks));
-    boolean fits = part <= MAX_SHARED && (clusters || blocks == 1 && t.cols() <= ONE_BLOCK);
+    int part = part(t.cols(), blocks);
+    boolean fits = fits(clusters, t.cols());
     if (fits && part > shared) {
       sampleRows.sharedLimit(part);
       shared = part;
@@ -137,7 +137,22 @@ final class SamplingOps {
         .go();
   }
 
-  private static int rounded(int tokens) {
+  /** Blocks of a row. */
+  private static int blocks(boolean clusters, int vocab) {
+    return clusters && vocab > ONE_BLOCK ? BLOCKS : 1;
+  }
+
+  /** Bytes of a row that a block keeps. */
+  private static int part(int vocab, int blocks) {
+    return Float.BYTES * rounded(Math.ceilDiv(vocab, blocks));
+  }
+
+  /** Whether rows that are sorted fit into the shared memory of their blocks. */
+  static boolean fits(boolean clusters, int vocab) {
+    return clusters ? part(vocab, blocks(true, vocab)) <= MAX_SHARED : vocab <= ONE_BLOCK;
+  }
+
+  static int rounded(int tokens) {
     return (tokens + 3) / 4 * 4;
   }
 

@@ -33,6 +33,9 @@ final class StepRecorder implements AutoCloseable {
   private static final long ARENA_BYTES = 8L << 20;
   private static final int ALIGNMENT = 16;
 
+  /** What tables may take of the arena; the rest is for what operators upload. */
+  private static final long MOST_TABLE_BYTES = ARENA_BYTES * 3 / 4;
+
   /** Of the batch's memory, which kernel {@code fetch_batch} knows: the number of the step. */
   private static final long STEP = 4;
 
@@ -95,6 +98,11 @@ final class StepRecorder implements AutoCloseable {
 
   StepRecorder(CudaStream stream) {
     this.stream = stream;
+  }
+
+  /** Whether the arena has room for steps of a bucket. */
+  static boolean holds(StepBucket bucket) {
+    return (long) Integer.BYTES * bucket.rows() * bucket.tableStride() <= MOST_TABLE_BYTES;
   }
 
   /** Whether a step is under way whose arrays go to its arena. */

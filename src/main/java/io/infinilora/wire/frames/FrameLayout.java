@@ -33,20 +33,14 @@ public final class FrameLayout {
     this.shard = shard;
   }
 
-  /**
-   * Most rows of a step whose largest payload still has a length that a header can hold.
-   *
-   * @param wanted rows that somebody asks for
-   */
-  public boolean fits(int wanted) {
-    return wanted > 0
-        && LoraSite.all().stream()
-            .allMatch(
-                site ->
-                    Math.max(
-                            bytesPerRow(site) + choiceBytes(),
-                            site.targets().stream().mapToLong(this::bytesPerRow).sum())
-                        <= Integer.MAX_VALUE / wanted);
+  /** Most rows of a step whose largest payload still has a length that a header can hold. */
+  public int mostRows() {
+    long bytes = 1;
+    for (LoraSite site : LoraSite.all()) {
+      bytes = Math.max(bytes, bytesPerRow(site) + choiceBytes());
+      bytes = Math.max(bytes, site.targets().stream().mapToLong(this::bytesPerRow).sum());
+    }
+    return Math.toIntExact(Integer.MAX_VALUE / bytes);
   }
 
   private long choiceBytes() {

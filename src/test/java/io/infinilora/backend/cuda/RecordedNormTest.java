@@ -4,8 +4,10 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import io.infinilora.backend.BatchLayout;
 import io.infinilora.backend.ExpertProjection;
+import io.infinilora.backend.NormParams;
 import io.infinilora.backend.Precision;
 import io.infinilora.backend.Projection;
+import io.infinilora.backend.Router;
 import io.infinilora.backend.Routing;
 import io.infinilora.backend.Tensor;
 import io.infinilora.backend.Vec;
@@ -57,6 +59,10 @@ class RecordedNormTest extends OnGpu {
         vec(HIDDEN), router, experts(HIDDEN, INNER), experts(INNER, HIDDEN), vec(HIDDEN));
   }
 
+  private static NormParams rms(Vec weight) {
+    return new NormParams(ModelSpec.Norm.RMS, weight, 1e-5f);
+  }
+
   private static BatchLayout decode(int rows) {
     int[] numbers = IntStream.range(0, rows).toArray();
     int[][] tables = new int[rows][];
@@ -84,19 +90,15 @@ class RecordedNormTest extends OnGpu {
       Tensor input = normed.first(rows);
       Routing chosen = routing.first(rows);
       Tensor inner = mid.first(rows * TOP_K);
-      ModelSpec.Norm rms = ModelSpec.Norm.RMS;
       Runnable operators =
           () -> {
             for (Layer l : layers) {
               ops.addNormRoute(
                   out,
                   stream,
-                  rms,
-                  l.norm(),
-                  1e-5f,
+                  rms(l.norm()),
                   input,
-                  l.router(),
-                  moe,
+                  new Router(l.router(), moe),
                   logits.first(rows),
                   chosen);
               ops.expertProject(l.up(), chosen, input, inner);
@@ -108,9 +110,7 @@ class RecordedNormTest extends OnGpu {
                   chosen,
                   out,
                   stream,
-                  rms,
-                  l.next(),
-                  1e-5f,
+                  rms(l.next()),
                   input);
               ops.expertCombine(l.down(), chosen, inner, out);
             }

@@ -23,4 +23,15 @@ class StepBucketTest {
     assertThat(StepBucket.of(33, 40)).isNotEqualTo(StepBucket.of(41, 40));
     assertThat(StepBucket.of(33, 64)).isNotEqualTo(StepBucket.of(33, 65));
   }
+
+  /** The others are launched one by one. */
+  @Test
+  void recordingsHaveRoomForTheTablesOfMostBuckets() {
+    assertThat(StepRecorder.holds(StepBucket.of(256, 4096))).isTrue();
+    assertThat(StepRecorder.holds(StepBucket.of(128, 8192))).isTrue();
+    assertThat(StepRecorder.holds(StepBucket.of(32, 32_768))).isTrue();
+    assertThat(StepRecorder.holds(StepBucket.of(256, 4097))).isFalse();
+    assertThat(StepRecorder.holds(StepBucket.of(1, 1 << 21))).isFalse();
+    assertThat(StepRecorder.holds(StepBucket.of(256, 1 << 26))).isFalse();
+  }
 }
