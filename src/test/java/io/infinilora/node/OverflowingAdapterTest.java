@@ -1,16 +1,24 @@
 package io.infinilora.node;
 
 import static io.infinilora.node.Generations.await;
-import static io.infinilora.node.Generations.greedy;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import io.infinilora.backend.cuda.Gpu;
+import io.infinilora.config.ByteSize;
+import io.infinilora.config.ClusterConfig;
+import io.infinilora.config.DeviceConfig;
+import io.infinilora.config.DeviceKind;
 import io.infinilora.config.EngineConfig;
+import io.infinilora.config.HubConfig;
 import io.infinilora.config.InfiniLoraConfig;
+import io.infinilora.config.LoraConfig;
+import io.infinilora.config.Role;
 import io.infinilora.config.ServerConfig;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.LoraMode;
+import io.infinilora.core.WeightSource;
 import io.infinilora.fake.StepGate;
 import io.infinilora.loops.EventLoopWatch;
 import io.infinilora.metrics.EngineMetrics;
@@ -20,10 +28,12 @@ import java.nio.ByteOrder;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.Map;
 import java.util.Optional;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionException;
 import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
@@ -34,6 +44,8 @@ import org.junit.jupiter.params.provider.EnumSource;
 class OverflowingAdapterTest {
   private static final Path MODEL = Path.of("src/test/resources/fixtures/qwen3");
   private static final String WEIGHTS = "adapter_model.safetensors";
+
+  private static final int TOKENS = 30;
 
   /** 2 to the 100th as a bfloat16. */
   private static final short HUGE = 0x7180;
@@ -73,34 +85,68 @@ class OverflowingAdapterTest {
   @ParameterizedTest
   @EnumSource(value = LoraMode.class, names = "NONE", mode = EnumSource.Mode.EXCLUDE)
   void takesDownItsOwnRequestsOnly(LoraMode mode) throws IOException {
+    start(mode, DeviceConfig.DEFAULTS);
+    List<Integer> base = greedy(Optional.empty()).join();
+    List<Integer> sound = greedy(Optional.of("sound")).join();
+
+    Neighbours neighbours = meetTheCulprit();
+
+    assertThat(neighbours.base().join()).isEqualTo(base);
+    assertThat(neighbours.sound().join()).isEqualTo(sound);
+  }
+
+  /** Bits of a row depend on its neighbours there, so tokens are only counted. */
+  @Tag("gpu")
+  @ParameterizedTest
+  @EnumSource(value = LoraMode.class, names = "NONE", mode = EnumSource.Mode.EXCLUDE)
+  void takesDownItsOwnRequestsOnlyOnAGpu(LoraMode mode) throws IOException {
+    Gpu.require();
+    start(mode, new DeviceConfig(DeviceKind.CUDA, 0, Optional.of(ByteSize.mebibytes(2048))));
+
+    Neighbours neighbours = meetTheCulprit();
+
+    assertThat(neighbours.base().join()).hasSize(TOKENS);
+    assertThat(neighbours.sound().join()).hasSize(TOKENS);
+  }
+
+  private void start(LoraMode mode, DeviceConfig device) throws IOException {
     copy("a1", "sound");
     copy("a2", "huge");
     blowUp("huge");
     InfiniLoraConfig config =
         new InfiniLoraConfig(
-            Optional.of(MODEL),
+            Optional.of(new WeightSource.Local(MODEL)),
             Optional.of(adapters),
+            Map.of(),
             mode,
+            Role.ALL,
             ServerConfig.DEFAULTS,
-            EngineConfig.DEFAULTS);
+            EngineConfig.DEFAULTS,
+            LoraConfig.DEFAULTS,
+            HubConfig.DEFAULTS,
+            device,
+            ClusterConfig.DEFAULTS);
     node = await(Node.start(watch.vertx(), config, gate));
-    int[] prompt = {5, 6, 7, 8};
-    List<Integer> base = greedy(node.engine(), prompt, Optional.empty(), 30).join();
-    List<Integer> sound = greedy(node.engine(), prompt, Optional.of("sound"), 30).join();
-    assertRefused(greedy(node.engine(), prompt, Optional.of("huge"), 1));
+  }
 
+  private record Neighbours(
+      CompletableFuture<List<Integer>> base, CompletableFuture<List<Integer>> sound) {}
+
+  /** Requests that are computed together with ones for the huge adapter, which are refused. */
+  private Neighbours meetTheCulprit() {
+    assertRefused(greedy(Optional.of("huge")));
     gate.allow(0);
-    CompletableFuture<List<Integer>> first = greedy(node.engine(), prompt, Optional.empty(), 30);
+    CompletableFuture<List<Integer>> base = greedy(Optional.empty());
     gate.awaitHeld();
-    CompletableFuture<List<Integer>> second =
-        greedy(node.engine(), prompt, Optional.of("sound"), 30);
-    CompletableFuture<List<Integer>> culprit =
-        greedy(node.engine(), prompt, Optional.of("huge"), 3);
+    CompletableFuture<List<Integer>> sound = greedy(Optional.of("sound"));
+    CompletableFuture<List<Integer>> culprit = greedy(Optional.of("huge"));
     gate.open();
-
     assertRefused(culprit);
-    assertThat(first.join()).isEqualTo(base);
-    assertThat(second.join()).isEqualTo(sound);
+    return new Neighbours(base, sound);
+  }
+
+  private CompletableFuture<List<Integer>> greedy(Optional<String> adapter) {
+    return Generations.greedy(node.engine(), new int[] {5, 6, 7, 8}, adapter, TOKENS);
   }
 
   private static void assertRefused(CompletableFuture<List<Integer>> request) {
