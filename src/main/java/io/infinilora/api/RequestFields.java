@@ -151,14 +151,19 @@ final class RequestFields {
         .map(
             value -> {
               if (value < min || value > max) {
-                throw new InvalidFieldException(
-                    name(field),
-                    max == Integer.MAX_VALUE
-                        ? "must be at least %d, not %d".formatted(min, value)
-                        : "must be between %d and %d, not %d".formatted(min, max, value));
+                throw new InvalidFieldException(name(field), outside(min, max, value));
               }
               return value.intValue();
             });
+  }
+
+  private static String outside(int min, int max, long value) {
+    if (max < Integer.MAX_VALUE) {
+      return "must be between %d and %d, not %d".formatted(min, max, value);
+    }
+    return value < min
+        ? "must be at least %d, not %d".formatted(min, value)
+        : "must be at most %d, not %d".formatted(max, value);
   }
 
   static String string(JsonNode node, String name) {
