@@ -65,7 +65,7 @@ final class RequestFields {
                   .formatted(e.getLocation().getLineNr(), e.getLocation().getColumnNr());
       throw new InfiniLoraException(
           ErrorCode.INVALID_REQUEST,
-          "The body is not valid JSON: " + e.getOriginalMessage() + at,
+          "The body is not valid JSON: " + withoutHint(e.getOriginalMessage()) + at,
           e);
     } catch (IOException e) {
       throw new InfiniLoraException(
@@ -77,6 +77,12 @@ final class RequestFields {
           "The body must be a JSON object, not " + (root == null ? "empty" : typeOf(root)));
     }
     return new RequestFields(object, "");
+  }
+
+  /** Jackson says which of its own options would allow what it found. */
+  private static String withoutHint(String message) {
+    int hint = message.indexOf(": enable `");
+    return hint < 0 ? message : message.substring(0, hint);
   }
 
   /** The fields of an object that was found inside a body. */

@@ -67,7 +67,7 @@ class BadRequestHttpTest {
         "\"x\"                               | The body must be a JSON object, not a string",
         "{\"model\":\"a\"} {}                | The body is not valid JSON",
         "{\"model\":\"a\",\"model\":\"b\"}   | Duplicate field 'model'",
-        "{\"model\":NaN}                     | The body is not valid JSON",
+        "{\"model\":NaN}                     | The body is not valid JSON: Non-standard token 'NaN' (line 1",
       })
   void refusesBodiesThatAreNotOneJsonObject(String body, String message) {
     JsonNode error = error(server.post(TEXT, body), 400);
@@ -123,6 +123,8 @@ class BadRequestHttpTest {
             server.post(TEXT, "{\"model\":\"base-model\",\"prompt\":\"x\",%s}".formatted(field)),
             400);
     assertThat(text.path("message").asText()).startsWith(message);
+    assertThat(message).startsWith(text.path("param").asText());
+    assertThat(text.path("param").asText()).isNotEmpty();
 
     JsonNode chat =
         error(
@@ -229,6 +231,35 @@ class BadRequestHttpTest {
 
     String digits = "{\"model\":\"base-model\",\"seed\":" + "9".repeat(50_000) + "}";
     assertThat(error(server.post(TEXT, digits), 400).path("message").asText()).contains("length");
+  }
+
+  @ParameterizedTest
+  @CsvSource({
+    "messages,[]",
+    "bos_token,\"x\"",
+    "eos_token,\"x\"",
+    "add_generation_prompt,false",
+  })
+  void refusesTemplateArgumentsThatTheServerSets(String name, String value) {
+    String body =
+        """
+        {"model":"base-model","messages":[{"role":"user","content":"x"}],
+         "chat_template_kwargs":{"%s":%s}}"""
+            .formatted(name, value);
+
+    JsonNode error = error(server.post(CHAT, body), 400);
+
+    assertThat(error.path("param").asText()).isEqualTo("chat_template_kwargs." + name);
+  }
+
+  @Test
+  void takesTemplateArguments() {
+    String body =
+        """
+        {"model":"base-model","messages":[{"role":"user","content":"x"}],
+         "chat_template_kwargs":{"add_generation_prompt":true,"enable_thinking":false}}""";
+
+    assertThat(server.post(CHAT, body).statusCode()).isEqualTo(200);
   }
 
   @Test
