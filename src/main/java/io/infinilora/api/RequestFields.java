@@ -10,6 +10,7 @@ import com.fasterxml.jackson.databind.json.JsonMapper;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
+import io.infinilora.core.JsonProblem;
 import java.io.IOException;
 import java.util.Optional;
 
@@ -65,7 +66,7 @@ final class RequestFields {
                   .formatted(e.getLocation().getLineNr(), e.getLocation().getColumnNr());
       throw new InfiniLoraException(
           ErrorCode.INVALID_REQUEST,
-          "The body is not valid JSON: " + withoutHint(e.getOriginalMessage()) + at,
+          "The body is not valid JSON: " + JsonProblem.of(e.getOriginalMessage()) + at,
           e);
     } catch (IOException e) {
       throw new InfiniLoraException(
@@ -77,12 +78,6 @@ final class RequestFields {
           "The body must be a JSON object, not " + (root == null ? "empty" : typeOf(root)));
     }
     return new RequestFields(object, "");
-  }
-
-  /** Jackson says which of its own options would allow what it found. */
-  private static String withoutHint(String message) {
-    int hint = message.indexOf(": enable `");
-    return hint < 0 ? message : message.substring(0, hint);
   }
 
   /** The fields of an object that was found inside a body. */
