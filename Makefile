@@ -28,6 +28,9 @@ bundle: $(JAR) ## Pack the jar with a Java runtime of its own, below target/bund
 
 cuda: ## Compile the CUDA kernels, fetching a compiler (105 MB) if there is none
 	@NVCC=$$(scripts/find-nvcc.sh || scripts/fetch-nvcc.sh) && scripts/compile-kernels.sh "$$NVCC" $(KERNELS)
+	@# A jar that lacks them is out of date, which no source tells make.
+	@[ ! -f $(JAR) ] || [ -z "$$(find $(KERNELS) -name '*.fatbin' -newer $(JAR))" ] || \
+		{ rm -f $(JAR); echo "$(JAR) lacked them: \`make build\` makes it anew"; }
 
 run: $(JAR) ## Serve the demo model with the demo adapters; flags go in ARGS="--port 8090"
 	@$(TOOLS) && MODEL=$$(scripts/fetch-model.sh) && \

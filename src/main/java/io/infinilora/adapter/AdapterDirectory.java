@@ -1,6 +1,7 @@
 package io.infinilora.adapter;
 
 import io.infinilora.core.ErrorCode;
+import io.infinilora.core.FileProblem;
 import io.infinilora.core.InfiniLoraException;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -17,14 +18,23 @@ public final class AdapterDirectory {
   /**
    * The adapters' directories in order of name, which becomes the adapter's.
    *
-   * @throws InfiniLoraException BAD_CONFIG if {@code directory} cannot be listed
+   * @throws InfiniLoraException BAD_CONFIG if {@code directory} cannot be listed, or is an adapter
+   *     itself
    */
   public static List<Path> list(Path directory) {
+    if (Files.isRegularFile(directory.resolve(CONFIG))) {
+      throw new InfiniLoraException(
+          ErrorCode.BAD_CONFIG,
+          "adapters: %s is an adapter itself; name the directory that it lies in, or use --adapter NAME=%s"
+              .formatted(directory, directory));
+    }
     try (Stream<Path> entries = Files.list(directory)) {
       return entries.filter(p -> Files.isRegularFile(p.resolve(CONFIG))).sorted().toList();
     } catch (IOException e) {
       throw new InfiniLoraException(
-          ErrorCode.BAD_CONFIG, "adapters: cannot list %s (%s)".formatted(directory, e), e);
+          ErrorCode.BAD_CONFIG,
+          "adapters: cannot list %s: %s".formatted(directory, FileProblem.of(e)),
+          e);
     }
   }
 }

@@ -2,6 +2,7 @@ package io.infinilora.adapter;
 
 import io.infinilora.backend.Backend;
 import io.infinilora.core.ErrorCode;
+import io.infinilora.core.FileProblem;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.LayerFactors;
 import io.infinilora.core.LoraShard;
@@ -78,7 +79,7 @@ final class AdapterFiles {
       return Files.readAttributes(file, BasicFileAttributes.class);
     } catch (IOException e) {
       throw new InfiniLoraException(
-          ErrorCode.BAD_ADAPTER, "%s: cannot be read (%s)".formatted(file, e), e);
+          ErrorCode.BAD_ADAPTER, "%s cannot be read: %s".formatted(file, FileProblem.of(e)), e);
     }
   }
 }

@@ -1,6 +1,7 @@
 package io.infinilora.api;
 
 import com.fasterxml.jackson.databind.JsonNode;
+import io.infinilora.api.text.ChatTemplate;
 import io.infinilora.core.SamplingParams;
 import java.util.ArrayList;
 import java.util.HashMap;
@@ -157,6 +158,7 @@ record ApiRequest(
         .properties()
         .forEach(
             entry -> {
+              String name = "chat_template_kwargs." + entry.getKey();
               JsonNode value = entry.getValue();
               Object plain =
                   switch (value.getNodeType()) {
@@ -164,11 +166,11 @@ record ApiRequest(
                     case BOOLEAN -> value.booleanValue();
                     case NUMBER -> value.numberValue();
                     default ->
-                        throw RequestFields.wrongType(
-                            "chat_template_kwargs." + entry.getKey(),
-                            "a string, number or boolean",
-                            value);
+                        throw RequestFields.wrongType(name, "a string, number or boolean", value);
                   };
+              if (!ChatTemplate.takes(entry.getKey(), plain)) {
+                throw new InvalidFieldException(name, "cannot be changed");
+              }
               arguments.put(entry.getKey(), plain);
             });
     return arguments;

@@ -1,5 +1,6 @@
 package io.infinilora.api;
 
+import io.vertx.core.Vertx;
 import io.vertx.core.buffer.Buffer;
 import io.vertx.core.http.HttpHeaders;
 import io.vertx.core.http.HttpServerRequest;
@@ -17,6 +18,11 @@ final class BodyReader {
   private Buffer body = Buffer.buffer();
   private boolean refused;
 
+  /** Bytes that have come, also of a body that is refused, and how many the last look found. */
+  private long received;
+
+  private long receivedBefore;
+
   private BodyReader(
       HttpServerRequest request, int limit, BiConsumer<Buffer, HttpServerResponse> consumer) {
     this.request = request;
@@ -26,15 +32,27 @@ final class BodyReader {
 
   /**
    * Reads a request. Bodies over the limit are refused as soon as that is known, and the rest of
-   * them discarded.
+   * them discarded. One of which nothing comes for a while is given up, and its connection closed:
+   * clients that vanish or never end their request do not hold connections for ever.
    */
   static void read(
-      HttpServerRequest request, int limit, BiConsumer<Buffer, HttpServerResponse> consumer) {
-    BodyReader reader = new BodyReader(request, limit, consumer);
+      Vertx vertx,
+      HttpServerRequest request,
+      HttpOptions options,
+      BiConsumer<Buffer, HttpServerResponse> consumer) {
+    BodyReader reader = new BodyReader(request, options.maxBodyBytes(), consumer);
+    long watch = vertx.setPeriodic(options.bodyPatience().toMillis(), id -> reader.look(vertx, id));
     request.handler(reader::append);
-    request.endHandler(ignored -> reader.end());
-    if (declaredLength(request) > limit) {
+    request.exceptionHandler(gone -> vertx.cancelTimer(watch));
+    request.endHandler(
+        ignored -> {
+          vertx.cancelTimer(watch);
+          reader.end();
+        });
+    if (declaredLength(request) > options.maxBodyBytes()) {
       reader.refuse();
+    } else if ("100-continue".equalsIgnoreCase(request.getHeader(HttpHeaders.EXPECT))) {
+      request.response().writeContinue();
     }
   }
 
@@ -44,6 +62,7 @@ final class BodyReader {
   }
 
   private void append(Buffer data) {
+    received += data.length();
     if (refused) {
       return;
     }
@@ -59,6 +78,20 @@ final class BodyReader {
     body = Buffer.buffer();
     request.response().putHeader(HttpHeaders.CONNECTION, HttpHeaders.CLOSE);
     ApiError.http(413, "The body has more than " + limit + " bytes").send(request.response());
+  }
+
+  private void look(Vertx vertx, long watch) {
+    if (received > receivedBefore) {
+      receivedBefore = received;
+      return;
+    }
+    vertx.cancelTimer(watch);
+    if (!refused) {
+      refused = true;
+      request.response().putHeader(HttpHeaders.CONNECTION, HttpHeaders.CLOSE);
+      ApiError.http(408, "The body of the request did not come").send(request.response());
+    }
+    request.connection().close();
   }
 
   private void end() {

@@ -87,7 +87,6 @@ public final class HttpVerticle extends VerticleBase {
   private void body(
       Route route, Function<RoutingContext, BiConsumer<Buffer, HttpServerResponse>> handler) {
     route.handler(
-        context ->
-            BodyReader.read(context.request(), options.maxBodyBytes(), handler.apply(context)));
+        context -> BodyReader.read(vertx, context.request(), options, handler.apply(context)));
   }
 }

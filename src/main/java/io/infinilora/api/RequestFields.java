@@ -10,6 +10,7 @@ import com.fasterxml.jackson.databind.json.JsonMapper;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
+import io.infinilora.core.JsonProblem;
 import java.io.IOException;
 import java.util.Optional;
 
@@ -65,7 +66,7 @@ final class RequestFields {
                   .formatted(e.getLocation().getLineNr(), e.getLocation().getColumnNr());
       throw new InfiniLoraException(
           ErrorCode.INVALID_REQUEST,
-          "The body is not valid JSON: " + e.getOriginalMessage() + at,
+          "The body is not valid JSON: " + JsonProblem.of(e.getOriginalMessage()) + at,
           e);
     } catch (IOException e) {
       throw new InfiniLoraException(
@@ -151,14 +152,19 @@ final class RequestFields {
         .map(
             value -> {
               if (value < min || value > max) {
-                throw new InvalidFieldException(
-                    name(field),
-                    max == Integer.MAX_VALUE
-                        ? "must be at least %d, not %d".formatted(min, value)
-                        : "must be between %d and %d, not %d".formatted(min, max, value));
+                throw new InvalidFieldException(name(field), outside(min, max, value));
               }
               return value.intValue();
             });
+  }
+
+  private static String outside(int min, int max, long value) {
+    if (max < Integer.MAX_VALUE) {
+      return "must be between %d and %d, not %d".formatted(min, max, value);
+    }
+    return value < min
+        ? "must be at least %d, not %d".formatted(min, value)
+        : "must be at most %d, not %d".formatted(max, value);
   }
 
   static String string(JsonNode node, String name) {

@@ -1,6 +1,7 @@
 package io.infinilora.api;
 
 import com.fasterxml.jackson.databind.JsonNode;
+import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.SamplingParams;
 import java.util.ArrayList;
 import java.util.HashMap;
@@ -48,8 +49,18 @@ record SamplingFields(
             stopTokens(fields, vocab),
             fields.bool("ignore_eos", false),
             logprobs);
-    sampling.params(1, 0); // all ranges are checked before any work is done
+    checkRanges(sampling);
     return sampling;
+  }
+
+  /** Before any work is done. The messages begin with the field's name. */
+  private static void checkRanges(SamplingFields sampling) {
+    try {
+      sampling.params(1, 0);
+    } catch (InfiniLoraException e) {
+      String[] parts = e.getMessage().split(" ", 2);
+      throw new InvalidFieldException(parts[0], parts[1]);
+    }
   }
 
   /**

@@ -9,6 +9,7 @@ import java.nio.file.Path;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.concurrent.Callable;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
@@ -30,6 +31,8 @@ final class ServeCommand implements Callable<Integer> {
 
   private final Map<String, String> flags = new LinkedHashMap<>();
 
+  private Optional<String> randomWeights = Optional.empty();
+
   @Option(
       names = "--model",
       paramLabel = "SOURCE",
@@ -46,7 +49,7 @@ final class ServeCommand implements Callable<Integer> {
       description =
           "Serve random weights for this config.json instead of a model, to measure speed.")
   void randomWeights(Path config) {
-    flags.put("model", WeightSource.Random.PREFIX + config);
+    this.randomWeights = Optional.of(WeightSource.Random.PREFIX + config);
   }
 
   @Option(
@@ -173,8 +176,16 @@ final class ServeCommand implements Callable<Integer> {
     flags.putAll(values);
   }
 
+  private void useRandomWeights(String source) {
+    if (flags.put("model", source) != null) {
+      throw new InfiniLoraException(
+          ErrorCode.BAD_CONFIG, "--model and --random-weights exclude each other");
+    }
+  }
+
   @Override
   public Integer call() throws InterruptedException {
+    randomWeights.ifPresent(this::useRandomWeights);
     InfiniLoraConfig settings = hub.settings(flags);
     if (settings.model().isEmpty()) {
       throw new InfiniLoraException(

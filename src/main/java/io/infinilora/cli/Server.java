@@ -11,6 +11,7 @@ import io.infinilora.cluster.ClusterNode;
 import io.infinilora.config.InfiniLoraConfig;
 import io.infinilora.config.Role;
 import io.infinilora.core.AdapterStatus;
+import io.infinilora.core.ErrorCode;
 import io.infinilora.core.HubReference;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.core.WeightSource;
@@ -18,6 +19,7 @@ import io.infinilora.metrics.PrometheusMetrics;
 import io.infinilora.node.NodeApi;
 import io.infinilora.node.Nodes;
 import io.infinilora.node.ServingNode;
+import io.vertx.core.Deployable;
 import io.vertx.core.Future;
 import io.vertx.core.Promise;
 import io.vertx.core.Vertx;
@@ -57,6 +59,9 @@ final class Server {
     say("transport: " + vertx.reason());
     try {
       start(vertx.vertx(), started);
+    } catch (InfiniLoraException e) {
+      vertx.vertx().close();
+      throw e;
     } catch (CompletionException e) {
       vertx.vertx().close();
       throw e.getCause() instanceof InfiniLoraException known ? known : e;
@@ -115,14 +120,27 @@ final class Server {
     if (config.role() == Role.LORA) {
       OperationsVerticle http =
           new OperationsVerticle(options, () -> working.getAsBoolean(), metrics::scrape);
-      await(vertx.deployVerticle(http));
+      deploy(vertx, http);
       port = http.port();
     } else {
       HttpVerticle http = new HttpVerticle(options, state, metrics, metrics::scrape);
-      await(vertx.deployVerticle(http));
+      deploy(vertx, http);
       port = http.port();
     }
     return "http://%s:%d".formatted(config.server().host(), port);
+  }
+
+  /** Nothing but the address can keep these servers from starting. */
+  private void deploy(Vertx vertx, Deployable http) {
+    try {
+      await(vertx.deployVerticle(http));
+    } catch (CompletionException e) {
+      throw new InfiniLoraException(
+          ErrorCode.BAD_CONFIG,
+          "cannot listen on %s:%d (server.host, server.port): %s"
+              .formatted(config.server().host(), config.server().port(), e.getCause().getMessage()),
+          e);
+    }
   }
 
   private ServedModel served(NodeApi api) {
@@ -192,7 +210,11 @@ final class Server {
               .toCompletionStage()
               .toCompletableFuture()
               .get(timeout.plus(CLOSE_GRACE).toMillis(), TimeUnit.MILLISECONDS);
-      say(drained ? "drained" : "gave up on requests that still ran after " + timeout);
+      say(
+          drained
+              ? "drained"
+              : "gave up on requests that still ran after %s s"
+                  .formatted(timeout.toMillis() / 1000.0));
       node.close()
           .toCompletionStage()
           .toCompletableFuture()

@@ -145,7 +145,15 @@ public final class ConfigLoader {
 
   private static void checkKnown(String key, String origin) {
     if (!KEYS.contains(key) && MAP_KEYS.stream().noneMatch(map -> key.startsWith(map + "."))) {
-      throw Check.error("%s: unknown key %s%s".formatted(origin, key, Suggestion.of(key, KEYS)));
+      Optional<String> member =
+          KEYS.stream().filter(known -> known.startsWith(key + ".")).findFirst();
+      throw Check.error(
+          member
+              .map(
+                  known ->
+                      "%s: %s is a group of settings, such as %s, and has no value of its own"
+                          .formatted(origin, key, known))
+              .orElse("%s: unknown key %s%s".formatted(origin, key, Suggestion.of(key, KEYS))));
     }
   }
 }

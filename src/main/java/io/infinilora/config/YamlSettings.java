@@ -1,7 +1,9 @@
 package io.infinilora.config;
 
+import io.infinilora.core.FileProblem;
 import java.io.IOException;
 import java.io.Reader;
+import java.io.StringReader;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.LinkedHashMap;
@@ -30,12 +32,13 @@ final class YamlSettings {
 
   static Map<String, Setting> read(Path file) {
     YamlSettings yaml = new YamlSettings(file);
-    try (Reader reader = Files.newBufferedReader(file)) {
+    // A reader would fail on other bytes too late to be told from faults of the YAML.
+    try (Reader reader = new StringReader(Files.readString(file))) {
       LoadSettings load = LoadSettings.builder().setLabel(file.toString()).build();
       Optional<Node> root = new Compose(load).composeReader(reader);
       root.filter(node -> node.getTag() != Tag.NULL).ifPresent(node -> yaml.addAll("", node));
     } catch (IOException e) {
-      throw Check.error("cannot read %s: %s".formatted(file, e));
+      throw Check.error("cannot read %s: %s".formatted(file, FileProblem.of(e)));
     } catch (YamlEngineException e) {
       throw Check.error("%s is not valid YAML: %s".formatted(file, e.getMessage()));
     }

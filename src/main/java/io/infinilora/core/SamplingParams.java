@@ -13,7 +13,7 @@ import java.util.Map;
  * @param topK number of candidates; 0 is off
  * @param minP least probability relative to the best, in [0, 1]; 0 is off
  * @param repetitionPenalty divides positive and multiplies negative logits of tokens seen in prompt
- *     or output; 1 is off
+ *     or output, in [0.01, 10]; 1 is off
  * @param presencePenalty subtracted once from tokens seen in the output, in [-2, 2]
  * @param frequencyPenalty subtracted per occurrence in the output, in [-2, 2]
  * @param seed seed of the draws; the draw for output token i of a request depends on (seed, i) only
@@ -42,13 +42,19 @@ public record SamplingParams(
   /** Most alternatives that can be reported per token. */
   public static final int MAX_LOGPROBS = 20;
 
+  /**
+   * Least {@code repetition_penalty}. Logits are divided by it, so that a tiny one makes them
+   * infinite.
+   */
+  public static final double MIN_REPETITION_PENALTY = 0.01;
+
   /** Checks every range; the message names the field as the HTTP API spells it. */
   public SamplingParams {
     range("temperature", temperature, 0, 2);
     range("top_p", topP, Double.MIN_VALUE, 1);
     range("top_k", topK, 0, Integer.MAX_VALUE);
     range("min_p", minP, 0, 1);
-    range("repetition_penalty", repetitionPenalty, Double.MIN_VALUE, 10);
+    range("repetition_penalty", repetitionPenalty, MIN_REPETITION_PENALTY, 10);
     range("presence_penalty", presencePenalty, -2, 2);
     range("frequency_penalty", frequencyPenalty, -2, 2);
     range("max_tokens", maxTokens, 1, Integer.MAX_VALUE);

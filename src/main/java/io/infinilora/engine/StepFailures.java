@@ -6,6 +6,7 @@ import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
 import io.infinilora.scheduler.StepPlan;
 import java.time.Duration;
+import java.util.Objects;
 import java.util.Optional;
 import java.util.function.Supplier;
 import org.slf4j.Logger;
@@ -66,6 +67,11 @@ final class StepFailures {
       log.warn("a step of {} rows waited for an adapter in vain", plan.rows(), cause);
       // All of them, also those that wait for their turn; the others of the step compute it again.
       adapterFailed(load.adapter(), load);
+    } else if (cause instanceof UnusableLogitsException unusable) {
+      unusable.samples().stream()
+          .map(sample -> generations.find(plan.samples().get(sample).id()))
+          .filter(Objects::nonNull)
+          .forEach(generation -> unusable(generation, unusable));
     } else {
       log.error("a step of {} rows failed; its requests fail with it", plan.rows(), cause);
       Throwable reported =
@@ -74,6 +80,13 @@ final class StepFailures {
               : new InfiniLoraException(ErrorCode.INTERNAL, "the step failed: " + cause, cause);
       generations.of(plan).forEach(generation -> generations.fail(generation, reported));
     }
+  }
+
+  /** The others of the step compute it again. */
+  private void unusable(Generation generation, UnusableLogitsException cause) {
+    InfiniLoraException failure = cause.failureOf(generation.adapter());
+    log.warn("request {} fails: {}", generation.request().id(), failure.getMessage());
+    generations.fail(generation, failure);
   }
 
   /** Whoever computes an adapter is gone or failed; another lease is asked for. */

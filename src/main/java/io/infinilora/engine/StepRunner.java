@@ -4,7 +4,9 @@ import io.infinilora.backend.BatchLayout;
 import io.infinilora.backend.KvCache;
 import io.infinilora.backend.OpStream;
 import io.infinilora.backend.SampleResult;
+import io.infinilora.backend.SampleRow;
 import io.infinilora.backend.Tensor;
+import io.infinilora.core.InfiniLoraException;
 import io.infinilora.model.LoraPort;
 import io.infinilora.model.Transformer;
 import io.infinilora.model.Workspace;
@@ -57,7 +59,7 @@ final class StepRunner {
           Tensor residual = model.forward(batch, workspace, cache, lora, ops);
           model.logits(residual, batch.logitRows(), workspace, ops);
         });
-    return ops.sample(workspace.logits().first(batch.rows()), task.samples());
+    return choose(workspace.logits().first(batch.rows()), task.samples(), 0);
   }
 
   private List<SampleResult> mixed(StepTask task) {
@@ -91,9 +93,48 @@ final class StepRunner {
     for (int from = 0; from < rows.length; from += workspace.logitCapacity()) {
       int to = Math.min(rows.length, from + workspace.logitCapacity());
       Tensor result = model.logits(residual, Arrays.copyOfRange(rows, from, to), workspace, ops);
-      results.addAll(ops.sample(result, task.samples().subList(from, to)));
+      results.addAll(choose(result, task.samples().subList(from, to), from));
     }
     return results;
+  }
+
+  /**
+   * Samples.
+   *
+   * @param first index of the first of these among the samples of the step
+   * @throws UnusableLogitsException if it fails because of some rows
+   */
+  private List<SampleResult> choose(Tensor result, List<SampleRow> samples, int first) {
+    try {
+      return ops.sample(result, samples);
+    } catch (InfiniLoraException e) {
+      List<Integer> unusable = unusable(result, samples.size(), first, e);
+      throw unusable.isEmpty() ? e : new UnusableLogitsException(unusable, e);
+    }
+  }
+
+  private List<Integer> unusable(Tensor result, int rows, int first, InfiniLoraException failure) {
+    List<Integer> unusable = new ArrayList<>();
+    try {
+      for (int row = 0; row < rows; row++) {
+        ops.read(result, row, logits);
+        if (!hasFiniteMaximum(logits)) {
+          unusable.add(first + row);
+        }
+      }
+    } catch (RuntimeException e) {
+      failure.addSuppressed(e); // The device is lost: that is not the fault of single rows.
+      return List.of();
+    }
+    return unusable;
+  }
+
+  private static boolean hasFiniteMaximum(float[] values) {
+    float most = Float.NEGATIVE_INFINITY;
+    for (float value : values) {
+      most = Math.max(most, value); // NaN wins
+    }
+    return Float.isFinite(most);
   }
 
   /** Ends the stream. */

@@ -3,6 +3,7 @@ package io.infinilora.verify;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import io.infinilora.core.ErrorCode;
+import io.infinilora.core.FileProblem;
 import io.infinilora.core.InfiniLoraException;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -68,7 +69,7 @@ record Fixture(Path directory, List<Case> cases, List<Mixed> mixedBatch) {
       return entries.filter(p -> Files.isRegularFile(p.resolve(EXPECTED))).sorted().toList();
     } catch (IOException e) {
       throw new InfiniLoraException(
-          ErrorCode.BAD_CONFIG, "cannot list %s (%s)".formatted(root, e), e);
+          ErrorCode.BAD_CONFIG, "cannot list %s: %s".formatted(root, FileProblem.of(e)), e);
     }
   }
 

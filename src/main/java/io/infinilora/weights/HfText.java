@@ -8,6 +8,7 @@ import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectReader;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
+import io.infinilora.core.JsonProblem;
 import io.infinilora.core.TextAssets;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
@@ -119,7 +120,7 @@ final class HfText {
       }
       return false;
     } catch (JsonProcessingException e) {
-      throw bad(tokenizer, "not valid JSON: " + e.getOriginalMessage(), e);
+      throw bad(tokenizer, "not valid JSON: " + JsonProblem.of(e.getOriginalMessage()), e);
     } catch (IOException e) {
       throw bad(tokenizer, "cannot be read: " + e.getMessage(), e);
     }

@@ -8,6 +8,7 @@ import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
+import io.infinilora.core.JsonProblem;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -70,7 +71,7 @@ final class JsonFields {
       throw new InfiniLoraException(code, source + ": not a JSON object");
     } catch (JsonProcessingException e) {
       throw new InfiniLoraException(
-          code, source + ": not valid JSON: " + e.getOriginalMessage(), e);
+          code, source + ": not valid JSON: " + JsonProblem.of(e.getOriginalMessage()), e);
     } catch (IOException e) {
       throw new InfiniLoraException(code, source + ": not valid JSON: " + e.getMessage(), e);
     }

@@ -52,7 +52,8 @@ class BadRequestHttpTest {
     assertThat(error.has("type")).isTrue();
     assertThat(error.has("param")).isTrue();
     assertThat(error.has("code")).isTrue();
-    assertThat(error.path("message").asText()).doesNotContain("io.infinilora", "com.fasterxml");
+    assertThat(error.path("message").asText())
+        .doesNotContain("io.infinilora", "com.fasterxml", "StreamRead");
     return error;
   }
 
@@ -61,13 +62,14 @@ class BadRequestHttpTest {
       delimiter = '|',
       quoteCharacter = '`',
       value = {
-        "{                                   | The body is not valid JSON",
+        "{                                   | marker for Object (start marker at line: 1, column: 1) (line 1",
+        "{\"seed\":999                        | marker for Object (start marker at line: 1, column: 1) (line 1",
         "``                                  | The body must be a JSON object, not empty",
         "[1]                                 | The body must be a JSON object, not an array",
         "\"x\"                               | The body must be a JSON object, not a string",
         "{\"model\":\"a\"} {}                | The body is not valid JSON",
         "{\"model\":\"a\",\"model\":\"b\"}   | Duplicate field 'model'",
-        "{\"model\":NaN}                     | The body is not valid JSON",
+        "{\"model\":NaN}                     | The body is not valid JSON: Non-standard token 'NaN' (line 1",
       })
   void refusesBodiesThatAreNotOneJsonObject(String body, String message) {
     JsonNode error = error(server.post(TEXT, body), 400);
@@ -94,7 +96,8 @@ class BadRequestHttpTest {
         "\"n\":true                    | n must be an integer, not a boolean",
         "\"max_tokens\":0              | max_tokens must be at least 1, not 0",
         "\"max_tokens\":-5             | max_tokens must be at least 1, not -5",
-        "\"max_tokens\":99999999999    | max_tokens must be at least 1, not 99999999999",
+        "\"max_tokens\":99999999999    | max_tokens must be at most 2147483647, not 99999999999",
+        "\"top_k\":2147483648          | top_k must be at most 2147483647, not 2147483648",
         "\"max_tokens\":\"9\"          | max_tokens must be an integer, not a string",
         "\"seed\":18446744073709551616 | seed must fit into 64 bits",
         "\"seed\":1.5                  | seed must be an integer, not a fraction",
@@ -110,7 +113,8 @@ class BadRequestHttpTest {
         "\"logit_bias\":{\"5\":\"x\"}  | logit_bias[5] must be a number, not a string",
         "\"presence_penalty\":2.5      | presence_penalty must be between -2 and 2",
         "\"frequency_penalty\":{}      | frequency_penalty must be a number, not an object",
-        "\"repetition_penalty\":0      | repetition_penalty must be greater than 0",
+        "\"repetition_penalty\":0      | repetition_penalty must be between 0.01 and 10, not 0",
+        "\"repetition_penalty\":1e-300 | repetition_penalty must be between 0.01 and 10, not 1.0E-300",
         "\"stop_token_ids\":[600]      | stop_token_ids[0] must be a token id of the vocabulary",
         "\"ignore_eos\":1              | ignore_eos must be a boolean, not an integer",
         "\"best_of\":2                 | best_of other than n is not supported",
@@ -121,6 +125,8 @@ class BadRequestHttpTest {
             server.post(TEXT, "{\"model\":\"base-model\",\"prompt\":\"x\",%s}".formatted(field)),
             400);
     assertThat(text.path("message").asText()).startsWith(message);
+    assertThat(message).startsWith(text.path("param").asText());
+    assertThat(text.path("param").asText()).isNotEmpty();
 
     JsonNode chat =
         error(
@@ -227,6 +233,35 @@ class BadRequestHttpTest {
 
     String digits = "{\"model\":\"base-model\",\"seed\":" + "9".repeat(50_000) + "}";
     assertThat(error(server.post(TEXT, digits), 400).path("message").asText()).contains("length");
+  }
+
+  @ParameterizedTest
+  @CsvSource({
+    "messages,[]",
+    "bos_token,\"x\"",
+    "eos_token,\"x\"",
+    "add_generation_prompt,false",
+  })
+  void refusesTemplateArgumentsThatTheServerSets(String name, String value) {
+    String body =
+        """
+        {"model":"base-model","messages":[{"role":"user","content":"x"}],
+         "chat_template_kwargs":{"%s":%s}}"""
+            .formatted(name, value);
+
+    JsonNode error = error(server.post(CHAT, body), 400);
+
+    assertThat(error.path("param").asText()).isEqualTo("chat_template_kwargs." + name);
+  }
+
+  @Test
+  void takesTemplateArguments() {
+    String body =
+        """
+        {"model":"base-model","messages":[{"role":"user","content":"x"}],
+         "chat_template_kwargs":{"add_generation_prompt":true,"enable_thinking":false}}""";
+
+    assertThat(server.post(CHAT, body).statusCode()).isEqualTo(200);
   }
 
   @Test

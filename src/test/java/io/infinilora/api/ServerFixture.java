@@ -47,9 +47,11 @@ final class ServerFixture implements AutoCloseable {
   }
 
   ServerFixture(int maxBodyBytes, RequestMetrics metrics, String scrape) {
-    HttpVerticle verticle =
-        new HttpVerticle(
-            new HttpOptions("127.0.0.1", 0, maxBodyBytes), state, metrics, () -> scrape);
+    this(new HttpOptions("127.0.0.1", 0, maxBodyBytes), metrics, scrape);
+  }
+
+  ServerFixture(HttpOptions options, RequestMetrics metrics, String scrape) {
+    HttpVerticle verticle = new HttpVerticle(options, state, metrics, () -> scrape);
     await(vertx.deployVerticle(verticle));
     port = verticle.port();
   }

@@ -385,7 +385,7 @@ class ConfigLoaderTest {
   @Test
   void filesOfAnotherShapeAreRefused() throws IOException {
     assertRefused(write("- a\n")).hasMessageContaining(":1: settings must be written as");
-    assertRefused(write("server: 5\n")).hasMessageContaining(":1: unknown key server");
+    assertRefused(write("server: 5\n")).hasMessageContaining(":1: server is a group of settings");
     assertRefused(write("server:\n  port: [1]\n"))
         .hasMessageContaining(":2: server.port must be a single value");
     assertRefused(write("model: a\nmodel: b\n")).hasMessageContaining(":2: model is set already");

@@ -111,6 +111,15 @@ public final class ChatTemplate {
         .build();
   }
 
+  /** Whether an argument of {@link #render} may be set so: those that it sets itself may not. */
+  public static boolean takes(String argument, Object value) {
+    return switch (argument) {
+      case "messages", "bos_token", "eos_token" -> false;
+      case "add_generation_prompt" -> value.equals(true);
+      default -> true;
+    };
+  }
+
   /**
    * The text of a prompt.
    *

@@ -5,6 +5,7 @@ import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
+import io.infinilora.core.JsonProblem;
 import java.nio.charset.StandardCharsets;
 import java.util.BitSet;
 import java.util.HashMap;
@@ -92,7 +93,9 @@ final class TokenTable {
       return new ObjectMapper().readTree(json);
     } catch (JsonProcessingException e) {
       throw new InfiniLoraException(
-          ErrorCode.BAD_MODEL_FILE, source + ": not JSON: " + e.getOriginalMessage(), e);
+          ErrorCode.BAD_MODEL_FILE,
+          source + ": not JSON: " + JsonProblem.of(e.getOriginalMessage()),
+          e);
     }
   }
 

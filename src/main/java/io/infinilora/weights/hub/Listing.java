@@ -4,6 +4,7 @@ import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import io.infinilora.core.HubReference;
+import io.infinilora.core.JsonProblem;
 import java.io.IOException;
 import java.util.LinkedHashMap;
 import java.util.Map;
@@ -35,7 +36,8 @@ record Listing(String commit, Map<String, Optional<RemoteFile>> files) {
       root = MAPPER.readTree(json);
     } catch (JsonProcessingException e) {
       throw HubErrors.of(
-          reference, "the hub's answer is not valid JSON: " + e.getOriginalMessage());
+          reference,
+          "the hub's answer is not valid JSON: " + JsonProblem.of(e.getOriginalMessage()));
     } catch (IOException e) {
       throw HubErrors.of(reference, "the hub's answer is not valid JSON: " + e.getMessage());
     }
