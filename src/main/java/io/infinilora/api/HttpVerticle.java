@@ -10,7 +10,9 @@ import io.vertx.core.http.HttpServerResponse;
 import io.vertx.ext.web.Route;
 import io.vertx.ext.web.Router;
 import io.vertx.ext.web.RoutingContext;
+import java.time.Duration;
 import java.util.Objects;
+import java.util.concurrent.TimeUnit;
 import java.util.function.BiConsumer;
 import java.util.function.Function;
 import java.util.function.Supplier;
@@ -24,6 +26,9 @@ import java.util.function.Supplier;
  * /health} (the process lives), {@code /ready} (requests are served), {@code /metrics}.
  */
 public final class HttpVerticle extends VerticleBase {
+  /** How long they may take to read them. */
+  private static final Duration LAST_ANSWERS = Duration.ofSeconds(5);
+
   private final HttpOptions options;
   private final ServingState state;
   private final RequestMetrics metrics;
@@ -49,6 +54,12 @@ public final class HttpVerticle extends VerticleBase {
   public Future<?> start() {
     server = vertx.createHttpServer();
     return server.requestHandler(router()).listen(options.port(), options.host());
+  }
+
+  /** Answers that are complete may still lie here, for clients that are slow to read. */
+  @Override
+  public Future<?> stop() {
+    return server.shutdown(LAST_ANSWERS.toMillis(), TimeUnit.MILLISECONDS);
   }
 
   /** The port that is bound, once deployed. */

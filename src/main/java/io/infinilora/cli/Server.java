@@ -47,6 +47,9 @@ final class Server {
   private final ServingState state = new ServingState();
   private volatile BooleanSupplier working = () -> false;
 
+  /** The HTTP server's deployment. */
+  private String http;
+
   Server(InfiniLoraConfig config, PrintWriter out) {
     this.config = config;
     this.out = out;
@@ -118,22 +121,22 @@ final class Server {
             (int) config.server().maxBody().bytes());
     int port;
     if (config.role() == Role.LORA) {
-      OperationsVerticle http =
+      OperationsVerticle server =
           new OperationsVerticle(options, () -> working.getAsBoolean(), metrics::scrape);
-      deploy(vertx, http);
-      port = http.port();
+      deploy(vertx, server);
+      port = server.port();
     } else {
-      HttpVerticle http = new HttpVerticle(options, state, metrics, metrics::scrape);
-      deploy(vertx, http);
-      port = http.port();
+      HttpVerticle server = new HttpVerticle(options, state, metrics, metrics::scrape);
+      deploy(vertx, server);
+      port = server.port();
     }
     return "http://%s:%d".formatted(config.server().host(), port);
   }
 
   /** Nothing but the address can keep these servers from starting. */
-  private void deploy(Vertx vertx, Deployable http) {
+  private void deploy(Vertx vertx, Deployable server) {
     try {
-      await(vertx.deployVerticle(http));
+      http = await(vertx.deployVerticle(server));
     } catch (CompletionException e) {
       throw new InfiniLoraException(
           ErrorCode.BAD_CONFIG,
@@ -205,25 +208,27 @@ final class Server {
     say("draining");
     Duration timeout = config.server().drainTimeout();
     try {
-      boolean drained =
-          drain(vertx, node, timeout)
-              .toCompletionStage()
-              .toCompletableFuture()
-              .get(timeout.plus(CLOSE_GRACE).toMillis(), TimeUnit.MILLISECONDS);
+      boolean drained = within(timeout.plus(CLOSE_GRACE), drain(vertx, node, timeout));
       say(
           drained
               ? "drained"
               : "gave up on requests that still ran after %s s"
                   .formatted(timeout.toMillis() / 1000.0));
-      node.close()
-          .toCompletionStage()
-          .toCompletableFuture()
-          .get(CLOSE_GRACE.toMillis(), TimeUnit.MILLISECONDS);
+      // Answers are complete, but not all of them sent.
+      within(CLOSE_GRACE, vertx.undeploy(http));
+      within(CLOSE_GRACE, node.close());
     } catch (Exception e) {
       say("stopped uncleanly: " + e);
     }
     // An interrupted JVM would exit with 130; a drained server has done what it was asked to.
     Runtime.getRuntime().halt(0);
+  }
+
+  private static <T> T within(Duration time, Future<T> future) throws Exception {
+    return future
+        .toCompletionStage()
+        .toCompletableFuture()
+        .get(time.toMillis(), TimeUnit.MILLISECONDS);
   }
 
   /** Waits for requests of clients and of other processes; false if time runs out before. */

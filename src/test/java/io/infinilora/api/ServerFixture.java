@@ -41,6 +41,7 @@ final class ServerFixture implements AutoCloseable {
   private final HttpClient client =
       HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1).build();
   private final int port;
+  private final String deployment;
 
   ServerFixture() {
     this(HttpOptions.DEFAULT_MAX_BODY_BYTES, RequestMetrics.NONE, "");
@@ -52,7 +53,7 @@ final class ServerFixture implements AutoCloseable {
 
   ServerFixture(HttpOptions options, RequestMetrics metrics, String scrape) {
     HttpVerticle verticle = new HttpVerticle(options, state, metrics, () -> scrape);
-    await(vertx.deployVerticle(verticle));
+    deployment = await(vertx.deployVerticle(verticle));
     port = verticle.port();
   }
 
@@ -77,6 +78,11 @@ final class ServerFixture implements AutoCloseable {
 
   int port() {
     return port;
+  }
+
+  /** Closes the server, as a process does that has drained. */
+  Future<Void> undeploy() {
+    return vertx.undeploy(deployment);
   }
 
   /** Token ids of a text, as the engine would generate them. */
@@ -129,7 +135,7 @@ final class ServerFixture implements AutoCloseable {
     watch.assertSilent();
   }
 
-  private static <T> T await(Future<T> future) {
+  static <T> T await(Future<T> future) {
     try {
       return future.toCompletionStage().toCompletableFuture().get(20, TimeUnit.SECONDS);
     } catch (ExecutionException | TimeoutException e) {
