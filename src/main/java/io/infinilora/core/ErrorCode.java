@@ -1,8 +1,8 @@
 package io.infinilora.core;
 
 /**
- * The closed set of ways in which a request, a file or the service can fail. The HTTP and gRPC
- * front ends map each code in one place; nothing else decides on status codes.
+ * The closed set of ways in which a request, a file or the service can fail. The HTTP front end
+ * maps each code in one place; nothing else decides on status codes.
  */
 public enum ErrorCode {
   /** A field of a request has the wrong type or an impossible value. */

@@ -192,7 +192,9 @@ final class StepLoop {
   private void failed(StepPlan plan, Throwable cause) {
     landed();
     scheduler.rollback(plan);
-    failures.stepFailed(plan, cause);
+    if (!stopped) {
+      failures.stepFailed(plan, cause);
+    }
     goOn();
   }
 

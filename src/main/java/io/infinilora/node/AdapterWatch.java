@@ -38,6 +38,9 @@ final class AdapterWatch {
   private final NodeAdapters adapters;
   private final AtomicBoolean looking = new AtomicBoolean();
 
+  /** Why the last look failed; empty if it did not. */
+  private volatile String trouble = "";
+
   // Owned by whoever has set the flag.
   private Map<String, List<FileState>> lastLook;
   private final Map<String, List<FileState>> actedOn;
@@ -64,12 +67,23 @@ final class AdapterWatch {
 
   /** Looks now and then, from now on. */
   void every(Duration interval) {
-    vertx.setPeriodic(
-        Math.max(1, interval.toMillis()),
-        t ->
-            poll()
-                .subscribe()
-                .with(done -> {}, e -> log.warn("cannot look at {}: {}", directory, e.toString())));
+    vertx.setPeriodic(Math.max(1, interval.toMillis()), t -> follow().subscribe().with(done -> {}));
+  }
+
+  /** {@link #poll}, but a look that fails is logged, once as long as the reason is the same. */
+  Uni<Void> follow() {
+    return poll()
+        .invoke(() -> trouble = "")
+        .onFailure()
+        .recoverWithItem(
+            e -> {
+              String reason = String.valueOf(e.getMessage());
+              if (!reason.equals(trouble)) {
+                log.warn("changes are not followed for now: {}", reason);
+              }
+              trouble = reason;
+              return null;
+            });
   }
 
   /**

@@ -3,6 +3,9 @@ package io.infinilora.engine;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import ch.qos.logback.classic.Logger;
+import ch.qos.logback.classic.spi.ILoggingEvent;
+import ch.qos.logback.core.read.ListAppender;
 import io.infinilora.adapter.AdapterBudgets;
 import io.infinilora.backend.Backend;
 import io.infinilora.backend.cpu.CpuBackend;
@@ -58,6 +61,7 @@ import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
+import org.slf4j.LoggerFactory;
 
 /**
  * A step that fails on the base's side takes its own requests with it, and nothing and nobody else.
@@ -104,6 +108,7 @@ class StepFailureTest {
   private final Checkpoint checkpoint = Checkpoints.open(MODEL);
   private final Backend backend = new CpuBackend();
   private BaseModelVerticle engine;
+  private String deployment;
 
   /** Whether there is no request before those of the test. */
   private boolean unused;
@@ -155,7 +160,7 @@ class StepFailureTest {
             new Patience(stepDeadline, Duration.ofMinutes(1), retry),
             (vertx, loop, driver) -> lora.attach(vertx, loop, driver).map(this::counted),
             gate);
-    await(vertx.deployVerticle(engine));
+    deployment = await(vertx.deployVerticle(engine));
     for (String name : new String[] {"a1", "a2"}) {
       AdapterAdmin admin = engine.adapterAdmin();
       admin
@@ -244,6 +249,28 @@ class StepFailureTest {
     assertThat(faults.count()).isEqualTo(1);
     assertThat(tokens(engine, 2, Optional.of("a2")).join()).isEqualTo(second);
     assertNothingIsLeft();
+  }
+
+  /** Its requests have failed by then, and nothing is tried again. */
+  @Test
+  void aStepThatFailsAfterTheEndIsNoNews() {
+    start(Place.LORA_SERVER_HANGS);
+    ListAppender<ILoggingEvent> news = new ListAppender<>();
+    news.start();
+    Logger logger = (Logger) LoggerFactory.getLogger(StepFailures.class);
+    logger.addAppender(news);
+    try {
+      faults.arm();
+      culprit = tokens(engine, 2, Optional.of("a2"));
+      until(() -> faults.count() == 1);
+
+      await(vertx.undeploy(deployment));
+
+      assertFailed(culprit, ErrorCode.UNAVAILABLE, "the server is shutting down");
+      assertThat(news.list).isEmpty();
+    } finally {
+      logger.detachAppender(news);
+    }
   }
 
   @Test

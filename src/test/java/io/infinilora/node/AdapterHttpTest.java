@@ -2,6 +2,9 @@ package io.infinilora.node;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import ch.qos.logback.classic.Logger;
+import ch.qos.logback.classic.spi.ILoggingEvent;
+import ch.qos.logback.core.read.ListAppender;
 import com.fasterxml.jackson.databind.JsonNode;
 import io.infinilora.config.ByteSize;
 import io.infinilora.config.EngineConfig;
@@ -28,6 +31,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
+import org.slf4j.LoggerFactory;
 
 /** Changing adapters over HTTP while the real engine serves. */
 class AdapterHttpTest {
@@ -326,6 +330,31 @@ class AdapterHttpTest {
       server.poll();
       server.until(() -> !models(server).contains("a1"));
       assertThat(models(server)).containsExactly(ServedNode.BASE, "a0", "new");
+    }
+  }
+
+  @Test
+  void aDirectoryThatIsGoneIsReportedOnce() throws IOException {
+    ListAppender<ILoggingEvent> said = new ListAppender<>();
+    said.start();
+    Logger log = (Logger) LoggerFactory.getLogger(AdapterWatch.class);
+    log.addAppender(said);
+    try (ServedNode server = serve(LoraMode.DISAGGREGATED, true)) {
+      Path away = root.resolveSibling(root.getFileName() + "-away");
+      Files.move(root, away);
+      server.follow();
+      server.follow();
+      Files.move(away, root);
+      server.follow();
+
+      assertThat(said.list)
+          .extracting(ILoggingEvent::getFormattedMessage)
+          .containsExactly(
+              "changes are not followed for now: adapters: cannot list %s: there is no such file or directory"
+                  .formatted(root));
+      assertThat(models(server)).contains("a0", "a1");
+    } finally {
+      log.detachAppender(said);
     }
   }
 

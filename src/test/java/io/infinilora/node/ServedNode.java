@@ -80,6 +80,11 @@ final class ServedNode implements AutoCloseable {
     node.adapterWatch().poll().await().atMost(PATIENCE);
   }
 
+  /** Looks as the server does by itself, now and then. */
+  void follow() {
+    node.adapterWatch().follow().await().atMost(PATIENCE);
+  }
+
   Vertx vertx() {
     return watch.vertx();
   }
