@@ -5,6 +5,7 @@ import io.vertx.core.buffer.Buffer;
 import io.vertx.core.http.HttpHeaders;
 import io.vertx.core.http.HttpServerRequest;
 import io.vertx.core.http.HttpServerResponse;
+import io.vertx.core.http.HttpVersion;
 import java.util.function.BiConsumer;
 
 /**
@@ -15,6 +16,10 @@ final class BodyReader {
   private final HttpServerRequest request;
   private final int limit;
   private final BiConsumer<Buffer, HttpServerResponse> consumer;
+
+  /** Of HTTP/2 (RFC 9113, section 7). */
+  private static final int NO_ERROR = 0;
+
   private Buffer body = Buffer.buffer();
   private boolean refused;
 
@@ -86,12 +91,19 @@ final class BodyReader {
       return;
     }
     vertx.cancelTimer(watch);
+    boolean own = request.version() != HttpVersion.HTTP_2;
     if (!refused) {
       refused = true;
-      request.response().putHeader(HttpHeaders.CONNECTION, HttpHeaders.CLOSE);
+      if (own) {
+        request.response().putHeader(HttpHeaders.CONNECTION, HttpHeaders.CLOSE);
+      }
       ApiError.http(408, "The body of the request did not come").send(request.response());
     }
-    request.connection().close();
+    if (own) {
+      request.connection().close();
+    } else {
+      request.response().reset(NO_ERROR); // Other requests have the connection, too.
+    }
   }
 
   private void end() {

@@ -3,6 +3,11 @@ package io.infinilora.api;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import io.infinilora.metrics.RequestMetrics;
+import io.vertx.core.http.HttpClientAgent;
+import io.vertx.core.http.HttpClientOptions;
+import io.vertx.core.http.HttpClientRequest;
+import io.vertx.core.http.HttpMethod;
+import io.vertx.core.http.HttpVersion;
 import java.io.BufferedReader;
 import java.io.IOException;
 import java.io.InputStreamReader;
@@ -17,6 +22,7 @@ import org.junit.jupiter.api.Test;
 /** Bodies that wait for a word of the server, and bodies that never come. */
 class RequestBodyHttpTest {
   private static final String BODY = "{\"model\":\"base-model\",\"prompt\":\"x\"}";
+  private static final String PATH = "/v1/completions";
   private static final int LIMIT = 1000;
 
   private ServerFixture server;
@@ -92,5 +98,25 @@ class RequestBodyHttpTest {
 
     assertThat(answer.readLine()).startsWith("HTTP/1.1 413 ");
     assertThat(answer.lines()).last().asString().contains("more than");
+  }
+
+  @Test
+  void leavesOtherRequestsOfAnHttp2ConnectionAlone() throws IOException {
+    restartImpatiently();
+    HttpClientOptions options =
+        new HttpClientOptions()
+            .setDefaultHost("127.0.0.1")
+            .setDefaultPort(server.port())
+            .setProtocolVersion(HttpVersion.HTTP_2)
+            .setHttp2ClearTextUpgrade(false);
+    HttpClientAgent http2 = server.vertx.createHttpClient(options);
+
+    HttpClientRequest standing = ServerFixture.await(http2.request(HttpMethod.POST, PATH));
+    standing.setChunked(true).write("{");
+    assertThat(ServerFixture.await(standing.response()).statusCode()).isEqualTo(408);
+
+    HttpClientRequest next = ServerFixture.await(http2.request(HttpMethod.POST, PATH));
+    assertThat(next.connection()).isSameAs(standing.connection());
+    assertThat(ServerFixture.await(next.send(BODY)).statusCode()).isEqualTo(200);
   }
 }
