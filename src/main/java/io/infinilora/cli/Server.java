@@ -33,10 +33,11 @@ import java.util.concurrent.CompletionException;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import java.util.function.BooleanSupplier;
+import java.util.function.Supplier;
 
 /** Runs a node behind the HTTP server until the process is asked to stop, then drains. */
 final class Server {
-  /** Stopping takes at most this long beyond the drain. */
+  /** Each part of stopping takes at most this long, the drain so much beyond its timeout. */
   private static final Duration CLOSE_GRACE = Duration.ofSeconds(10);
 
   /** How long a scrape waits for the list of adapters. */
@@ -207,28 +208,41 @@ final class Server {
   private void shutDown(Vertx vertx, ServingNode node) {
     say("draining");
     Duration timeout = config.server().drainTimeout();
-    try {
-      boolean drained = within(timeout.plus(CLOSE_GRACE), drain(vertx, node, timeout));
-      say(
-          drained
-              ? "drained"
-              : "gave up on requests that still ran after %s s"
-                  .formatted(timeout.toMillis() / 1000.0));
-      // Answers are complete, but not all of them sent.
-      within(CLOSE_GRACE, vertx.undeploy(http));
-      within(CLOSE_GRACE, node.close());
-    } catch (Exception e) {
-      say("stopped uncleanly: " + e);
+    boolean drained = within(timeout.plus(CLOSE_GRACE), () -> drain(vertx, node, timeout), false);
+    if (drained) {
+      say("drained");
+    } else {
+      say("gave up on requests that still ran after %s s".formatted(timeout.toMillis() / 1000.0));
+      // Their clients are told, as long as there is a server that can tell them.
+      within(CLOSE_GRACE, () -> undeployAllButHttp(vertx), null);
     }
+    // Answers are complete, but not all of them sent.
+    within(CLOSE_GRACE, () -> vertx.undeploy(http), null);
+    within(CLOSE_GRACE, node::close, null);
     // An interrupted JVM would exit with 130; a drained server has done what it was asked to.
     Runtime.getRuntime().halt(0);
   }
 
-  private static <T> T within(Duration time, Future<T> future) throws Exception {
-    return future
-        .toCompletionStage()
-        .toCompletableFuture()
-        .get(time.toMillis(), TimeUnit.MILLISECONDS);
+  private Future<Void> undeployAllButHttp(Vertx vertx) {
+    return Future.join(
+            vertx.deploymentIDs().stream()
+                .filter(id -> !id.equals(http))
+                .map(vertx::undeploy)
+                .toList())
+        .mapEmpty();
+  }
+
+  /** What comes of it in time; otherwise says so, and what comes next is done all the same. */
+  private <T> T within(Duration time, Supplier<Future<T>> task, T otherwise) {
+    try {
+      return task.get()
+          .toCompletionStage()
+          .toCompletableFuture()
+          .get(time.toMillis(), TimeUnit.MILLISECONDS);
+    } catch (Exception e) {
+      say("stopped uncleanly: " + e);
+      return otherwise;
+    }
   }
 
   /** Waits for requests of clients and of other processes; false if time runs out before. */

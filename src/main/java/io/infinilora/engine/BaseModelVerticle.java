@@ -48,6 +48,7 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
   private volatile Context loop;
 
   private volatile EngineLoad load;
+  private volatile boolean stopped;
 
   /**
    * An instance that starts when deployed.
@@ -189,10 +190,17 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
                 return;
               }
               Generation generation = new Generation(request, emitter, observer);
-              emitter.onTermination(() -> target.runOnContext(v -> steps.cancel(generation)));
+              emitter.onTermination(() -> cancel(generation, target));
               target.runOnContext(v -> begin(generation, emitter));
             },
             BackPressureStrategy.BUFFER);
+  }
+
+  /** Once this has stopped there is nothing to cancel, and the event loop may be gone. */
+  private void cancel(Generation generation, Context target) {
+    if (!stopped) {
+      target.runOnContext(v -> steps.cancel(generation));
+    }
   }
 
   private void begin(Generation generation, MultiEmitter<? super TokenEvent> emitter) {
@@ -232,6 +240,7 @@ public final class BaseModelVerticle extends VerticleBase implements Engine {
     if (steps == null) {
       return Future.succeededFuture();
     }
+    stopped = true;
     steps.stop();
     return vertx
         .executeBlocking(

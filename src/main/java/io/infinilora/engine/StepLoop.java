@@ -263,9 +263,7 @@ final class StepLoop {
       drained = Promise.promise();
     }
     InfiniLoraException gone = shuttingDown();
-    for (Generation generation : generations.all()) {
-      generations.remove(generation);
-      generation.failed(gone);
-    }
+    // A step that lands later finds that nobody has blocks any more.
+    generations.all().forEach(generation -> generations.fail(generation, gone));
   }
 }

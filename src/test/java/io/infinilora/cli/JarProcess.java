@@ -10,6 +10,7 @@ import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
+import java.util.concurrent.locks.LockSupport;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
@@ -104,9 +105,9 @@ final class JarProcess implements AutoCloseable {
     process.onExit().join();
   }
 
-  /** SIGTERM. */
+  /** SIGTERM; what it prints is read on. */
   void terminate() {
-    process.destroy();
+    process.toHandle().destroy();
   }
 
   /** SIGSTOP: it lives and does nothing; {@link #kill} works all the same. */
@@ -139,6 +140,17 @@ final class JarProcess implements AutoCloseable {
       Thread.currentThread().interrupt();
     }
     return process.exitValue();
+  }
+
+  /** Waits until it has printed a text. */
+  void awaitOutput(String text) {
+    long end = System.nanoTime() + TimeUnit.SECONDS.toNanos(PATIENCE_SECONDS);
+    while (!output().contains(text)) {
+      if (System.nanoTime() > end) {
+        throw new IllegalStateException(name + " does not say " + text + ":\n" + output());
+      }
+      LockSupport.parkNanos(TimeUnit.MILLISECONDS.toNanos(10));
+    }
   }
 
   /** What it has printed so far. */
