@@ -49,9 +49,25 @@ final class StagingMemory implements AutoCloseable {
     }
   }
 
-  /** Frees it, once it is there; no stream may use it any more. */
+  /**
+   * Frees it; no stream may use it any more. Waits until it is there: the device, which is closed
+   * after this, must not be asked for it later.
+   */
   @Override
   public void close() {
+    boolean interrupted = false;
+    while (!memory.isDone()) {
+      try {
+        memory.get();
+      } catch (ExecutionException e) {
+        // Then there is none to free, and whoever took it was told.
+      } catch (InterruptedException e) {
+        interrupted = true;
+      }
+    }
+    if (interrupted) {
+      Thread.currentThread().interrupt();
+    }
     if (memory.state() == Future.State.SUCCESS) {
       memory.resultNow().close();
     }

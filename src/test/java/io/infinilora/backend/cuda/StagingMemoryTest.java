@@ -7,7 +7,10 @@ import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.time.Duration;
 import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.concurrent.locks.LockSupport;
 import org.junit.jupiter.api.Test;
 
 /** Page-locked memory is made once and shared out. */
@@ -50,5 +53,26 @@ class StagingMemoryTest {
             .hasMessage("no 48 bytes");
       }
     }
+  }
+
+  @Test
+  void closingWaitsForTheDriver() throws InterruptedException {
+    CountDownLatch asked = new CountDownLatch(1);
+    AtomicBoolean answered = new AtomicBoolean();
+    StagingMemory memory =
+        new StagingMemory(
+            bytes -> {
+              asked.countDown();
+              LockSupport.parkNanos(Duration.ofMillis(200).toNanos());
+              answered.set(true);
+              throw new InfiniLoraException(ErrorCode.INTERNAL, "none");
+            },
+            3,
+            16);
+    asked.await();
+
+    memory.close();
+
+    assertThat(answered).isTrue();
   }
 }
