@@ -13,12 +13,12 @@ import java.util.function.BiConsumer;
  * type says: {@code curl -d} names another one unless told otherwise.
  */
 final class BodyReader {
+  /** Of HTTP/2 (RFC 9113, section 7). */
+  private static final int NO_ERROR = 0;
+
   private final HttpServerRequest request;
   private final int limit;
   private final BiConsumer<Buffer, HttpServerResponse> consumer;
-
-  /** Of HTTP/2 (RFC 9113, section 7). */
-  private static final int NO_ERROR = 0;
 
   private Buffer body = Buffer.buffer();
   private boolean refused;
@@ -37,8 +37,9 @@ final class BodyReader {
 
   /**
    * Reads a request. Bodies over the limit are refused as soon as that is known, and the rest of
-   * them discarded. One of which nothing comes for a while is given up, and its connection closed:
-   * clients that vanish or never end their request do not hold connections for ever.
+   * them discarded. One of which nothing comes for a while is given up, and its connection closed,
+   * or over HTTP/2 its stream: clients that vanish or never end their request do not hold
+   * connections for ever.
    */
   static void read(
       Vertx vertx,

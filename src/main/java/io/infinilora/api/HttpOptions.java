@@ -9,7 +9,8 @@ import java.util.Objects;
  * @param host address to bind
  * @param port TCP port; 0 takes a free one
  * @param maxBodyBytes longest request body
- * @param bodyPatience how long a request body may stand still before its connection is closed
+ * @param bodyPatience how long a request body may stand still before its connection is closed, over
+ *     HTTP/2 its stream
  */
 public record HttpOptions(String host, int port, int maxBodyBytes, Duration bodyPatience) {
   /** Address bound by default: this machine only. */
@@ -21,7 +22,7 @@ public record HttpOptions(String host, int port, int maxBodyBytes, Duration body
   /** Longest request body by default, in bytes (4 MiB). */
   public static final int DEFAULT_MAX_BODY_BYTES = 4 << 20;
 
-  /** How long a request body may stand still. */
+  /** How long a request body may stand still by default. */
   public static final Duration DEFAULT_BODY_PATIENCE = Duration.ofSeconds(30);
 
   /** Rejects nulls and impossible numbers. */

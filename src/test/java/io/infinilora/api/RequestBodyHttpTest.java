@@ -59,9 +59,12 @@ class RequestBodyHttpTest {
   }
 
   private void sendHead(int length, String more) throws IOException {
-    send(
-        "POST /v1/completions HTTP/1.1\r\nHost: test\r\n%sContent-Length: %d\r\n\r\n"
-            .formatted(more, length));
+    send(head(length, more));
+  }
+
+  private static String head(int length, String more) {
+    return "POST /v1/completions HTTP/1.1\r\nHost: test\r\n%sContent-Length: %d\r\n\r\n"
+        .formatted(more, length);
   }
 
   @Test
@@ -84,8 +87,8 @@ class RequestBodyHttpTest {
   @Test
   void givesUpBodiesThatStandStill() throws IOException {
     restartImpatiently();
-    sendHead(BODY.length(), "");
-    send(BODY.substring(1));
+    // At once: what is written to a connection that is closed already would reset it.
+    send(head(BODY.length(), "") + BODY.substring(1));
 
     assertThat(answer.readLine()).startsWith("HTTP/1.1 408 ");
     assertThat(answer.lines()).last().asString().contains("did not come");
