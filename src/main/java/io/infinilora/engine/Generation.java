@@ -169,7 +169,11 @@ final class Generation {
 
   void failed(Throwable cause) {
     ended = true;
-    emitter.fail(cause);
+    // Mutiny would print it. Choices of one answer end together: the first failure cancels the
+    // rest.
+    if (!emitter.isCancelled()) {
+      emitter.fail(cause);
+    }
   }
 
   private void reportStart() {
