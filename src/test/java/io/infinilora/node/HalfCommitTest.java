@@ -3,6 +3,10 @@ package io.infinilora.node;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import ch.qos.logback.classic.Level;
+import ch.qos.logback.classic.Logger;
+import ch.qos.logback.classic.spi.ILoggingEvent;
+import ch.qos.logback.core.AppenderBase;
 import io.infinilora.config.ByteSize;
 import io.infinilora.config.EngineConfig;
 import io.infinilora.config.Eviction;
@@ -24,6 +28,7 @@ import io.infinilora.wire.LoraAddresses;
 import io.infinilora.wire.ShardCall;
 import io.infinilora.wire.ShardNotice;
 import io.vertx.core.Future;
+import io.vertx.core.Promise;
 import io.vertx.core.Vertx;
 import io.vertx.core.eventbus.DeliveryContext;
 import io.vertx.core.eventbus.ReplyException;
@@ -36,12 +41,12 @@ import java.util.Optional;
 import java.util.Random;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
-import java.util.concurrent.locks.LockSupport;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
+import org.slf4j.LoggerFactory;
 
 /** A new generation that one shard takes and the other does not: both go on with the old one. */
 class HalfCommitTest {
@@ -146,6 +151,7 @@ class HalfCommitTest {
   /** It keeps what it has until it is back, and nobody needs to load the name again. */
   @Test
   void aShardThatIsExpelledMeanwhileGoesBackToTheOldGenerationWhenItReturns() {
+    Future<Void> settled = settled(2);
     load("x", "a1");
     List<AdapterId> old = at(0);
     List<Integer> before = tokens("x");
@@ -157,15 +163,17 @@ class HalfCommitTest {
     assertThat(at(1)).hasSize(2).doesNotContainAnyElementsOf(old);
 
     expelled = -1;
+    await(settled);
 
-    awaitAt(1, old);
+    assertThat(at(1)).isEqualTo(old);
     assertThat(at(0)).isEqualTo(old);
     assertThat(tokens("x")).isEqualTo(before);
   }
 
   /** What is loaded while it is away is not taken back. */
   @Test
-  void aShardThatReturnsKeepsWhatWasLoadedMeanwhile() throws InterruptedException {
+  void aShardThatReturnsKeepsWhatWasLoadedMeanwhile() {
+    Future<Void> settled = settled(1);
     load("x", "a1");
     forgetful = 0;
     expelled = 1;
@@ -175,18 +183,36 @@ class HalfCommitTest {
     List<AdapterId> now = at(0);
 
     expelled = -1;
-    Thread.sleep(4_000); // Longer than it takes to look after the shard again.
+    await(settled);
 
     assertThat(at(0)).isEqualTo(now);
     assertThat(at(1)).isEqualTo(now);
   }
 
-  private void awaitAt(int shard, List<AdapterId> adapters) {
-    long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(20);
-    while (!at(shard).equals(adapters) && System.nanoTime() - deadline < 0) {
-      LockSupport.parkNanos(TimeUnit.MILLISECONDS.toNanos(50));
-    }
-    assertThat(at(shard)).isEqualTo(adapters);
+  /** Completes when so many doubtful names are settled, of which only the log tells. */
+  private static Future<Void> settled(int names) {
+    Promise<Void> settled = Promise.promise();
+    AtomicInteger left = new AtomicInteger(names);
+    Logger log = (Logger) LoggerFactory.getLogger("io.infinilora.lora.Restoration");
+    AppenderBase<ILoggingEvent> appender =
+        new AppenderBase<>() {
+          @Override
+          protected void append(ILoggingEvent event) {
+            if (event.getMessage().contains("has what is served") && left.decrementAndGet() == 0) {
+              settled.tryComplete();
+            }
+          }
+        };
+    appender.start();
+    log.setLevel(Level.INFO);
+    log.addAppender(appender);
+    return settled
+        .future()
+        .onComplete(
+            v -> {
+              log.detachAppender(appender);
+              log.setLevel(null);
+            });
   }
 
   private void load(String name, String adapter) {
