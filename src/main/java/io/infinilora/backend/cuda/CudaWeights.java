@@ -12,6 +12,7 @@ import java.lang.foreign.MemorySegment;
 import java.util.Collections;
 import java.util.List;
 import java.util.Objects;
+import java.util.concurrent.CompletableFuture;
 
 /** Brings a model's parameters to the device. Thread-safe; creators block until all has arrived. */
 final class CudaWeights implements AutoCloseable {
@@ -28,7 +29,7 @@ final class CudaWeights implements AutoCloseable {
   private final WeightMemory matrices;
 
   /** Null before there is one; guarded by this. */
-  private Thread warmUp;
+  private CompletableFuture<Void> warmUp;
 
   CudaWeights(CudaBackend owner, CudaDevice device) {
     this.owner = owner;
@@ -44,7 +45,9 @@ final class CudaWeights implements AutoCloseable {
     uploader.prepare();
     if (warmUp == null) {
       long address = device.allocateUnset(WARM_UP.bytes(), WEIGHTS).address();
-      warmUp = Thread.ofPlatform().daemon().name("weights-warm-up").start(() -> warmUp(address));
+      warmUp =
+          CompletableFuture.runAsync(
+              () -> warmUp(address), Thread.ofPlatform().daemon().name("weights-warm-up")::start);
     }
   }
 
@@ -210,17 +213,7 @@ final class CudaWeights implements AutoCloseable {
 
   private synchronized void awaitWarmUp() {
     if (warmUp != null) {
-      boolean interrupted = false;
-      while (warmUp.isAlive()) {
-        try {
-          warmUp.join();
-        } catch (InterruptedException e) {
-          interrupted = true;
-        }
-      }
-      if (interrupted) {
-        Thread.currentThread().interrupt();
-      }
+      warmUp.join();
     }
   }
 

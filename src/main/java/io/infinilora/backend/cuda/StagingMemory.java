@@ -1,9 +1,8 @@
 package io.infinilora.backend.cuda;
 
 import java.lang.foreign.MemorySegment;
-import java.util.concurrent.ExecutionException;
-import java.util.concurrent.Future;
-import java.util.concurrent.FutureTask;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CompletionException;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.function.LongFunction;
 
@@ -13,7 +12,7 @@ import java.util.function.LongFunction;
  */
 final class StagingMemory implements AutoCloseable {
   private final long partBytes;
-  private final FutureTask<PinnedMemory> memory;
+  private final CompletableFuture<PinnedMemory> memory;
   private final AtomicInteger taken = new AtomicInteger();
 
   /**
@@ -23,8 +22,10 @@ final class StagingMemory implements AutoCloseable {
    */
   StagingMemory(LongFunction<PinnedMemory> driver, int parts, long partBytes) {
     this.partBytes = partBytes;
-    memory = new FutureTask<>(() -> driver.apply(parts * partBytes));
-    Thread.ofPlatform().daemon().name("uploader-memory").start(memory);
+    memory =
+        CompletableFuture.supplyAsync(
+            () -> driver.apply(parts * partBytes),
+            Thread.ofPlatform().daemon().name("uploader-memory")::start);
   }
 
   /**
@@ -33,19 +34,10 @@ final class StagingMemory implements AutoCloseable {
    * @throws CudaException if the driver has none
    */
   MemorySegment take() {
-    return get().segment().asSlice(taken.getAndIncrement() * partBytes, partBytes);
-  }
-
-  private PinnedMemory get() {
     try {
-      return memory.get();
-    } catch (ExecutionException e) {
-      throw e.getCause() instanceof RuntimeException cause
-          ? cause
-          : new IllegalStateException(e.getCause());
-    } catch (InterruptedException e) {
-      Thread.currentThread().interrupt();
-      throw new IllegalStateException("interrupted while page-locked memory is made", e);
+      return memory.join().segment().asSlice(taken.getAndIncrement() * partBytes, partBytes);
+    } catch (CompletionException e) {
+      throw e.getCause() instanceof RuntimeException cause ? cause : e;
     }
   }
 
@@ -55,21 +47,13 @@ final class StagingMemory implements AutoCloseable {
    */
   @Override
   public void close() {
-    boolean interrupted = false;
-    while (!memory.isDone()) {
-      try {
-        memory.get();
-      } catch (ExecutionException e) {
-        // Then there is none to free, and whoever took it was told.
-      } catch (InterruptedException e) {
-        interrupted = true;
-      }
-    }
-    if (interrupted) {
-      Thread.currentThread().interrupt();
-    }
-    if (memory.state() == Future.State.SUCCESS) {
-      memory.resultNow().close();
+    // If the driver had none, whoever took it was told.
+    memory.exceptionally(failed -> null).thenAccept(StagingMemory::free).join();
+  }
+
+  private static void free(PinnedMemory memory) {
+    if (memory != null) {
+      memory.close();
     }
   }
 }

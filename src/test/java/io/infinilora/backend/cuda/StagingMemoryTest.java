@@ -7,10 +7,9 @@ import io.infinilora.core.ErrorCode;
 import io.infinilora.core.InfiniLoraException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
-import java.time.Duration;
+import java.util.Arrays;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.atomic.AtomicBoolean;
-import java.util.concurrent.locks.LockSupport;
 import org.junit.jupiter.api.Test;
 
 /** Page-locked memory is made once and shared out. */
@@ -59,11 +58,14 @@ class StagingMemoryTest {
   void closingWaitsForTheDriver() throws InterruptedException {
     CountDownLatch asked = new CountDownLatch(1);
     AtomicBoolean answered = new AtomicBoolean();
+    Thread closing = Thread.currentThread();
     StagingMemory memory =
         new StagingMemory(
             bytes -> {
               asked.countDown();
-              LockSupport.parkNanos(Duration.ofMillis(200).toNanos());
+              while (!waitsToClose(closing)) {
+                Thread.onSpinWait();
+              }
               answered.set(true);
               throw new InfiniLoraException(ErrorCode.INTERNAL, "none");
             },
@@ -74,5 +76,11 @@ class StagingMemoryTest {
     memory.close();
 
     assertThat(answered).isTrue();
+  }
+
+  private static boolean waitsToClose(Thread thread) {
+    return thread.getState() == Thread.State.WAITING
+        && Arrays.stream(thread.getStackTrace())
+            .anyMatch(frame -> frame.getMethodName().equals("close"));
   }
 }
