@@ -9,10 +9,4 @@ package io.infinilora.backend;
  * @param kvHeads key/value heads
  * @param headDim elements per head
  */
-public record KvLayout(int layers, int blocks, int blockSize, int kvHeads, int headDim) {
-
-  /** Numbers in all keys and values. */
-  public long elements() {
-    return Math.multiplyExact(2L * layers * blockSize * kvHeads * headDim, (long) blocks);
-  }
-}
+public record KvLayout(int layers, int blocks, int blockSize, int kvHeads, int headDim) {}
