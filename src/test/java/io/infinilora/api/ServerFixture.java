@@ -41,7 +41,6 @@ final class ServerFixture implements AutoCloseable {
   private final HttpClient client =
       HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1).build();
   private final int port;
-  private final String deployment;
 
   ServerFixture() {
     this(HttpOptions.DEFAULT_MAX_BODY_BYTES, RequestMetrics.NONE, "");
@@ -53,7 +52,7 @@ final class ServerFixture implements AutoCloseable {
 
   ServerFixture(HttpOptions options, RequestMetrics metrics, String scrape) {
     HttpVerticle verticle = new HttpVerticle(options, state, metrics, () -> scrape);
-    deployment = await(vertx.deployVerticle(verticle));
+    await(vertx.deployVerticle(verticle));
     port = verticle.port();
   }
 
@@ -78,11 +77,6 @@ final class ServerFixture implements AutoCloseable {
 
   int port() {
     return port;
-  }
-
-  /** Closes the server, as a process does that has drained. */
-  Future<Void> undeploy() {
-    return vertx.undeploy(deployment);
   }
 
   /** Token ids of a text, as the engine would generate them. */
